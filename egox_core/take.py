@@ -63,6 +63,7 @@ def load_take(
     scale: ScaleSource | float = "as is",
     file_frames: FileFrames = "auto",
     one_shot: bool = False,
+    whole_latents: bool = True,
     progress: Progress = no_progress,
 ) -> Take:
     """Load a take folder: exo video, depth, cameras and, if there is one, the hands.
@@ -86,6 +87,7 @@ def load_take(
             own.
         file_frames: of which frames the entries of its files are that don't state it.
         one_shot: what looks like a cut is none.
+        whole_latents: False takes any count of frames, which no model can.
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that
@@ -105,6 +107,7 @@ def load_take(
         width=width,
         height=height,
         one_shot=one_shot,
+        whole_latents=whole_latents,
         progress=progress,
     )
     frames = clip.selection

@@ -93,20 +93,22 @@ def select_frames(
     resize: Resize = "crop",
     width: int | None = None,
     height: int | None = None,
+    whole_latents: bool = True,
 ) -> FrameSelection:
     """Choose frames at ``target_fps`` from ``start_frame`` on, by the video's time stamps.
 
     A ``target_fps`` of 0 takes every ``step``-th frame.
 
     ``width`` and ``height`` (both or none) are those of the frames handed on; none keeps the
-    video's own.
+    video's own. Without ``whole_latents`` any count will do, and None takes all frames.
 
     Raises:
         EgoXInputError: count not 4n+1, size no multiple of 16, start outside, rate above the
             source's, video too short (offering the nearest count that fits).
     """
-    if frame_count is not None:
+    if frame_count is not None and whole_latents:
         latent_frames(frame_count)
+    longest = longest_clip if whole_latents else int
     if width is None or height is None:
         width, height = (info.width, info.height) if info.part is None else info.part[2:]
     latent_size(width, height, "video size")
@@ -129,7 +131,7 @@ def select_frames(
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
         indices = torch.arange(start_frame, info.frame_count, step)
         available_count = len(indices)
-        frame_count = longest_clip(available_count) if frame_count is None else frame_count
+        frame_count = longest(available_count) if frame_count is None else frame_count
         indices = indices[:frame_count]
         fps = frame_rate(times[indices].numpy(), info.fps / step)
     else:
@@ -137,7 +139,7 @@ def select_frames(
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's
         # time stamp.
         available_count = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
-        frame_count = longest_clip(available_count) if frame_count is None else frame_count
+        frame_count = longest(available_count) if frame_count is None else frame_count
         target_s = (
             times[start_frame]
             + torch.arange(min(frame_count, available_count), dtype=torch.float64) / fps
@@ -156,7 +158,7 @@ def select_frames(
             got=f"{available_count} frame{'' if available_count == 1 else 's'} "
             f"from frame {start_frame} on at {fps:g} fps",
             expected=f"at least {frame_count}",
-            fix=f"use frame_count {longest_clip(available_count)}"
+            fix=f"use frame_count {longest(available_count)}"
             + (", or start earlier" if start_frame else "")
             + ("; the file is cut off" if "end" in dict(info.remarks) else ""),
         )

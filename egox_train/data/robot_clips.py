@@ -176,10 +176,9 @@ def _append_or_check(
     ego_info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     picture_size = (ego_info.width, ego_info.height)
     exo_count = source.frames or exo_info.frame_count
-    frame_count, exo_count = (
-        n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
-        for n in (min(exo_count, ego_info.frame_count), exo_count)
-    )
+    frame_count = min(exo_count, ego_info.frame_count)
+    if source.generated:  # of whole latents, as all that a model makes
+        frame_count, exo_count = (n - (n - 1) % FRAMES_PER_LATENT for n in (frame_count, exo_count))
     ego_s, exo_s = (
         video.times_s[frame_count - 1] - video.times_s[0] for video in (ego_info, exo_info)
     )
@@ -195,6 +194,7 @@ def _append_or_check(
         frame_count=frame_count,
         ego_size=picture_size[1],
         file_frames=options.file_frames,
+        whole_latents=source.generated,
         progress=progress,
     )
     take_path = take.trajectory.with_depth_camera(take.depth.exo)

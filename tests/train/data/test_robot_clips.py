@@ -38,6 +38,24 @@ def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
     assert not list(write_robots(options)), "all of them are in the set"
 
 
+def test_a_recorded_clip_keeps_every_frame_and_a_generated_one_whole_latents(
+    take_writers, tmp_path
+):
+    take_folder = take_writers.write_synthetic(tmp_path / "takes", 1, frames=12) / "synthetic_000"
+    generated = tmp_path / "ego" / "synthetic_000.mp4"
+    generated.parent.mkdir()
+    shutil.copyfile(take_folder / TRUTH, generated)
+    for ego_folder, expected_count in ((None, 12), (generated.parent, 9)):
+        set_folder = tmp_path / f"set_{expected_count}"
+        options = RobotOptions(
+            clips=tmp_path / "takes", out=set_folder, task="move things", ego=ego_folder
+        )
+        assert [line.split(" frames")[0] for line in write_robots(options)] == [
+            f"synthetic_000: {expected_count}"
+        ]
+        assert len(read_rows(set_folder, "data")) == expected_count
+
+
 @pytest.mark.parametrize("changed_part", [None, DEPTH, "depth", SEEN, "task"])
 def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part):
     folder = tmp_path / "clips" / "a"
