@@ -178,7 +178,9 @@ class TrainingSetOptions:
         "as poses.tum, in any form that Ego Pose Input reads and in the world of camera_extrinsics",
         metavar="FILE",
     )
-    captions: Path | None = argument(None, "JSON: prompt by clip or take name")
+    captions: Path | None = argument(
+        None, "JSON, .jsonl or .csv: caption by name of a clip, take or video"
+    )
     clip_lists: tuple[Path, ...] = argument(
         (),
         "lists of the clips to cut from raw Ego-Exo4D, with their splits: the authors' "

@@ -26,6 +26,9 @@ from .written import (
     write_takes,
 )
 
+STAGE_COUNT = 5
+"""Of a recording's work: clocks, pictures, the head's path, fixed cameras, takes."""
+
 
 def calibrate(
     folder: Path, out: Path, options: CalibrateOptions, progress: Progress = no_progress
@@ -53,7 +56,8 @@ def calibrate(
         require_metric(options.depth_model, None)
     calibration_notes: list[str] = []
     clocks = {
-        exo_file.name: _clocks(exo_file, ego_video, options, progress) for exo_file in exo_files
+        exo_file.name: _clocks(exo_file, ego_video, options, _in_stage(1, progress))
+        for exo_file in exo_files
     }
     structure, ego_lens, given_poses = None, None, None
     lenses: Mapping[str, CameraModel] = {}
@@ -61,7 +65,7 @@ def calibrate(
         given_poses, ego_lens = read_given_path(options, ego_info, ego_video, calibration_notes)
     try:
         structure, lenses = solve_pictures(
-            ego_video, ego_info, exo_files, clocks, options, out / "work", progress
+            ego_video, ego_info, exo_files, clocks, options, out / "work", _in_stage(2, progress)
         )
     except EgoXInputError as error:
         if given_poses is None:
@@ -90,7 +94,14 @@ def calibrate(
         else scale_by_depth(structure, exo_files, lenses, options, out / "work")
     )
     metric_world = World.of(
-        structure, given_poses, ego_info, ego_video, lenses, options, depth_scale, progress
+        structure,
+        given_poses,
+        ego_info,
+        ego_video,
+        lenses,
+        options,
+        depth_scale,
+        _in_stage(3, progress),
     )
     if metric_world.notes:
         calibration_notes.extend(metric_world.notes)
@@ -99,7 +110,7 @@ def calibrate(
         solved_cameras.append(
             solve_exo(exo_file, metric_world, clocks[exo_file.name], lenses, options)
         )
-        progress(camera_index + 1, len(exo_files), "fixed cameras")
+        _in_stage(4, progress)(camera_index + 1, len(exo_files), "fixed cameras")
     written_lens = ego_lens or metric_world.lens
     written_cameras = [
         WrittenExo(
@@ -132,7 +143,7 @@ def calibrate(
             metric_world.w2c,
             written_cameras,
             metric_world.points,
-            progress,
+            _in_stage(5, progress),
         )
         if not takes:
             calibration_notes.append(
@@ -156,6 +167,13 @@ def calibrate(
     )
     write_report(report_file(out, recording), outcome)
     return outcome
+
+
+def _in_stage(number: int, progress: Progress) -> Progress:
+    """Put a stage's number before all that its work reports."""
+    return lambda count, total, stage: progress(
+        count, total, f"stage {number} of {STAGE_COUNT}: {stage}"
+    )
 
 
 def _clocks(

@@ -30,7 +30,7 @@ from .cache_store import (
     write_index,
     write_shard,
 )
-from .clip_files import file_bytes, read_clip
+from .clip_files import Clip, check_unchanged, file_bytes, read_clip
 from .clip_tensors import clip_tensors, encoders
 from .manifest import ClipRecord, read_manifest, read_splits
 
@@ -318,7 +318,7 @@ def _encode_shard(shard: _Shard, settings: CacheSettings) -> bool:
     omitted_reasons = {}
     for record in shard.records:
         try:
-            clip = clip_tensors(read_clip(shard.root, record), settings)
+            clip = clip_tensors(_read_unchanged(shard.root, record), settings)
         except EgoXInputError as error:
             omitted_reasons[record.clip] = str(error)
             continue
@@ -328,9 +328,21 @@ def _encode_shard(shard: _Shard, settings: CacheSettings) -> bool:
     return True
 
 
+def _read_unchanged(root: Path, record: ClipRecord) -> Clip:
+    """Read a clip whose files are those of the manifest, by which the shard is known.
+
+    They are hashed right before they are decoded, so the disk is read once.
+
+    Raises:
+        EgoXInputError: a file changed, missing or corrupt.
+    """
+    check_unchanged(root / record.folder, record)
+    return read_clip(root, record)
+
+
 def _is_readable(root: Path, record: ClipRecord) -> bool:
     try:
-        read_clip(root, record)
+        _read_unchanged(root, record)
     except EgoXInputError:
         return False
     return True

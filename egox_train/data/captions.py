@@ -7,8 +7,10 @@ They come from a file, from the source, or from a local vision-language model th
 question a paragraph; the marks are written by us.
 """
 
+import csv
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import read_json
+from egox_core.file_names import VIDEO_SUFFIXES
+from egox_core.safe_files import decode_text, parse_json, require_file
 from egox_core.wan import (
     MIN_WORDS,
     NO_CAPTION,
@@ -29,6 +32,11 @@ from egox_core.wan import (
 from ..wan.weights import model_on
 from .manifest import CaptionSource
 
+MAX_CAPTION_BYTES = 512 * 2**20
+NAME_KEYS = ("name", "clip", "take", "video", "file_name")
+"""Of a row: which clip or take it is for."""
+CAPTION_KEYS = ("caption", "prompt", "text")
+"""Of a row: its text. The other keys are those of other trainers' tables."""
 # a long paragraph takes half of it; a model that doesn't understand finds no end
 ANSWER_TOKENS = 512
 _FIXED_CAMERA_TEXT = "These pictures are moments, in order, of a video from a fixed camera. "
@@ -113,22 +121,73 @@ def is_plain_text(prompt: str) -> bool:
 
 
 def read_captions(file: Path) -> Mapping[str, str]:
-    """Read a JSON file with captions of clips or takes by name.
+    """Read captions of clips or takes by name: a JSON object or list, .jsonl or .csv.
+
+    A name may be a video's file name.
 
     Raises:
-        EgoXInputError: not an object of strings.
+        EgoXInputError: none of these, a row without name or caption, a name twice.
     """
-    captions_by_name = read_json(file, "captions file", 512 * 2**20)
-    if not isinstance(captions_by_name, dict) or not all(
-        isinstance(v, str) for v in captions_by_name.values()
-    ):
-        raise EgoXInputError(
-            "captions file",
-            got=type(captions_by_name).__name__,
-            expected='{"<clip or take>": "prompt", ...}',
-            fix="write one prompt per clip or take",
+    label = f"captions file {file.name!r}"
+    text = decode_text(require_file(file, "captions file", MAX_CAPTION_BYTES).read_bytes(), label)
+    suffix = file.suffix.lower()
+    if suffix == ".csv":
+        caption_rows: object = list(
+            csv.DictReader(io.StringIO(text.lstrip("\ufeff")), skipinitialspace=True)
         )
+    elif suffix == ".jsonl":
+        caption_rows = [parse_json(line, label) for line in text.splitlines() if line.strip()]
+    else:
+        caption_rows = parse_json(text, label)
+    if isinstance(caption_rows, dict):
+        captions_by_name = caption_rows
+    else:
+        captions_by_name = _captions_of_rows(caption_rows, label)
+    if not all(isinstance(caption, str) for caption in captions_by_name.values()):
+        raise _captions_error(label, "a caption that is no text")
     return captions_by_name
+
+
+def _captions_of_rows(rows: object, label: str) -> dict[str, Any]:
+    if not isinstance(rows, list):
+        raise _captions_error(label, f"a {type(rows).__name__}")
+    captions_by_name: dict[str, Any] = {}
+    for row_number, row in enumerate(rows, 1):
+        row_values = row if isinstance(row, dict) else {}
+        name, caption = (
+            next((row_values[key] for key in keys if row_values.get(key)), None)
+            for keys in (NAME_KEYS, CAPTION_KEYS)
+        )
+        if name is None or caption is None:
+            raise _captions_error(
+                label, f"row {row_number} without a name or a caption: {row!r:.200}"
+            )
+        if captions_by_name.setdefault(str(name), caption) != caption:
+            raise _captions_error(label, f"two captions of {name}")
+    return captions_by_name
+
+
+def _captions_error(label: str, problem: str) -> EgoXInputError:
+    return EgoXInputError(
+        label,
+        got=problem,
+        expected='{"<clip or take>": "caption", ...}, or a .csv with the header name,caption, or '
+        'a .jsonl with {"name": ..., "caption": ...} in each line',
+        fix="write one caption per clip or take; a name may have its video's suffix",
+    )
+
+
+def find_caption(name: str, captions: Mapping[str, str]) -> str | None:
+    """Find the name that a clip's or take's caption has in a file: its own, else with the suffix
+    of a video."""
+    suffixes = (*VIDEO_SUFFIXES, *map(str.upper, VIDEO_SUFFIXES))
+    names = (name, *(f"{name}{suffix}" for suffix in suffixes))
+    return next((caption_name for caption_name in names if caption_name in captions), None)
+
+
+def unused_captions(captions: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """List the names in a captions file that aren't those of the given clips and takes."""
+    return sorted(captions.keys() - {find_caption(name, captions) for name in names})
 
 
 def caption_for(
@@ -136,9 +195,10 @@ def caption_for(
 ) -> tuple[str, CaptionSource]:
     """Choose a clip's prompt from the captions of the clip, take or data set, and name the
     source."""
-    for key in (clip, take):
-        if key in captions:
-            return check_caption(captions[key], f"caption of {key}"), "file"
+    for name in (clip, take):
+        caption_name = find_caption(name, captions)
+        if caption_name is not None:
+            return check_caption(captions[caption_name], f"caption of {name}"), "file"
     if source_prompt:
         return check_caption(source_prompt, f"prompt of {take}"), "source"
     return NO_CAPTION, "none"

@@ -3,7 +3,8 @@
 Clips are full windows of frames whose poses are all known.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import PRIOR, SEEN, TRUTH
+from egox_core.file_names import COVERAGE, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.take import Take, load_take
 from egox_core.video import VideoSource, decode_frames, probe_video, read_frames, select_frames
@@ -53,6 +54,39 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     return Clip(record=record, take=take, exo=exo_video, prior=prior_frames, ego=ego_frames)
 
 
+def check_unchanged(folder: Path, record: ClipRecord) -> None:
+    """Check that the files that :func:`read_clip` reads are those that ``prepare`` wrote.
+
+    Raises:
+        EgoXInputError: names those that are others or missing.
+    """
+    changed_names = changed_files(folder, record, [n for n in record.files if n != COVERAGE])
+    if changed_names:
+        raise EgoXInputError(
+            f"clip {record.clip}",
+            got=f"{', '.join(changed_names)} with another content than `prepare` wrote",
+            expected="files as the manifest has their hashes",
+            fix="run prepare again, which makes changed clips anew; what is to differ, change in "
+            "the take that it reads",
+        )
+
+
+def changed_files(folder: Path, record: ClipRecord, names: Iterable[str]) -> list[str]:
+    """List the named files of a clip whose hash isn't the one of its record."""
+    return [name for name in names if file_hash(folder / name) != record.files[name]]
+
+
+def file_hash(file: Path) -> str:
+    """Compute the hash of a file's content, or return "" for a missing file."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        hash_digest = hashlib.sha256()
+        while file_block := stream.read(2**20):
+            hash_digest.update(file_block)
+    return hash_digest.hexdigest()
+
+
 def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
     """Read the files of a clip that the cache stores as raw bytes."""
     return {
@@ -79,7 +113,9 @@ def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  
     return read_frames(
         file,
         video_info,
-        select_frames(video_info, frame_count=frames, width=size[0], height=size[1]),
+        select_frames(
+            video_info, frame_count=frames, width=size[0], height=size[1], whole_latents=False
+        ),
     )
 
 

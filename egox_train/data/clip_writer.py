@@ -39,7 +39,7 @@ from ..parallel import make_once, on_device
 from ..takes.mask_files import MaskFile, MaskFrameReader, open_mask
 from ..video_writer import write_levels, write_video
 from .captions import caption_for, is_plain_text
-from .clip_files import ClipWindow
+from .clip_files import ClipWindow, changed_files, file_hash
 from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import ground_plane, plane_depth
@@ -256,14 +256,10 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
         return None
     if not check_files:
         return record
-    changed_files = [
-        name
-        for name, file_digest in record.files.items()
-        if _file_hash(folder / name) != file_digest
-    ]
-    if changed_files:
+    changed_names = changed_files(folder, record, record.files)
+    if changed_names:
         logger.warning(
-            "clip %s is damaged and made again: %s", folder.name, ", ".join(changed_files)
+            "clip %s is damaged and made again: %s", folder.name, ", ".join(changed_names)
         )
         return None
     return record
@@ -288,17 +284,6 @@ def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Cli
         for name, fingerprint in fingerprints.items()
     }
     return {name: record for name, record in records.items() if record is not None}
-
-
-def _file_hash(file: Path) -> str:
-    """Compute the hash of a file's content, or return "" for a missing file."""
-    if not file.is_file():
-        return ""
-    with file.open("rb") as stream:
-        hash_digest = hashlib.sha256()
-        while file_block := stream.read(2**20):
-            hash_digest.update(file_block)
-    return hash_digest.hexdigest()
 
 
 def _write_clip(
@@ -378,7 +363,7 @@ def _write_clip(
     write_levels(folder / SEEN, ego_prior.seen, fps)
     with atomic_write(folder / COVERAGE) as temporary_file:
         np.savez_compressed(temporary_file, coverage=ego_prior.coverage.numpy())
-    files = {p.name: _file_hash(p) for p in sorted(folder.iterdir())}
+    files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name,
         take=take.name,

@@ -14,7 +14,7 @@ from egox_core.safe_files import require_folder
 
 from ..options import RunOptions, TrainingSetOptions
 from ..parallel import WorkerPlan, has_gpu, parse_devices, run_items, select_shard
-from .captions import read_captions
+from .captions import read_captions, unused_captions
 from .clip_lists import ListedClip, read_clip_lists
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
@@ -52,7 +52,8 @@ def plan_run(
         EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
     """
     fractions = check_fractions({"validation": set_options.validation, "test": set_options.test})
-    prompts = read_captions(set_options.captions) if set_options.captions is not None else {}
+    file_captions = read_captions(set_options.captions) if set_options.captions is not None else {}
+    prompts = file_captions
     shard_part, engine = run_options.part, run_options.engine
     skipped_takes: list[tuple[str, str]] = []
     clips_by_name: dict[str, ListedClip] = {}
@@ -62,7 +63,7 @@ def plan_run(
         exo_lens = prepare_options.source_lens or "raw"
         takes, clips_by_name = find_listed_takes(source, clips, clip_span, skipped_takes, exo_lens)
         prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(
-            prompts
+            file_captions
         )
     else:
         takes = list(
@@ -94,6 +95,7 @@ def plan_run(
         _set_task(take, prepare_options, is_only_take)
         for take in sorted(takes, key=lambda take: take.name)
     ]
+    take_names = {take.name for take in takes}
     takes = select_shard(takes, shard_part)
     check_mask_source(prepare_options)
     if prepare_options.caption_model is not None:
@@ -148,14 +150,24 @@ def plan_run(
         shard_part[0] < prepare_options.most_clips % shard_part[1]
     )
     take_plans = [plan for _, plan in sorted(take_plans, key=lambda named: named[0])]
-    return PlannedRun(
-        part=part_record,
-        devices=devices,
-        captions=prompts,
-        plans=limit_clips(take_plans, most_clips, prepare_options)
-        if prepare_options.most_clips
-        else take_plans,
-    )
+    if prepare_options.most_clips:
+        take_plans = limit_clips(take_plans, most_clips, prepare_options)
+    clip_names = {clip.name for plan in take_plans for clip in plan.clips}
+    other_take_names = take_names - {take.name for take in takes}
+    unused_names = [
+        name
+        for name in unused_captions(file_captions, {*take_names, *clip_names})
+        if name.split("__")[0] not in other_take_names  # clips of other parts
+    ]
+    if unused_names:
+        logger.warning(
+            "%d of %d captions match no clip or take, first %s; the first clip is %s",
+            len(unused_names),
+            len(file_captions),
+            unused_names[0],
+            min(clip_names, default="missing"),
+        )
+    return PlannedRun(part=part_record, devices=devices, captions=prompts, plans=take_plans)
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:

@@ -164,10 +164,11 @@ def _compute(
             "frames": len(paired_generated),
             "size": f"{paired_generated.shape[2]}x{paired_generated.shape[1]}",
         }
-    metrics, set_features = {}, {}
+    metrics, set_features, equal_counts = {}, {}, {}
     for name, frames in videos_by_name.items():
         paired_generated, paired_truth = protocol.pair_videos(frames, true_video)
         values = protocol.frame_metrics(paired_generated, paired_truth, **metric_maps)
+        equal_counts[name] = int((paired_generated == paired_truth).flatten(1).all(1).sum())
         if name == GENERATED and files.masks is not None:
             dino_weights = options.weights.get("dino")
             feature_network = (
@@ -208,6 +209,7 @@ def _compute(
             *((name, videos_by_name[name]) for name, _ in job.videos),
         ):
             set_features[features_key(column, name)] = features(protocol.set_frames(frames))
+    row["equal_frames"] = {name: count for name, count in equal_counts.items() if count}
     return {**row, "metrics": metrics}, set_features
 
 

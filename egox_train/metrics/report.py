@@ -305,7 +305,11 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         method_means, names_by_method = report["means"], report["seeds"]
         yield (
             "In the paper's columns",
-            [*_seeds_sentence(names_by_method), *_paper_table({"": report}, names_by_method)],
+            [
+                *_seeds_sentence(names_by_method),
+                *_paper_table({"": report}, names_by_method),
+                *_equal_frames(report["rows"]),
+            ],
         )
         for group_kind, group_figures in report["groups"].items():
             yield f"By {group_kind}", _paper_table(group_figures, names_by_method)
@@ -351,11 +355,34 @@ def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
                     "clips."
                 ),
             ]
-        yield "Table 1 of the paper, as others reproduced it", lines
+        yield (
+            "Table 1 of the paper, as others reproduced it",
+            [
+                *lines,
+                *_equal_frames(report["rows"]),
+            ],
+        )
         yield from _comparison(report, table1.COLUMNS)
     settings = protocol["settings"].items()
     yield "Settings of the protocol", [f"- {name}: {value}" for name, value in settings]
     yield from _gaps_and_meanings(report, table1.COLUMNS)
+
+
+def _equal_frames(rows: ClipRows) -> list[str]:
+    """Count the frames that equal the truth, whose 100 dB are in the mean."""
+    counts_by_name: dict[str, list[int]] = {}
+    for row in rows:
+        for name, count in row.get("equal_frames", {}).items():
+            counts_by_name.setdefault(name, []).append(count)
+    return [
+        line
+        for name, counts in counts_by_name.items()
+        for line in (
+            "",
+            f"{name}: {sum(counts)} frames of {len(counts)} clips equal the truth in every value; "
+            "each counts as 100 dB in the mean.",
+        )
+    ]
 
 
 def _seeds_sentence(seeds: Mapping[str, Sequence[str]]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.finite import all_finite
 from ...egox_core.frozen import frozen
 from ...egox_core.wan import embedding_picture
 from .noise import first_noise
@@ -25,9 +27,6 @@ LOW_MEMORY_TILE = 256  # px
 @contextmanager
 def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
     """Report progress by counting calls of a model's modules, and stop when the user cancels.
-
-    Args:\n        modules: objects that are no torch modules are left out.\n        calls: in
-    one round of the work, which may be repeated.
 
     Args:
         modules: what is none of torch's is left out.
@@ -82,7 +81,19 @@ def decode_video(
     latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
-    """Decode latents of clips with ComfyUI's VAE, and join their frames."""
+    """Decode latents of clips with ComfyUI's VAE, and join their frames.
+
+    Raises:
+        EgoXInputError: the latent or the decoded frames have NaN, which would be shown as black.
+    """
+    if not all_finite(latent):
+        raise EgoXInputError(
+            "latent to decode",
+            got="NaN or infinite numbers",
+            expected="finite numbers",
+            fix="sample it anew; compare size and SHA-256 of the model's and the LoRA's files with "
+            "those that their page states",
+        )
     with report_passes(vae, "decoder", 1 + latent.shape[2] // 2):
         if tile_size == 0:
             images = vae.decode(latent)
@@ -91,7 +102,20 @@ def decode_video(
             images = vae.decode_tiled(
                 latent, tile_x=latent_tile, tile_y=latent_tile, overlap=latent_tile // 4
             )
-    return images.reshape(-1, *images.shape[-3:])
+    frames = images.reshape(-1, *images.shape[-3:])
+    if not all_finite(frames):
+        bad_frames = [number for number, frame in enumerate(frames) if not all_finite(frame)]
+        raise EgoXInputError(
+            "ego video",
+            got=(
+                f"NaN or infinite numbers in {len(bad_frames)} of {len(frames)} frames, the first "
+                f"{bad_frames[0]}, though the latent has none"
+            ),
+            expected="finite numbers from the VAE",
+            fix="compare size and SHA-256 of the VAE's file with those that its page states (a "
+            "damaged file gives NaN), or start ComfyUI with --fp32-vae (half precision overflows)",
+        )
+    return frames
 
 
 @frozen

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from egox_core.cameras import preset_camera
 from egox_core.metrics import PathError
@@ -316,3 +318,20 @@ def test_the_ego_video_beside_the_exo_video_is_found(pack, repo_root):
     assert truth_module.read_truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )
+
+
+def test_nan_of_a_vae_is_named_instead_of_a_black_video(decode_module, repo_root, tmp_path):
+    """Check that a NaN in one weight of the VAE's decoder is refused, and one in the latent."""
+    vae_file = repo_root / "models" / standins.SHIPPED["vae"]
+    with safe_open(vae_file, "pt") as weights:
+        metadata, tensors = weights.metadata(), {k: weights.get_tensor(k) for k in weights.keys()}
+    bias_name = [k for k in tensors if k.startswith("decoder") and k.endswith("bias")][-1]
+    tensors[bias_name].view(-1)[0] = float("nan")
+    save_file(tensors, tmp_path / "vae.safetensors", metadata=metadata)
+    samples = torch.randn(1, 16, 2, 4, 4)
+    decode = decode_module.EgoXDecodeEgoHalf.execute
+    with torch.inference_mode(), refuses("NaN.* in 5 of 5 frames.*VAE.*--fp32-vae"):
+        decode({"samples": samples}, model_rig.load_vae(tmp_path / "vae.safetensors"), 0.0)
+    samples[0, 0, 0, 0, 0] = float("nan")
+    with torch.inference_mode(), refuses("latent to decode: got NaN"):
+        decode({"samples": samples}, model_rig.load_vae(vae_file), 0.0)

@@ -137,9 +137,13 @@ def test_wrong_name_is_refused_with_the_valid_ones(call, capsys, monkeypatch):
 def calls(monkeypatch) -> list[list[str]]:
     """Record the commands that would run, and let each fail with code 3."""
     recorded_arguments: list[list[str]] = []
-    monkeypatch.setattr(
-        Environment, "run", lambda self, words: recorded_arguments.append(words) or 3
-    )
+
+    def record_arguments(self: Environment, words: list[str], folder: Path) -> int:
+        assert folder == Path.cwd(), "relative paths are of where the command was typed"
+        recorded_arguments.append(words)
+        return 3
+
+    monkeypatch.setattr(Environment, "run", record_arguments)
     monkeypatch.setenv(commands.INSIDE, "1")
     return recorded_arguments
 
@@ -183,7 +187,10 @@ def test_environment_can_import_the_repositorys_modules(tmp_path):
     )
     hostless_environment = Environment(None, Path(sys.executable), Layout(tmp_path))
     script = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
-    assert hostless_environment.run(["-c", script]) == 0
+    assert hostless_environment.run(["-c", script], host_folder.parent.parent) == 0
+    (tmp_path / "typed_here").mkdir()
+    script = "import os, sys; sys.exit(os.path.basename(os.getcwd()) != 'typed_here')"
+    assert hostless_environment.run(["-c", script], tmp_path / "typed_here") == 0
 
 
 def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):

@@ -179,13 +179,14 @@ def run(args: argparse.Namespace) -> int:
 
         return run_tests(environment, args.rest)
     if args.command in MODULES:
-        return environment.run(["-m", MODULES[args.command][0], *args.rest])
+        # Where the user typed it, since its paths may be relative.
+        return environment.run(["-m", MODULES[args.command][0], *args.rest], Path.cwd())
     bench_files = sorted((layout.repo / "benchmarks").glob("[!_]*.py"))
     bench_modules = {path.stem: f"benchmarks.{path.stem}" for path in bench_files}
     module_names = bench_modules if args.command == "bench" else MAKERS
     if not args.rest or args.rest[0] not in module_names:
         raise SetupError(f"run.py {args.command} NAME; the names are: {', '.join(module_names)}")
-    return environment.run(["-m", module_names[args.rest[0]], *args.rest[1:]])
+    return environment.run(["-m", module_names[args.rest[0]], *args.rest[1:]], Path.cwd())
 
 
 def run_ui(environment: Environment, port: int | None) -> int:

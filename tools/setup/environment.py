@@ -83,10 +83,14 @@ class Environment:
             "PYTHONPATH": os.pathsep.join(filter(None, import_paths)),
         }
 
-    def run(self, arguments: list[str]) -> int:
-        """Run this Python with ``arguments`` in the repository, and return its exit code."""
+    def run(self, arguments: list[str], folder: Path | None = None) -> int:
+        """Run this Python with ``arguments``, and return its exit code.
+
+        Args:
+            folder: to run it in; None: the repository.
+        """
         command = [str(self.python), *arguments]
-        return subprocess.call(command, cwd=self.layout.repo, env=self.variables())
+        return subprocess.call(command, cwd=folder or self.layout.repo, env=self.variables())
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:

@@ -134,7 +134,11 @@ def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path,
         exo_lens="phone",
         offset_s=RECORDING.offset_s,
     )
-    outcome = calibrate(recording_folder, tmp_path / "out", options)
+    stages = []
+    outcome = calibrate(
+        recording_folder, tmp_path / "out", options, lambda *counts: stages.append(counts[2])
+    )
+    assert stages[-1] == "stage 4 of 5: fixed cameras"
     assert any("not by pictures: package pycolmap" in note for note in outcome.notes)
     assert outcome.scale.how_found == "the path of path.txt"
     assert np.allclose(outcome.ego_w2c, true_head_poses, atol=1e-3)

@@ -21,6 +21,7 @@ from egox_train.data.clip_tensors import clip_geometry
 from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.options import CacheSettings, RunOptions
 from egox_train.train.samples import CachedSamples
+from egox_train.video_writer import write_video
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import limit_file_size
@@ -243,6 +244,19 @@ def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monk
         second_outcome.remake_reason,
     ) == (16, 1, 8, "")
     assert len(CacheReader(cache_folder).index.entries) == 16
+
+
+def test_clip_whose_video_was_replaced_after_prepare_is_named(training_set, tmp_path, capsys):
+    set_folder, cache_folder = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(training_set, set_folder)
+    manifest = set_folder / "manifest.jsonl"
+    record = read_manifest(manifest)[1]
+    grey_pictures = torch.full((record.frames, *record.ego_size[::-1], 3), 0.8)
+    write_video(set_folder / record.folder / "ego_ground_truth.mp4", grey_pictures, record.fps)
+    assert run_cache(manifest, cache_folder) == 0
+    expected_text = f"left out: {record.clip}: clip {record.clip}: got ego_ground_truth.mp4 with"
+    assert expected_text in capsys.readouterr().out
+    assert record.clip not in {e.clip for e in CacheReader(cache_folder).index.entries}
 
 
 def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path, capsys):

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from egox_train.data.captions import NO_CAPTION, caption_for, check_caption
+from egox_train.data.captions import (
+    NO_CAPTION,
+    caption_for,
+    check_caption,
+    read_captions,
+    unused_captions,
+)
 from egox_train.data.clip_files import clip_windows, longest_pose_run
 from egox_train.data.manifest import (
     check_fractions,
@@ -136,3 +142,37 @@ def test_manifest_is_read_back_and_errors_are_refused(tmp_path):
         read_manifest(manifest_file)
     with refuses("not there"):
         read_manifest(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("file_name", "text"),
+    [
+        ("c.json", '{"t.MP4": "a man"}'),
+        ("c.json", '[{"file_name": "t", "prompt": "a man"}]'),
+        ("c.jsonl", '{"file_name": "t.mp4", "prompt": "a man"}\n\n{"video": "u", "text": "b"}\n'),
+        ("c.csv", "\ufeffname, caption\nt.mp4,a man\nu,b\n"),
+        ("c.csv", "video,prompt\nt,a man\n"),
+    ],
+)
+def test_captions_are_read_in_the_forms_that_people_have(tmp_path, file_name, text):
+    """Check the forms of captions that people reported (names of videos, .jsonl, .csv, a list)."""
+    captions_file = tmp_path / file_name
+    captions_file.write_text(text, "utf-8")
+    captions = read_captions(captions_file)
+    assert caption_for("t__c__000000", "t", captions, "") == ("a man", "file")
+    assert unused_captions(captions, ["t"]) == (["u"] if "b" in captions.values() else [])
+
+
+def test_exact_caption_wins_and_unreadable_ones_are_refused(tmp_path):
+    captions_file = tmp_path / "captions.jsonl"
+    captions = {"t.mp4": "a file's", "t": "a take's", "u.mp4": "another's"}
+    assert caption_for("t__c", "t", captions, "")[0] == "a take's"
+    assert unused_captions(captions, ["t", "t__c"]) == ["t.mp4", "u.mp4"]
+    for line, expected in (
+        ('{"name": "t"}', "row 1 without a name or a caption.*expected .*name,caption"),
+        ('{"name": "t", "caption": "a"}\n{"name": "t", "caption": "b"}', "two captions of t"),
+        ('{"name": "t", "caption": 3}', "no text"),
+    ):
+        captions_file.write_text(line, "utf-8")
+        with refuses(expected):
+            read_captions(captions_file)

@@ -367,15 +367,16 @@ def test_set_with_another_ego_lens_is_continued_only_on_request(synthetic_takes,
     assert "4 clips of Ego-Exo4D" in caplog.text and "too short" in caplog.text
 
 
-def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, tmp_path):
+def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, tmp_path, caplog):
     file, name = tmp_path / "captions.json", min(synthetic_takes.iterdir()).name
     for text, count in (("[Exo view] mine [Ego view] too", 4), ("[Ego view] one section", 3)):
-        write_json(file, {name: text})
+        write_json(file, {f"{name}.mp4": text, "another": text})
         records, report = prepare_and_read(synthetic_takes, tmp_path / "set", captions=file)
         assert len(records) == count
         captioned = [record for record in records if record.caption == "file"]
         assert {record.take for record in captioned} == {name} if count == 4 else not captioned
     assert "[Ego view]" in report["skipped"][0]["why"]
+    assert "1 of 2 captions match no clip or take, first another; the first clip" in caplog.text
 
 
 def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):

@@ -310,6 +310,9 @@ def test_report_compares_methods_seeds_and_groups(evaluation_folder):
     assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
     first_metrics = report["rows"][0]["metrics"]
     assert first_metrics[GENERATED]["psnr"] < first_metrics[f"{GENERATED}, seed 2"]["psnr"] == 100
+    table_text = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
+    assert f"vae: {4 * FRAMES} frames of 4 clips equal the truth in every value" in table_text
+    assert f"{GENERATED}: " not in table_text
     assert {
         kind: {name: group["means"][GENERATED]["psnr"]["clips"] for name, group in groups.items()}
         for kind, groups in report["groups"].items()
