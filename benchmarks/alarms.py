@@ -9,7 +9,8 @@ word alone offers no reading. Right takes have usual persons, and then all postu
 exo, with exact depth and as networks estimate it. Each named remedy is followed as it is worded:
 the second one where the first leaves the prior wrong, by the points that the ego camera sees
 against the true ones. A take that is wrong after both cries again, or is silent. All rows are drawn
-with a mask of the wearer and without."""
+with a mask of the wearer and without; those with a second person beside a seated wearer or a child
+have a mask of both."""
 
 import re
 from collections import Counter
@@ -28,12 +29,17 @@ from egox_core.errors import EgoXInputError
 from egox_core.remarks import RemarkKind
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
+from lab.drawn.bystander import add_bystander
 from lab.drawn.depth_errors import DepthErrors, add_depth_errors
 from lab.drawn.spec import CHOICES
 
 Change = Callable[[Tensor], Tensor]
 POSE_KINDS = ("ego", "exo")
-REMARK_KINDS = (RemarkKind.STRANGE_PLACE, RemarkKind.WARNING)
+REMARK_KINDS = (
+    RemarkKind.IMPOSSIBLE_PLACE,
+    RemarkKind.STRANGE_PLACE,
+    RemarkKind.WARNING,
+)
 REMEDY_PLACES = ("first remedy", "second remedy")
 WORLD_FROM_DRAWN = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 """The take's world against the drawn one."""
@@ -99,6 +105,9 @@ FILE_ERRORS: dict[str, tuple[dict[str, Change], str]] = {
     "focal length / 2": ({"focal": lambda focal: focal / 2}, "another unit or of another lens"),
     "depth x 1.4": ({"depth": make_scaling(1.4)}, "nothing"),
 }
+
+
+TWO_PEOPLE_ERRORS = ("depth inverse", "poses OpenGL", "ego OpenGL", "ego rolled", "ego rolled back")
 
 
 class TakeFiles(NamedTuple):
@@ -308,6 +317,10 @@ def main(arguments: list[str] | None = None) -> int:
                     false_alarms.append(f"{name}: {place_name}, {take.spec.seed}: {remark_text}")
         for error_name, (changes, right_cause) in FILE_ERRORS.items():
             rows[error_name + mask_name] = count_remarks(takes, has_mask, changes, right_cause)
+    takes_of_two = [add_bystander(take) for take in takes]
+    for error_name in ("right", *TWO_PEOPLE_ERRORS):
+        changes, right_cause = FILE_ERRORS.get(error_name, ({}, "nothing"))
+        rows[f"two people, {error_name}"] = count_remarks(takes_of_two, True, changes, right_cause)
     column_names = ("silent", "right", "word", "wrong", *REMEDY_PLACES)
     column_names += ("still wrong, cries", "still wrong, silent")
     lines = ["| files | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]

@@ -16,6 +16,8 @@ class RemarkKind(str, Enum):
     STRANGE_DEPTH = "strangeDepth"  # depth and frames may be of two takes
     HEAD_VIDEO = "headVideo"  # a wearer's own video may stand in exo's place
     STRANGE_PLACE = "strangePlace"  # the ego camera hardly is where it is
+    # from there nothing of the scene is seen, or a unit is wrong
+    IMPOSSIBLE_PLACE = "impossiblePlace"
     FRAMES = "frames"  # of which frames the entries of a file, array or socket are
 
 

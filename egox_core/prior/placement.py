@@ -58,6 +58,8 @@ camera within the second one may see raised arms alone. From farther away the bo
 the eyes, within 45 degrees, in all but one of 542 right takes: ``alarms`` with 60 seeds each from
 72515325, 90865580, 23339253 and 19083740, and 62 of another ray caster. That one is a head tilted
 by 55 degrees."""
+BODY_STEP_M = 0.12
+"""Metres of depth between neighbouring px of the thinned picture at which one body ends."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
 MAX_MISFIT, MARGIN = 1.0, 1.5
@@ -80,8 +82,9 @@ class SeenHead:
 
     exo: CameraPath  # of F frames, as ego
     rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
+    size: tuple[int, int]  # height and width of the thinned picture: N = H * W
     depth_m: Tensor  # [F, N] float32, NaN invalid
-    body: Tensor  # [F, N] bool, of the mask of what moves
+    body: Tensor  # [F, N] bool, of the mask of what moves: of all people
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
@@ -193,8 +196,15 @@ def check_placement(
         )
     verb = "can't" if sees_nothing and alternatives else "hardly can"
     warning_text = f"warning: the ego camera {verb} be where it is: {description}"
-    # Another place is unusual, and may be right.
-    remark_kind = RemarkKind.STRANGE_PLACE if alternatives or is_far_off else RemarkKind.WARNING
+    # Another place is unusual, and may be right, and so may be the axes.
+    is_unit_named = any("scale" in reading for reading in alternatives)
+    remark_kind = (
+        RemarkKind.IMPOSSIBLE_PLACE
+        if sees_nothing or is_unit_named
+        else RemarkKind.STRANGE_PLACE
+        if alternatives or is_far_off
+        else RemarkKind.WARNING
+    )
     return (Remark(f"{warning_text}; {advice}" if alternatives else warning_text, remark_kind),)
 
 
@@ -263,6 +273,7 @@ def seen_heads(
                     world=part.exo.world,
                 ),
                 rays=rays.flatten(0, 1),
+                size=size,
                 depth_m=(depth_samples * rays[..., 2]).flatten(1),
                 body=body_mask.flatten(1).bool(),
                 ego=ego.resized(EGO_SIDE, EGO_SIDE).select(torch.tensor(frames)),
@@ -295,7 +306,13 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
             (lateral_m < 2 * radius) | (lateral_m > 4 * radius), torch.nan
         )
         # The nearest body, and the middle of what exo sees of the wearer's own
-        is_body = head.body & depth.isfinite()
+        is_body = own_body(
+            head.body & depth.isfinite(),
+            depth,
+            points,
+            (lateral_m <= radius) & inside,
+            head.size,
+        )
         body_m = distance.where(is_body, math.inf).amin(1, keepdim=True)
         body_m = body_m.where(is_body.sum(1, keepdim=True) >= LEAST_BODY, torch.nan)
         is_own = is_body & (distance > OWN_M) & (distance < BODY_M)
@@ -328,6 +345,49 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         below.nanmedian(),
     )
     return Placement(*map(float, medians))
+
+
+def own_body(
+    body: Tensor,  # [F, N] bool, of all people
+    depth_m: Tensor,  # [F, N]
+    points: Tensor,  # [F, N, 3] metres from the eyes
+    at_head: Tensor,  # [F, N] bool, around the head's line of sight
+    size: tuple[int, int],  # height, width
+) -> Tensor:  # [F, N] bool
+    """Select the wearer's own body in a mask of all people, or all of them where none is at the
+    head.
+
+    It is what can be reached over its surface from the point nearest to the eyes, in each frame by
+    itself: over time, people who touch once would be one body.
+    """
+    from scipy.sparse import coo_array  # half of torch's time
+    from scipy.sparse.csgraph import dijkstra
+
+    pixels = torch.arange(body.shape[1]).unflatten(0, size)
+    neighbours = (
+        (pixels[:, :-1], pixels[:, 1:]),
+        (pixels[:-1], pixels[1:]),
+        (pixels[:-1, :-1], pixels[1:, 1:]),
+        (pixels[1:, :-1], pixels[:-1, 1:]),
+    )
+    pairs = torch.stack(
+        [torch.cat([p.flatten() for p in side]) for side in zip(*neighbours, strict=True)]
+    )
+    own_masks = []
+    for frame_body, frame_depth, frame_points, is_at_head in zip(
+        body, depth_m, points, at_head, strict=True
+    ):
+        touches = frame_body[pairs].all(0) & (frame_depth[pairs].diff(dim=0)[0].abs() < BODY_STEP_M)
+        linked = pairs[:, touches]
+        lengths = frame_points[linked].diff(dim=0)[0].norm(dim=-1)
+        graph = coo_array((lengths.numpy(), tuple(linked.numpy())), shape=(body.shape[1],) * 2)
+        eye_distance = frame_points.norm(dim=-1).where(frame_body & is_at_head, math.inf)
+        nearest = int(eye_distance.argmin())
+        path_m = dijkstra(graph, directed=False, indices=nearest, limit=BODY_M)
+        own_mask = frame_body & torch.from_numpy(path_m < math.inf)
+        is_found = eye_distance[nearest] < math.inf and own_mask.sum() >= LEAST_BODY
+        own_masks.append(own_mask if is_found else frame_body)
+    return torch.stack(own_masks)
 
 
 def flip_camera_axes(w2c: Tensor) -> Tensor:

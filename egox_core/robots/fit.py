@@ -65,7 +65,7 @@ def camera_fit(
     """
     trajectory.check_moments(scene.frames, "scene")
     place_notes = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
-    strange_places = [note for note in place_notes if note.kind == RemarkKind.STRANGE_PLACE]
+    is_impossible = any(note.kind == RemarkKind.IMPOSSIBLE_PLACE for note in place_notes)
     path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
     score = float(path_error.score.median())
     if not generated and score < MIN_SCORE:
@@ -88,6 +88,6 @@ def camera_fit(
             notes.append(Remark(lag.text()))
         if lag is None or shift_m > MAX_M:
             notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
-    elif strange_places:
+    elif is_impossible:
         verdict = WRONG
     return CameraFit(path_deg=path_deg, fits=verdict, notes=tuple(notes))

@@ -37,7 +37,12 @@ from .temp_files import write_temp_video
 
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 LENS_GUESSED = "lensGuessed"
-STRANGE = (RemarkKind.HEAD_VIDEO, RemarkKind.STRANGE_DEPTH, RemarkKind.STRANGE_PLACE)
+STRANGE = (
+    RemarkKind.HEAD_VIDEO,
+    RemarkKind.STRANGE_DEPTH,
+    RemarkKind.IMPOSSIBLE_PLACE,
+    RemarkKind.STRANGE_PLACE,
+)
 Node = type[io.ComfyNode]
 
 

@@ -158,7 +158,7 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_
         ego_trajectory, w2c=ego_trajectory.ego.w2c * torch.tensor([1.0, 1, 1, 99])
     )
     output = EgoXRenderEgoPrior.execute(misplaced_path, "clean", "preset", scene)
-    assert output.ui["egox_preview"][0]["badge"] == "strangePlace"
+    assert output.ui["egox_preview"][0]["badge"] == "impossiblePlace"
 
 
 def test_facts_stand_folded_and_disputed_ones_first(take, scene):

@@ -14,6 +14,7 @@ from egox_core.prior.placement import check_placement, flip_camera_axes, roll_by
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
 from lab.drawn import SyntheticSpec, make_take
+from lab.drawn.bystander import add_bystander
 from lab.drawn.parts import turn_z
 from tests.poses import make_path, replace_ego, replace_exo_pose
 from tests.refusals import refuses
@@ -83,6 +84,18 @@ def test_wrong_ego_poses_are_named(take, error_name):
         scene_points, replace_ego(path, w2c=EGO_POSE_ERRORS[error_name](path.ego.w2c))
     )[0].text
     assert re.search(error_name, warning.split("; it would be right with ")[1])
+
+
+def test_person_beside_the_wearer_is_not_taken_for_its_body(take):
+    """Check that a tall bystander neither makes a right take cry nor hides a turned sensor."""
+    crowded_take = add_bystander(take)
+    assert (crowded_take.exo_dynamic & ~take.exo_dynamic).sum() > 100
+    assert placement_warnings(crowded_take) == ()
+    scene_points, _ = scene(crowded_take.exo_rgb, crowded_take.depth_video())
+    path = crowded_take.trajectory()
+    turned_path = replace_ego(path, w2c=roll_by(1)(path.ego.w2c))
+    (warning,) = check_placement(scene_points, turned_path)
+    assert "the lens of a turned sensor" in warning.text
 
 
 @pytest.mark.parametrize("degrees", [-120, -60, 60, 120])

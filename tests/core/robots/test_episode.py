@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
+from egox_core.prior.placement import roll_by
 from egox_core.remarks import Remark
 from egox_core.robots.episode import TIPS, Episode, make_episodes, nearest_frames
 from egox_core.robots.fit import CameraFit, camera_fit
@@ -365,6 +366,10 @@ def test_camera_fit_finds_wrong_cameras_of_a_real_video():
     )
     assert outside_fit.fits == 0
     assert "the ego camera hardly can be" in outside_fit.text()
+    rolled_path = replace_ego(path, w2c=roll_by(1)(path.ego.w2c))
+    rolled_fit = camera_fit(scene_points, rolled_path, ego_video, generated=True)
+    assert rolled_fit.fits == -1, "axes are a guess, a unit is not"
+    assert "the lens of a turned sensor" in rolled_fit.text()
 
 
 def test_late_ego_video_is_not_taken_for_a_wrong_camera():
