@@ -85,6 +85,7 @@ def da3_depth(
         depth=depth_video,
         name="Depth Anything 3",
         notes=notes + camera_notes,
+        estimates_lens=True,
     )
 
 

@@ -71,4 +71,6 @@ def moge_depth(
         kind="metric z" if is_metric else "relative z",
         sky=sky,
     )
-    return DepthSource(depth=depth_video, name="MoGe", notes=notes + camera_notes)
+    return DepthSource(
+        depth=depth_video, name="MoGe", notes=notes + camera_notes, estimates_lens=True
+    )

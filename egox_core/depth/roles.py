@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array
-from ..cameras import CameraModel, CameraPath
+from ..cameras import CameraPath
 from ..errors import EgoXInputError, in_words
+from ..facts import StatedLens, settle_lens
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
@@ -58,38 +59,16 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
     return [metric, *other_sources[:1]], other_sources[1:]
 
 
-def best_camera(
-    sources: Sources, given_camera: CameraModel | None, width: int, height: int
-) -> tuple[CameraModel, tuple[Remark, ...], bool]:
-    """Choose the exo camera at ``width`` x ``height``: the caller's, a source's, or a guess.
-
-    Returns:
-        Camera, notes, and whether it is a guess. The sources have that size already.
-
-    Raises:
-        EgoXInputError: a given camera of another size.
-    """
-    if given_camera is not None:
-        given_camera.check_size("exo camera", width, height)
-        return given_camera, (), False
-    for source in sources:
-        if not source.depth.exo.lens_guessed:
-            lens = source.depth.exo.camera
-            note = (
-                f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
-            )
-            return lens, (Remark(note),), False
-    return sources[0].depth.exo.camera, (Remark(in_words(LENS_GUESSED), RemarkKind.WARNING),), True
-
-
 def align_sources(
     # They are sorted by priority; sizes and lengths may differ, by the rules below.
     sources: Sequence[DepthSource],
     *,
     # The exo frames in use; without, the metric depth's own number and size.
     frames: Frames = UNSAID,
-    # Lens and poses of the exo camera at the frames' size, as far as they are known.
+    # Poses of the exo camera, where they are known.
     exo: CameraPath | None = None,
+    # Its lens at the frames' size, as others state it than the sources.
+    lenses: Sequence[StatedLens] = (),
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
@@ -136,12 +115,13 @@ def align_sources(
 
     chosen_sources = [fit_source(source) for source in chosen_sources]
     metric, *video_depths = (source.depth for source in chosen_sources)
-    lens, camera_notes, is_guessed = best_camera(
-        chosen_sources, None if exo is None else exo.lens, width, height
-    )
+    for lens_given in lenses:
+        lens_given.lens.check_size("exo camera", width, height)
+    lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
     exo_path = exo if exo is not None and exo.world == "take" else metric.exo
-    exo_path = map_frames.shown(replace(exo_path, lens=lens, lens_guessed=is_guessed))
-    metric = replace(metric, exo=exo_path)
+    exo_path = map_frames.shown(replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed))
+    other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
+    metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
     dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *video_depths = (replace(depth, dynamic=None) for depth in (metric, *video_depths))
@@ -162,6 +142,9 @@ def align_sources(
         f"dynamic {100 * mask_share(depth.dynamic):.1f} %, "
         f"sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     )
+    lens_remark = Remark(lens.note or f"exo camera from {lens.by}: {lens.lens.words}")
+    if lens.guessed:
+        lens_remark = Remark(in_words(LENS_GUESSED), RemarkKind.WARNING)
     no_mask_note = (NO_MASK,) if video_depth and depth.dynamic is None else ()
     return (
         depth,
@@ -173,7 +156,7 @@ def align_sources(
             *(Remark(f"{source.name} is not used") for source in unused_sources),
             *(note for source in chosen_sources for note in source.notes),
             *mask_notes,
-            *camera_notes,
+            lens_remark,
             *scale_notes(metric),
             *no_video_note,
         ),

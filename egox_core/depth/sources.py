@@ -8,7 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, DepthFacts, settle_depth
+from ..facts import NOTHING_DECLARED, Declared, DepthFacts, StatedLens, settle_depth
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
@@ -30,6 +30,19 @@ class DepthSource:
     depth: DepthVideo
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
     notes: tuple[Remark, ...] = ()  # what was assumed or changed
+    estimates_lens: bool = False  # a depth model's lens, which one that is known replaces
+
+    @property
+    def stated_lens(self) -> StatedLens:
+        """Lens of the maps, with the source that it is from."""
+        exo = self.depth.exo
+        own_rows = [row.by for row in self.depth.facts if row.fact == "exo.lens"]
+        source = "model" if self.estimates_lens else "depth"
+        return StatedLens(
+            lens=exo.camera,
+            by=own_rows[0] if own_rows else self.name,
+            source="guess" if exo.lens_guessed else source,
+        )
 
 
 def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..remarks import FactRow
 from .declared import Declared
-from .table import FACTS
+from .table import FACTS, Fact
 
 
 class Statement(NamedTuple):
@@ -24,12 +24,14 @@ def settle(
     default: Any,
     default_by: str = "default",
     advice: str = "",
+    description: Fact | None = None,
 ) -> tuple[Any, FactRow]:
     """Choose the value of a fact, and record who gave it and who said otherwise.
 
     ``advice`` is a default's own, and stands in the row only where nobody says anything.
+    ``description`` is that of a fact which no user declares.
     """
-    description = FACTS[fact]
+    description = description or FACTS[fact]
     declaration = declared.by_name.get(fact)
     statements = sorted(
         (statement for statement in stated if statement.fact == fact),
@@ -39,7 +41,9 @@ def settle(
     opinions += [(statement.value, statement.by) for statement in statements]
     value, by = opinions[0] if opinions else (default, default_by)
     others = tuple(
-        f"{description.show(other)} ({other_by})" for other, other_by in opinions if other != value
+        f"{description.show(other)} ({other_by})"
+        for other, other_by in opinions
+        if not description.same(other, value)
     )
     row = FactRow(
         fact=fact,

@@ -1,7 +1,9 @@
 """List the facts that a user can declare, with their values and the order of their sources."""
 
 import math
+import operator
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -31,7 +33,8 @@ class Fact:
     meaning: str
     expected: str  # its values, in an error
     parse: Callable[[object], object]  # raises ValueError or TypeError at a wrong value
-    show: Callable[[object], str] = str
+    show: Callable[[Any], str] = str
+    same: Callable[[Any, Any], bool] = operator.eq
     # kinds of statements, the first one wins; "declared" precedes them all
     sources: tuple[str, ...] = ("file", "name", "form")
 

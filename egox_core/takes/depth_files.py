@@ -11,15 +11,22 @@ from torch import Tensor
 from ..cameras import compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, ray_lengths_of, settle_depth
+from ..facts import (
+    NOTHING_DECLARED,
+    Declared,
+    StatedLens,
+    ray_lengths_of,
+    settle_depth,
+    settle_lens,
+)
 from ..frame_store import store_frames
 from ..frames import UNSAID, FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
-from ..remarks import Remark
+from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_lens_of_size, exo_poses, focal_difference
+from .take_cameras import exo_poses, focal_difference, meta_lens
 from .vipe import reduce_static_poses
 
 OTHER_FOCAL = 0.02
@@ -73,29 +80,8 @@ def load_depth_file(
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window = depth_window(source.size, frames, f"depth {source.name}")
     size = source.size
-    picture_size = window.picture or size
-    file_lens = source.arrays.lens
-    note = ""
-    uses_meta = meta is not None and (
-        meta.exo_camera is not None or (file_lens is None and not guess_camera)
-    )
-    if meta is not None and uses_meta:
-        lens, note = exo_lens_of_size(meta, picture_size)
-        lens = lens if picture_size == size else lens.rescale(*size)
-        if (
-            file_lens is not None
-            and (difference := focal_difference(file_lens, lens)) > OTHER_FOCAL
-        ):
-            note += (
-                f"; K of {source.name} differs by {100 * difference:.0f} %, the meta file's is used"
-            )
-            note = note.removeprefix("; ")
-    elif file_lens is not None:
-        lens = file_lens
-        note = f"exo camera: K of {source.name}, {file_lens.words}"
-    else:
-        lens = guessed_camera(*picture_size)
-        lens = lens if picture_size == size else lens.rescale(*size)
+    chosen_lens, lens_row = _settle_file_lens(source, meta, window.picture or size, guess_camera)
+    lens = chosen_lens.lens
     unique_maps, map_of_frame = torch.unique(
         map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
@@ -122,20 +108,47 @@ def load_depth_file(
         exo = replace(exo, w2c=reduce_static_poses(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
-        exo=replace(
-            exo,
-            lens=window.camera(lens),
-            lens_guessed=file_lens is None and (meta is None or meta.exo_camera is None),
-        ),
+        exo=replace(exo, lens=window.camera(lens), lens_guessed=chosen_lens.guessed),
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
-        facts=facts.rows,
+        facts=(*facts.rows, lens_row),
     )
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"
     )
-    notes = tuple(map(Remark, filter(None, (summary, note, window.note))))
+    notes = tuple(map(Remark, filter(None, (summary, chosen_lens.note, window.note))))
     notes = (*notes, *source.arrays.notes, entries.remark)
     return DepthSource(depth=video, name=source.name, notes=notes)
+
+
+def _settle_file_lens(
+    source: DepthFile, meta: TakeMeta | None, picture_size: tuple[int, int], guess_camera: bool
+) -> tuple[StatedLens, FactRow]:
+    """Settle the lens in px of a file's maps, which show a picture of ``picture_size``.
+
+    Raises:
+        EgoXInputError: no intrinsics, and no guess is asked for.
+    """
+    file_lens = source.arrays.lens
+    stated = []
+    if meta is not None and (
+        meta.exo_camera is not None or (file_lens is None and not guess_camera)
+    ):
+        stated.append(meta_lens(meta, picture_size))
+    elif file_lens is None:
+        guess = guessed_camera(*picture_size)
+        stated.append(StatedLens(lens=guess, by="default", source="guess"))
+    if picture_size != source.size:
+        stated = [replace(each, lens=each.lens.rescale(*source.size)) for each in stated]
+    if file_lens is not None:
+        by = f"K of {source.name}"
+        note = f"exo camera: {by}, {file_lens.words}"
+        stated.append(StatedLens(lens=file_lens, by=by, source="file", note=note))
+    chosen, row = settle_lens(stated)
+    difference = 0.0 if file_lens is None else focal_difference(file_lens, chosen.lens)
+    if difference > OTHER_FOCAL:
+        words = f"{stated[-1].by} differs by {100 * difference:.0f} %, the meta file's is used"
+        chosen = replace(chosen, note="; ".join(filter(None, (chosen.note, words))))
+    return chosen, row
 
 
 def check_depth(

@@ -20,7 +20,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, settle_lens
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
@@ -30,7 +30,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_take
-from .take_cameras import check_same_lens, exo_lens, exo_lens_of_size, exo_poses, given_lens
+from .take_cameras import exo_poses, given_lens, meta_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +76,15 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets'
             adapters, :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    camera, lens_note = None, ""
+    given_lenses: Sequence[StatedLens] = ()
     size_known = bool(sockets) and len(frames) > 0
     if size_known:
         _, size = frames.sizes((0, 0))  # known before the sockets' maps are
-        camera, lens_note = _exo_lens(meta, frames, (size, None), fov_deg, lens)
+        given_lenses = _stated_lenses(meta, frames, (size, None), fov_deg, lens)
     from_file = not sockets and isinstance(source, Path)
     if sockets:
-        sources = list(socket_sources(sockets, camera))
+        known_lens = settle_lens(given_lenses)[0].lens if given_lenses else None
+        sources = list(socket_sources(sockets, known_lens))
     elif isinstance(source, Path):
         sources = [
             file_source(
@@ -99,32 +100,21 @@ def take_depth(
     else:
         sources = list(source or ())
     if sources and not size_known:
-        source_exo = sources[0].depth.exo
-        lens_known = not (source_exo.lens_guessed or sockets)
-        map_size = source_exo.camera.stored_size
-        fov_deg = 0.0 if lens_known else fov_deg
-        camera, lens_note = _exo_lens(meta, frames, (map_size, picture), fov_deg, lens)
-        if lens_known and camera is not None and (lens is not None or not from_file):
-            check_same_lens(
-                depth_window(map_size, frames, "depth").camera(source_exo.camera), camera
-            )
-        camera = None if lens_known else camera  # known ones are cut as their maps are
-    exo = replace(_exo_path(None if from_file else meta, frames, sources), lens=camera)
+        map_size = sources[0].depth.exo.camera.stored_size
+        given_lenses = _stated_lenses(
+            None if from_file else meta, frames, (map_size, picture), fov_deg, lens
+        )
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        exo=exo,
+        exo=_exo_path(None if from_file else meta, frames, sources),
+        lenses=given_lenses,
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
         progress=progress,
     )
-    if lens_note and not from_file:
-        notes = (*notes, Remark(lens_note))
-    if meta is not None:
-        exo_rows = [row for row in meta.facts if row.fact.startswith("exo.")]
-        depth = replace(depth, facts=(*depth.facts, *exo_rows))
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
         notes=(*notes, Remark(scale_report.text())),
@@ -151,34 +141,33 @@ def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSour
     return exo_poses(meta, frames.or_those(map_frames))
 
 
-def _exo_lens(
+def _stated_lenses(
     meta: TakeMeta | None,
     frames: Frames,
     sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
     fov_deg: float,
     lens: CameraModel | Array | None,
-) -> tuple[CameraModel | None, str]:
-    """Find the exo lens at the size of the frames or depth maps, with a note about its K."""
+) -> list[StatedLens]:
+    """State the exo lens at the size of the frames or depth maps, as far as it is given."""
     map_size, picture = sizes
     source, size = frames.sizes(map_size)
-    meta_lens, caller_lens, note = None, None, ""
+    stated = []
     if meta is not None and meta.exo_camera is not None:
-        meta_lens = exo_lens(meta, frames, size)
-        _, note = exo_lens_of_size(meta, source)
+        of_source = meta_lens(meta, source)
+        stated.append(replace(of_source, lens=frames.camera(of_source.lens)))
     if lens is not None:
-        lens_adapters_by_size: dict = {
-            picture or map_size: lambda camera: camera.rescale(*map_size)
-        }
-        lens_adapters_by_size |= {
+        pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
+        pictures |= {
             map_size: depth_window(map_size, frames, "depth").camera,
             source: frames.camera,
         }
-        lens_adapters_by_size[size] = lambda camera: camera
-        caller_lens, note = given_lens(lens, lens_adapters_by_size)
-        if meta_lens is not None:
-            check_same_lens(meta_lens, caller_lens)
-    guessed_lens = camera_of_view(*size, fov_deg) if fov_deg > 0 else None
-    return meta_lens or caller_lens or guessed_lens, note
+        pictures[size] = lambda camera: camera
+        caller_lens, note = given_lens(lens, pictures)
+        stated.append(StatedLens(lens=caller_lens, by="camera", source="caller", note=note))
+    if fov_deg > 0:
+        angle_lens = camera_of_view(*size, fov_deg)
+        stated.append(StatedLens(lens=angle_lens, by="fov_deg", source="angle"))
+    return stated
 
 
 def find_depth(folder: Path) -> Path:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..errors import EgoXInputError
+from ..facts import StatedLens, same_lens
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -21,8 +21,6 @@ from ..types import (
 )
 from .meta import MAX_OFF_CENTRE, camera_of_k, depth_camera, picture_of_k
 
-SAME_PX = 0.5
-"""Difference of two lenses of one picture, in any number, up to which they are the same."""
 ARIA_PRESETS = "aria_released", "aria_meta"
 """Presets whose K a take may state without its lens: the poses are of their turned sensor."""
 SAME_EGO = 0.005
@@ -155,52 +153,23 @@ def given_lens(
     return lenses[0], ""
 
 
-def check_same_lens(known_lens: CameraModel, given: CameraModel) -> None:
-    """Refuse a caller's lens that differs from the lens of the depth or the meta file.
-
-    Raises:
-        EgoXInputError: they differ.
-    """
-    if not same_lens(known_lens, given):
-        raise EgoXInputError(
-            "camera given with the depth",
-            got=given.words,
-            expected=f"the camera of the depth or of the meta file: {known_lens.words}",
-            fix="leave camera out, or give depth and meta without one",
-        )
-
-
-def same_lens(first: CameraModel, second: CameraModel) -> bool:
-    """Check whether two lenses of one picture agree within half a pixel, also at the corners."""
-    is_same_kind = first.lens == second.lens and first.stored_size == second.stored_size
-    if not is_same_kind or bool(((first.intrinsics - second.intrinsics).abs() > SAME_PX).any()):
-        return False
-    if first.distortion == second.distortion:
-        return True
-    columns, rows = (torch.linspace(0, side - 1, 9).double() for side in first.stored_size)
-    pixels = torch.cartesian_prod(columns, rows)
-    rays, in_first = first.unproject(pixels)
-    reprojected, in_second = second.project(rays[in_first])
-    return bool(in_second.all()) and bool(((reprojected - pixels[in_first]).abs() <= SAME_PX).all())
-
-
 def focal_difference(first: CameraModel, second: CameraModel) -> float:
     """Compute the larger relative difference of two lenses' focal lengths."""
     return max(abs(first.fx / second.fx - 1), abs(first.fy / second.fy - 1))
 
 
-def exo_lens(
+def meta_lens(
     meta: TakeMeta,
-    frames: Frames,
-    size: tuple[int, int],  # (width, height) px of the whole picture, where frames have none
-) -> CameraModel:
-    """Compute the take's exo lens in pixels of the frames in use, or of a picture of ``size``.
+    size: tuple[int, int],  # (width, height) px of the whole picture
+) -> StatedLens:
+    """State the lens that a take's meta file has, for its whole picture at a size.
 
     Raises:
         EgoXInputError: as :func:`exo_lens_of_size`.
     """
-    source_size, _ = frames.sizes(size)
-    return frames.camera(exo_lens_of_size(meta, source_size)[0])
+    lens, note = exo_lens_of_size(meta, size)
+    key = "camera_intrinsics" if meta.exo.lens is None else "exo_camera"
+    return StatedLens(lens=lens, by=f"{key} of {meta.name}", source="meta", note=note)
 
 
 def exo_poses(
@@ -258,7 +227,8 @@ def take_exo(
     """
     lens = meta.exo_camera
     if lens is not None:
-        lens = exo_lens(meta, frames, lens.stored_size)
+        source_size, _ = frames.sizes(lens.stored_size)
+        lens = frames.camera(meta_lens(meta, source_size).lens)
     return frames.shown(replace(exo_poses(meta, frames, file_frames), lens=lens))
 
 

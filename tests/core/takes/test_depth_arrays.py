@@ -8,7 +8,7 @@ import torch
 
 from egox_core.cameras import CameraModel
 from egox_core.takes import load_depth_file
-from egox_core.takes.take_cameras import same_lens
+from egox_core.facts import same_lens
 from egox_core.types import TakeMeta
 from tests.refusals import refuses
 
