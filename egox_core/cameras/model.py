@@ -24,6 +24,8 @@ from ..sizes import MAX_SIDE
 from .lenses import LENSES, PINHOLE
 
 FOV_RANGE_DEG = (20.0, 150.0)
+SAME_PX = 0.5
+"""Difference of two lenses of one picture, in any number, up to which they are the same."""
 
 
 @frozen
@@ -367,6 +369,28 @@ class CameraModel:
         uv = uv.nan_to_num(0.0)
         column, row = uv.round().long().unbind(-1)
         return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid
+
+    def agrees(self, other: CameraModel) -> bool:
+        """Check whether a lens of the same picture agrees to half a pixel, also at the corners."""
+        is_same_kind = self.lens == other.lens and self.stored_size == other.stored_size
+        difference_px = (self.intrinsics - other.intrinsics).abs()
+        if not is_same_kind or bool((difference_px > SAME_PX).any()):
+            return False
+        if self.distortion == other.distortion:
+            return True
+        columns, rows = (torch.linspace(0, side - 1, 9).double() for side in self.stored_size)
+        pixels = torch.cartesian_prod(columns, rows)
+        rays, seen_mask = self.unproject(pixels)
+        reprojected, is_seen = other.project(rays[seen_mask])
+        return bool(is_seen.all()) and bool(
+            ((reprojected - pixels[seen_mask]).abs() <= SAME_PX).all()
+        )
+
+    def ray_lengths(self) -> Tensor:  # [H, W] float32
+        """Compute the length of each pixel's ray whose z is 1, NaN where the lens sees nothing."""
+        rays, valid_mask = self.unproject(self.pixel_grid(torch.float64))
+        depth_share = torch.where(valid_mask & (rays[..., 2] > 0), rays[..., 2], torch.nan)
+        return depth_share.reciprocal().float()
 
     def rescale(self, width: int, height: int) -> CameraModel:
         """Scale the camera to a picture of ``width`` x ``height`` stored pixels.

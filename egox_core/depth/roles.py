@@ -10,6 +10,7 @@ from ..arrays import Array
 from ..cameras import CameraPath
 from ..errors import EgoXInputError, in_words
 from ..facts import StatedLens, settle_lens
+from ..frame_store import store_frames
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
@@ -122,6 +123,8 @@ def align_sources(
     exo_path = map_frames.shown(replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed))
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
+    if chosen_sources[0].along_rays:
+        metric = _depth_of_rays(metric)
     dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *video_depths = (replace(depth, dynamic=None) for depth in (metric, *video_depths))
@@ -161,3 +164,21 @@ def align_sources(
             *no_video_note,
         ),
     )
+
+
+def _depth_of_rays(depth: DepthVideo) -> DepthVideo:
+    """Convert distances from the camera to z depth by the lens that was settled.
+
+    Raises:
+        EgoXInputError: nobody knows the lens.
+    """
+    if depth.exo.lens_guessed:
+        raise EgoXInputError(
+            "depth.kind",
+            got="ray, for an array without a lens",
+            expected="the exo camera",
+            fix="give camera, meta or fov_deg",
+        )
+    ray_lengths = depth.exo.camera.ray_lengths()
+    z_maps = store_frames((frame / ray_lengths for frame in depth.depth_m), len(depth.depth_m))
+    return replace(depth, depth_m=z_maps)

@@ -31,6 +31,7 @@ class DepthSource:
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
     notes: tuple[Remark, ...] = ()  # what was assumed or changed
     estimates_lens: bool = False  # a depth model's lens, which one that is known replaces
+    along_rays: bool = False  # its maps are distances from the camera until its lens is settled
 
     @property
     def stated_lens(self) -> StatedLens:
@@ -124,13 +125,6 @@ def array_depth(
     facts = DepthFacts()
     if kind == "metric z":
         facts = settle_depth((), declared, name)
-        if facts.kind == "ray":
-            raise EgoXInputError(
-                "depth.kind",
-                got=f"ray, for {name}",
-                expected="z depth, since an array has no lens",
-                fix="divide it by the length of each pixel's ray whose z is 1, or give a file",
-            )
     if not facts.is_plain:
         maps = torch.from_numpy(facts.to_metres(maps.detach().cpu().float().numpy()))
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
@@ -144,6 +138,7 @@ def array_depth(
         ),
         name=name,
         notes=notes,
+        along_rays=facts.kind == "ray",
     )
 
 

@@ -7,8 +7,8 @@ gave it and who said otherwise. Readers state and settle nothing; stages compute
 
 from .clock import settle_clock
 from .declared import NOTHING_DECLARED, Declared
-from .depth_maps import DepthFacts, ray_lengths_of, settle_depth
-from .exo_lens import StatedLens, same_lens, settle_lens
+from .depth_maps import DepthFacts, settle_depth
+from .exo_lens import StatedLens, settle_lens
 from .poses import StatedPoses, settle_poses
 from .settle import Statement, settle
 from .table import UNITS_M

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import FactRow
@@ -44,13 +42,6 @@ class DepthFacts:
         if self.kind == "ray" and ray_lengths is not None:
             depth = depth / ray_lengths
         return depth.astype(np.float32)
-
-
-def ray_lengths_of(lens: CameraModel) -> np.ndarray:  # [H, W] float32
-    """Compute the length of each pixel's ray whose z is 1, NaN where the lens sees nothing."""
-    rays, valid_mask = lens.unproject(lens.pixel_grid(torch.float64))
-    depth_share = torch.where(valid_mask & (rays[..., 2] > 0), rays[..., 2], torch.nan)
-    return depth_share.reciprocal().float().numpy()
 
 
 def settle_depth(stated: Sequence[Statement], declared: Declared, what: str) -> DepthFacts:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
@@ -12,8 +10,6 @@ from .declared import NOTHING_DECLARED
 from .settle import Statement, settle
 from .table import Fact
 
-SAME_PX = 0.5
-"""Difference of two lenses of one picture, in any number, up to which they are the same."""
 KNOWN = frozenset({"depth", "meta", "caller"})
 """Kinds of sources that know the lens, so that none may contradict another."""
 
@@ -38,7 +34,7 @@ LENS_FACT = Fact(
     expected="a CameraModel",
     parse=lambda value: value,
     show=lambda stated: stated.lens.words,
-    same=lambda first, second: same_lens(first.lens, second.lens),
+    same=lambda first, second: first.lens.agrees(second.lens),
     # A finished depth's own goes first, an estimate of a depth model comes last.
     sources=("depth", "meta", "caller", "file", "angle", "model"),
 )
@@ -66,17 +62,3 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
                 fix="leave camera out, or give depth and meta without one",
             )
     return chosen, row
-
-
-def same_lens(first: CameraModel, second: CameraModel) -> bool:
-    """Check whether two lenses of one picture agree within half a pixel, also at the corners."""
-    is_same_kind = first.lens == second.lens and first.stored_size == second.stored_size
-    if not is_same_kind or bool(((first.intrinsics - second.intrinsics).abs() > SAME_PX).any()):
-        return False
-    if first.distortion == second.distortion:
-        return True
-    columns, rows = (torch.linspace(0, side - 1, 9).double() for side in first.stored_size)
-    pixels = torch.cartesian_prod(columns, rows)
-    rays, in_first = first.unproject(pixels)
-    reprojected, in_second = second.project(rays[in_first])
-    return bool(in_second.all()) and bool(((reprojected - pixels[in_first]).abs() <= SAME_PX).all())

@@ -15,7 +15,6 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
-    ray_lengths_of,
     settle_depth,
     settle_lens,
 )
@@ -86,7 +85,7 @@ def load_depth_file(
         map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
     used_maps = unique_maps.tolist()
-    ray_lengths = ray_lengths_of(lens) if facts.kind == "ray" else None
+    ray_lengths = lens.ray_lengths().numpy() if facts.kind == "ray" else None
 
     def read_maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):

@@ -163,10 +163,12 @@ def _stated_lenses(
         }
         pictures[size] = lambda camera: camera
         caller_lens, note = given_lens(lens, pictures)
-        stated.append(StatedLens(lens=caller_lens, by="camera", source="caller", note=note))
+        stated.append(
+            StatedLens(lens=caller_lens, by="argument camera", source="caller", note=note)
+        )
     if fov_deg > 0:
         angle_lens = camera_of_view(*size, fov_deg)
-        stated.append(StatedLens(lens=angle_lens, by="fov_deg", source="angle"))
+        stated.append(StatedLens(lens=angle_lens, by="argument fov_deg", source="angle"))
     return stated
 
 

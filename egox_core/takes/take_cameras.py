@@ -8,7 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..errors import EgoXInputError
-from ..facts import StatedLens, same_lens
+from ..facts import StatedLens
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -142,7 +142,7 @@ def given_lens(
         size = min(lens_adapters_by_size, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
         lens, note = camera_of_k(k, size, name)
         return lens_adapters_by_size[size](lens), note
-    if any(not same_lens(lens, lenses[0]) for lens in lenses):
+    if any(not lens.agrees(lenses[0]) for lens in lenses):
         sizes = " or ".join(f"{width}x{height}" for width, height in lens_adapters_by_size)
         raise EgoXInputError(
             name,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,6 +198,31 @@ def test_kind_and_unit_of_depth(tmp_path, z_depth, key, convert, declared):
     by = {row.fact: row.by for row in report.facts}
     if declared is None and key != "depth_m":
         assert any(key in source for source in by.values())
+
+
+def test_an_array_along_rays_is_converted_by_the_lens_that_is_settled(z_depth):
+    distances = (z_depth * ray_lengths()).astype(np.float32)
+    depth, report = align(distances, camera=LENS, declared="depth.kind=ray")
+    np.testing.assert_allclose(depth.depth_m.numpy(), z_depth, rtol=2e-6)
+    lens_rows = [row for row in report.facts if row.fact == "exo.lens"]
+    assert [row.by for row in lens_rows] == ["argument camera"]
+    with refuses("give camera, meta or fov_deg"):
+        align(distances, declared="depth.kind=ray")
+
+
+def test_the_exo_lens_says_who_stated_it_and_who_said_otherwise(tmp_path, z_depth):
+    (tmp_path / "meta.json").write_text(
+        json.dumps({"camera_intrinsics": LENS.intrinsics.tolist()}), "utf-8"
+    )
+    np.savez(tmp_path / "depth.npz", depth=z_depth, K=replace(LENS, fx=30.0).intrinsics.numpy())
+    meta = read_meta(tmp_path / "meta.json")
+    depth, report = align(tmp_path / "depth.npz", meta=meta)
+    (lens_row,) = (row for row in report.facts if row.fact == "exo.lens")
+    assert lens_row.by.startswith("camera_intrinsics") and "K of depth.npz" in lens_row.others[0]
+    assert depth.exo.camera.fx == LENS.fx
+    assert "exo camera from camera_intrinsics" in report.text()
+    with refuses("camera given with the depth"):
+        align(depth, camera=replace(LENS, fx=30.0))
 
 
 def test_what_has_no_scale_is_refused_by_its_fact(tmp_path, z_depth):

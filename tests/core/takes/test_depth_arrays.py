@@ -8,7 +8,6 @@ import torch
 
 from egox_core.cameras import CameraModel
 from egox_core.takes import load_depth_file
-from egox_core.facts import same_lens
 from egox_core.types import TakeMeta
 from tests.refusals import refuses
 
@@ -128,4 +127,4 @@ def test_lenses_of_different_distortion_differ(first_k1, second_k1, is_same):
     first_lens, second_lens = (
         replace(lens, distortion=(k, 0.0, 0.0, 0.0)) for k in (first_k1, second_k1)
     )
-    assert same_lens(first_lens, second_lens) is is_same
+    assert first_lens.agrees(second_lens) is is_same
