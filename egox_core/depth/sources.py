@@ -8,7 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, DepthFacts, StatedLens, settle_depth
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, settle_depth
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
@@ -37,12 +37,13 @@ class DepthSource:
     def stated_lens(self) -> StatedLens:
         """Lens of the maps, with the source that it is from."""
         exo = self.depth.exo
-        own_rows = [row.by for row in self.depth.facts if row.fact == "exo.lens"]
+        own_row = next((row for row in self.depth.facts if row.fact == "exo.lens"), None)
         source = "model" if self.estimates_lens else "depth"
         return StatedLens(
             lens=exo.camera,
-            by=own_rows[0] if own_rows else self.name,
+            by=self.name if own_row is None else own_row.by,
             source="guess" if exo.lens_guessed else source,
+            others=() if own_row is None else own_row.others,
         )
 
 
@@ -122,10 +123,8 @@ def array_depth(
             expected="floats, in metres",
             fix="convert the numbers; millimetres divided by 1000",
         )
-    facts = DepthFacts()
-    if kind == "metric z":
-        facts = settle_depth((), declared, name)
-    if not facts.is_plain:
+    facts = settle_depth((), declared, name) if kind == "metric z" else None
+    if facts is not None and not facts.is_plain:
         maps = torch.from_numpy(facts.to_metres(maps.detach().cpu().float().numpy()))
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
     height, width = cleaned.shape[1:]
@@ -134,11 +133,11 @@ def array_depth(
             depth_m=cleaned,
             exo=exo_or_guess(None, width, height),
             kind=kind,
-            facts=facts.rows,
+            facts=() if facts is None else facts.rows,
         ),
         name=name,
         notes=notes,
-        along_rays=facts.kind == "ray",
+        along_rays=facts is not None and facts.kind == "ray",
     )
 
 

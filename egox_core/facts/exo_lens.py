@@ -1,6 +1,7 @@
 """Settle the lens of the exo camera among those that the sources of a take state."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
@@ -22,6 +23,7 @@ class StatedLens:
     by: str  # names the source in rows
     source: str  # its kind, one of LENS_FACT.sources
     note: str = ""  # how it was read
+    others: tuple[str, ...] = ()  # who said otherwise where it was settled before
 
     @property
     def guessed(self) -> bool:
@@ -61,4 +63,4 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
                 expected=f"the camera of the depth or of the meta file: {chosen.lens.words}",
                 fix="leave camera out, or give depth and meta without one",
             )
-    return chosen, row
+    return chosen, replace(row, others=(*chosen.others, *row.others))
