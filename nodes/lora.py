@@ -27,6 +27,7 @@ from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights
 from .host.paths import fingerprint
 from .patch.lora_metadata import (
     attach_lora_metadata,
+    attach_lora_name,
     merged_metadata,
     position_scale,
     set_positions,
@@ -186,6 +187,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     lora_report += f"; {len(changed_weights)} weights changed"
     if added_differences:
         lora_report += f"; {len(added_differences)} more by names of the host (norms, biases)"
+    attach_lora_name(patched, path.name, strength)
     for name in attach_lora_metadata(patched, metadata or {}):
         lora_report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(

@@ -33,7 +33,7 @@ from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import LATENT_SOURCES, EgoXCanvas
 from .patch.checks import add_run_notes, check_conditioning, has_image_embedding
-from .patch.lora_metadata import lora_metadata
+from .patch.lora_metadata import describe_loras, lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .released_sampling import released_sampler, shift_input, steps_input
 from .search_words import node_schema
@@ -256,7 +256,8 @@ def sample_clip(
             last_step=end_step,
             force_full_denoise=not leftover_noise,
         )
-    connected_inputs = {"trajectory": trajectory, "depth": depth}
+    loras, _ = describe_loras(model)
+    connected_inputs = {"trajectory": trajectory, "depth": depth, "loras": loras}
     sources = {name: value for name, value in connected_inputs.items() if value is not None}
     sampled_latent = {**sampled_latent, LATENT_SOURCES: latent.get(LATENT_SOURCES, {}) | sources}
     return sampled_latent, add_run_notes(note, call_counts)

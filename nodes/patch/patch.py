@@ -16,7 +16,7 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
-from ...egox_core.wan import MERGED, build_mask, contradictions, trained_with
+from ...egox_core.wan import build_mask, contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import TrajectoryWithNotes
@@ -30,7 +30,7 @@ from .checks import (
 )
 from .exo_cache import list_requested_conditions
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
-from .lora_metadata import lora_metadata, merged_metadata, position_scale, set_positions
+from .lora_metadata import describe_loras, lora_metadata, position_scale, set_positions
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -83,7 +83,10 @@ def patch_with_geometry(
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
     """Clone a model with EgoX's patch, given checked model and ray directions."""
-    notes = [f"mask {canvas.mask_mode}"]
+    loras, doubt = describe_loras(model)
+    if doubt:
+        logging.warning("[EgoX] %s", doubt)
+    notes = [*filter(None, (loras, doubt)), f"mask {canvas.mask_mode}"]
     guidance = None
     if backend in RETIRED:
         notes.append(f"backend {backend} means auto")
@@ -100,14 +103,9 @@ def patch_with_geometry(
 
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
-    model_metadata = merged_metadata(model)
     rope_is_set = "rope_options" in model.model_options["transformer_options"]
     if position_scale(model) != 1 and not rope_is_set:
         set_positions(patched)
-    if model_metadata:
-        notes.append(
-            f"with a LoRA in it: {model_metadata.get(f'{MERGED}_from', 'of an unknown name')}"
-        )
     exo_latent = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
     exo_is_alone = is_exo_alone(model)

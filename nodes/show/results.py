@@ -240,7 +240,8 @@ def ego(
     frames, truth = film.clips["ego"], film.clips.get("truth")
     frame_count, height, width = frames.shape[:3]
     trajectory, exo_images = sources.get("trajectory"), sources.get("exo_images")
-    note_lines = [f"{frame_count} frames of {width}x{height}"]
+    lora_lines = [sources["loras"]] if "loras" in sources else []
+    note_lines = [f"{frame_count} frames of {width}x{height}", *lora_lines]
     error_curve = None
     short_result = None
     path_error, geometry = measure_path_error(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.refusals import refuses
+from tools.rigs import standins
 
 
 def plain_forward(
@@ -83,9 +84,11 @@ def test_without_geometry_a_replaced_forward_orig_is_accepted(rig, changes):
     )
 
 
-def test_a_run_without_other_nodes_logs_no_warning(rig, caplog):
+def test_a_run_without_other_nodes_logs_no_warning(rig, repo_root, caplog):
+    lora_file = repo_root / "models" / standins.SHIPPED["lora"]
+    lora_model, _ = rig.nodes("lora").load_lora(rig.model, lora_file, 1.0)
     with caplog.at_level(logging.WARNING):
-        rig.ksample(rig.patch(), steps=2)
+        rig.ksample(rig.patch(lora_model), steps=2)
     assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
 
 
