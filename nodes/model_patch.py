@@ -57,7 +57,7 @@ class EgoXModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lambda_g=None) -> bool | str:
+    def validate_inputs(cls, lambda_g=None, model=None) -> bool | str:
         return check_or_message(cls, check_geometry, LAMBDA.check(lambda_g))
 
     @classmethod

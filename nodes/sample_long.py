@@ -154,7 +154,7 @@ class EgoXSampleLong(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lambda_g=None) -> bool | str:
+    def validate_inputs(cls, lambda_g=None, model=None) -> bool | str:
         return check_or_message(cls, check_long, LAMBDA.check(lambda_g))
 
     @classmethod

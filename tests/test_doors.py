@@ -82,7 +82,7 @@ ALL_FRAMES_ROW = (
     *(REFUSED,) * 4,
 )  # the numbers of all frames
 
-COUNT_REMARKS = ("one for each frame in use", "entry i is frame i of the video")
+COUNT_REMARKS = ("one for each frame in use", "one for each frame of the video")
 NUMBER_REMARKS = (COUNT_REMARKS[1], "read by number")
 FILE_NAME_REMARKS = ("is the first frame",)
 TIMESTAMP_REMARKS = ("times from the video's start", "read by time")

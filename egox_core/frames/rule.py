@@ -102,11 +102,11 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     ):
         return _make_entries(numbering, slice(used_count), f"{words}: one for each frame in use")
     if covers_last and declaration == "source":
-        return _make_entries(numbering, frames.indices, f"{words}: entry i is frame i of the video")
+        return _make_entries(numbering, frames.indices, f"{words}: one for each frame of the video")
     if covers_last and declaration == "auto":
         if fits_source or (total is None and not numbering.in_memory):
             return _make_entries(
-                numbering, frames.indices, f"{words}: entry i is frame i of the video"
+                numbering, frames.indices, f"{words}: one for each frame of the video"
             )
         is_near = numbering.in_memory and (
             total is None or count - used_count <= spare_frames(used_count)

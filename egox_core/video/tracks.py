@@ -28,8 +28,8 @@ REMARKS: Mapping[str, str] = {
     "the whole picture",
     "fields": "HEVC {}, of half the height: each is made a picture of its own",
     "gamut": "{} brought to sRGB",
-    "matrix": "colours without a tag, taken as {}, which ComfyUI, diffusers and OpenCV write. If a "
-    "camera's file was converted, it may be BT.709: tag it (in ffmpeg colorspace bt709)",
+    "matrix": "the file doesn't say how its colours are meant, so they are read as most programs "
+    "write them ({}). If greens and reds look a little off, export it again as BT.709",
     "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
     "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
     "dolby": (

@@ -16,7 +16,6 @@ from .prompts import (
     node_id_of_type,
     run_successfully,
     shrink_graph,
-    use_standin_loaders,
 )
 from .test_model_weights import GGUF_FORM, load_gguf_pack, set_text_width
 
@@ -94,9 +93,7 @@ def test_each_form_of_a_lora_is_named_and_not_told(
         "LoRA of ComfyUI's own loader at strength 0.5; ": load_in_comfyui(
             rig.model, converted(rig, lora_file, tmp_path), 0.5
         ),
-        f"LoRA in its file: {base_file.name} + 1 x": model_rig.load_transformer(
-            merged_file
-        ),
+        f"LoRA in its file: {base_file.name} + 1 x": model_rig.load_transformer(merged_file),
         "LoRA in its file, which a graph with a LoRA saved; ": model_rig.load_transformer(
             saved_file
         ),
@@ -137,7 +134,7 @@ def test_a_lora_on_gguf_weights_is_not_told(rig, shared_dir, comfy_host, tmp_pat
 
 def test_the_report_of_the_ego_video_names_its_lora(client, load_workflow):
     """Check the text of Decode Ego Half with the LoRA, and with its node bypassed."""
-    prompt = use_standin_loaders(shrink_graph(load_workflow("egox_demo")))
+    prompt = shrink_graph(load_workflow("egox_demo"))
     lora_inputs = inputs_of_type(prompt, "EgoXLoadLora")
     lora_inputs["strength"] = 0.75
     text = read_node_text(run_successfully(client, prompt), prompt, DECODE)

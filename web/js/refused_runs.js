@@ -80,7 +80,7 @@ function ringNumbersOf(ids) {
 }
 
 // The host gives a node's reason once for each input that the node looks at: it is kept at the one
-// that it names, by itself or by its file, else at the first.
+// that it begins with, or names by itself or by its file, else at the first.
 function atTheirInputs(errors, inputs) {
   const reasons = new Set();
   return errors.filter((error) => {
@@ -90,7 +90,9 @@ function atTheirInputs(errors, inputs) {
     const reason = details.slice(info.input_name.length + 3);
     if (reasons.has(reason)) return false;
     reasons.add(reason);
+    const [what] = reason.replace(/^λ/, "lambda").split(":");
     const names = ([name, value]) =>
+      name === what.toLowerCase().replaceAll(" ", "_") ||
       reason.includes(`got ${name},`) ||
       (/\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop()));
     info.input_name = Object.entries(inputs).find(names)?.[0] ?? info.input_name;

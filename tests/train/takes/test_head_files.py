@@ -199,7 +199,7 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
 @pytest.mark.parametrize(
     ("entries", "outcome"),
     [
-        (lambda all_: all_, "entry i is frame i"),
+        (lambda all_: all_, "one for each frame of the video"),
         (lambda all_: all_[:6], "got 6 frames for a video of 9"),
         (
             lambda all_: numbered(all_[::2], 0, 2, 4, 6, 8),
@@ -209,7 +209,7 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
             lambda all_: numbered(all_[1:7], 1, 2, 3, 4, 5, 6),
             "6 entries for 9 frames, numbered 1 to 6",
         ),
-        (lambda all_: numbered(all_, *range(1, 10)), "entry i is frame i"),
+        (lambda all_: numbered(all_, *range(1, 10)), "one for each frame of the video"),
         (lambda all_: numbered(all_[::2], 1, 3, 5, 7, 9), "got 5 frames, numbered 1 to 9"),
         (
             lambda all_: numbered(all_[::2], 0, 0, 4, 6, 8),

@@ -50,7 +50,7 @@ export function attachEditor(app, api, node) {
     onRemoved?.apply(this, arguments);
     this.egoxPose.editor?.close();
   };
-  onChange(node, ["keyframes", "source"], node.egoxPose.note);
+  onChange(node, ["keyframes", "source", "file"], node.egoxPose.note);
 }
 
 export function showResult(node, output) {
@@ -104,15 +104,11 @@ function hostOf(app, api, node) {
     data: () => holder.data,
     text: () => findWidget(node, "keyframes")?.value ?? "",
     source: () => findWidget(node, "source")?.value ?? "keyframes",
-    // A file of the host's; the one beside the video is not known by name here.
-    file: () => {
-      const { options, value } = findWidget(node, "file") ?? {};
-      return options?.values?.indexOf?.(value) > 0 ? value : null;
-    },
+    file: () => fileOf(node),
     everyNth: () => findWidget(node, "every_nth")?.value ?? 0,
     fileFrames: () => findWidget(node, "file_frames")?.value ?? "auto",
     entry: () => findWidget(node, "entry")?.value ?? "",
-    isExample: () => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes"),
+    isExample: () => isExample(node),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
     camera: () => findWidget(node, "camera")?.value ?? "auto",
@@ -185,11 +181,23 @@ function reasonOf(nodeErrors) {
   return first && (first.details || first.message);
 }
 
+// A file of the host's; the one beside the video is not known by name here.
+function fileOf(node) {
+  const { options, value } = findWidget(node, "file") ?? {};
+  return options?.values?.indexOf?.(value) > 0 ? value : null;
+}
+
+const isExample = (node) => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes");
+
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
   const { note } = node.egoxPose?.data ?? {};
-  if (source !== "keyframes")
-    return say("nodeOther", { source: say(`source_${source}`) }) + (note ? `. ${note}` : "");
+  if (source !== "keyframes") {
+    const isBeside = source === "file" && fileOf(node) === null;
+    const kind = isBeside ? "source_beside" : `source_${source}`;
+    return say("nodeOther", { source: say(kind) }) + (note ? `. ${note}` : "");
+  }
+  if (isExample(node)) return say("nodeExample");
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard())
       .keys.length;

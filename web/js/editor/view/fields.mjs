@@ -15,6 +15,17 @@ const AXES = {
   "-1,0,0": "−x",
 };
 
+// A found axis by the name of the nearest one, and how many degrees it is off.
+function nearAxis(up) {
+  const length = Math.hypot(...up);
+  const near = Object.entries(AXES).map(([axis, name]) => {
+    const cosine = axis.split(",").reduce((sum, part, i) => sum + part * up[i], 0) / length;
+    return [(Math.acos(Math.min(1, cosine)) * 180) / Math.PI, name];
+  });
+  const [degrees, name] = near.reduce((best, each) => (each[0] < best[0] ? each : best));
+  return `${name} (${degrees.toFixed(1)}°)`;
+}
+
 export class Fields {
   constructor(state, say) {
     this.state = state;
@@ -84,14 +95,7 @@ export class Fields {
     });
     const axis = this.state.content.up.join(",");
     if (![...this.up.options].some((option) => option.value === axis))
-      this.up.append(
-        make(
-          "option",
-          "",
-          { value: axis },
-          this.state.content.up.map((v) => v.toFixed(2)).join(" "),
-        ),
-      );
+      this.up.append(make("option", "", { value: axis }, nearAxis(this.state.content.up)));
     this.up.value = axis;
   }
 
