@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from egox_core.video import probe_video, read_frames, select_frames
 from egox_train.video_writer import write_video
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
+from tests.browser.small_graph import place_node, shrink_graph_on_canvas
 from tests.browser.upload_page import (
     LOADER,
     POSES,
@@ -220,6 +223,61 @@ def test_a_video_without_depth_marks_no_number(
     page.browser_tab.wait_for_function(
         f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'"
     )
+
+
+_ERROR_INPUTS_SCRIPT = """(kind) => Object.values(app.lastNodeErrors ?? {}).filter((n) => n.class_type === kind)
+  .flatMap((n) => n.errors.map((error) => error.extra_info.input_name))"""
+
+_STRENGTH_SCRIPT = """(value) => { app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')
+  .widgets.find((w) => w.name === 'lambda_g').value = value; }"""
+
+
+def set_strength(page: PageUnderTest, value: float) -> None:
+    """Set λ_g as a saved graph with that value has it, which no slider limits."""
+    page.evaluate(_STRENGTH_SCRIPT, value)
+    page.load(page.serialize_graph())
+
+
+def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_server):
+    """Check where a wrong model and numbers beyond a slider are told."""
+    page = open_page(size=(1600, 900))
+    page.load(read_unpacked("egox_demo"))
+    shrink_graph_on_canvas(page)
+    model_name = next(
+        node["inputs"]["unet_name"]
+        for node in page.to_prompt().values()
+        if node["class_type"] == "UNETLoader"
+    )
+    wrong_file = browser_server.base.models / "diffusion_models" / "vace.safetensors"
+    save_file({"vace_patch_embedding.weight": torch.zeros(1)}, wrong_file)
+    try:
+        for name, strength, inputs in (
+            (wrong_file.name, 3, ["model"]),
+            (model_name, 200, ["lambda_g"]),
+        ):
+            page.set_widget("UNETLoader", "unet_name", name)
+            set_strength(page, strength)
+            page.queue()
+            page.browser_tab.wait_for_function(
+                f"(wanted) => String(({_ERROR_INPUTS_SCRIPT})('EgoXWanSampler')) === wanted",
+                arg=inputs[0],
+            )
+    finally:
+        wrong_file.unlink()
+    set_strength(page, 20)
+    page.queue()
+    page.wait_for_run()
+    page.load({**read_unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
+    place_node(page, POSES, {})
+    note = page.browser_tab.get_by_test_id("egox-node-note").first
+    notes = []
+    for source in ("file", "keyframes"):
+        set_value(page, POSES, "source", source)
+        notes.append(note.inner_text())
+    assert notes == [
+        "Path from: file beside the video, if there is one",
+        "No path yet. Open the editor to place the head.",
+    ]
 
 
 def place_the_head(page: PageUnderTest) -> None:

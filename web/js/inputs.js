@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { findWidget, LOADER, nodesOfKind } from "./graph_change.mjs";
 import { hideAdvanced } from "./inputs/advanced.mjs";
 import { helpOnCanvas, helpOnRows } from "./inputs/help.mjs";
+import { colourNotes } from "./inputs/notes.mjs";
 import { openAll, openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
 import { sayerOf, translateLabels } from "./page_texts.mjs";
 
@@ -15,6 +16,7 @@ app.registerExtension({
   },
   afterConfigureGraph() {
     const isOurs = nodesOfKind(app, LOADER).length > 0;
+    colourNotes(isOurs);
     for (const node of app.graph.nodes) {
       openAll(node);
       translateLabels(node);
