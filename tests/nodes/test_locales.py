@@ -48,6 +48,17 @@ def test_no_translation_is_stale(english):
         warnings.warn("\n".join(missing_keys), stacklevel=1)
 
 
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_one_word_stands_for_one_thing(repo_root, language):
+    """Check that the texts of a language keep to its table of terms."""
+    terms = read_json(repo_root / "tools" / "texts" / "terms.json")[language]
+    for name in ("nodeDefs.json", "main.json"):
+        text = (repo_root / "locales" / language / name).read_text("utf-8")
+        for term, other_words in terms.items():
+            found_words = [word for word in other_words if word in text]
+            assert not found_words, f"{language}/{name}: say {term} for {found_words}"
+
+
 @pytest.mark.parametrize(
     "english, korean, missing_notes, outdated_notes",
     [
