@@ -169,7 +169,7 @@ def load_clip(
     frames = source_clip.read(progress)
     selection = source_clip.selection
     if isinstance(video, Tensor):  # may be a part of another video
-        selection = replace(selection, total=None)
+        selection = replace(selection, total=None, end_s=None)
     clip = Clip(
         exo=frames if device is None else frames.to(device),
         selection=selection,

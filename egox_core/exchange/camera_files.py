@@ -323,7 +323,9 @@ def _parse_transforms(content: Mapping, name: str) -> CameraFile:
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    return CameraFile.of_stated(stated, times_s=times_s, names=names, lens=lens)
+    return CameraFile.of_stated(
+        stated, times_s=times_s, times_in_shares=True, names=names, lens=lens
+    )
 
 
 def _parse_gvhmr(content: Mapping, name: str) -> CameraFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -45,6 +45,8 @@ class Frames:
     # the video's file, where there is one: depth and poses may be next to it
     source: Path | None = None
     counted: bool = False  # which frames is unknown: counted from 0, at UNTIMED_FPS
+    # time of the source's last frame, seconds, where it is known
+    end_s: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", torch.as_tensor(self.indices).long())
@@ -111,15 +113,16 @@ class Frames:
         if type(other) is not type(self):
             return NotImplemented
         return all(
-            _values_equal(getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
+            _values_equal(getattr(self, value.name), getattr(other, value.name))
+            for value in fields(self)
+            if value.compare
         )
 
     def __hash__(self) -> int:
         return hash((type(self), len(self), self.rate, self.total, self.source))
 
     def __reduce__(self) -> tuple:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {value.name: getattr(self, value.name) for value in fields(self)}
         return partial(type(self), **values), ()
 
     def __len__(self) -> int:
@@ -136,6 +139,7 @@ class Frames:
             total=self.total,
             source=self.source,
             counted=self.counted,
+            end_s=self.end_s,
         )
 
     @property
@@ -152,6 +156,16 @@ class Frames:
     def end(self) -> int:
         """Number of frames of the source video, counted to the last one in use if unknown."""
         return self.total or self.last + 1
+
+    @property
+    def last_time_s(self) -> float:
+        """Time of the source's last frame in seconds, by the frame rate where it is unknown.
+
+        Without the source's length it is that of the last frame in use.
+        """
+        if self.end_s is not None:
+            return self.end_s
+        return (self.total - 1) / self.rate if self.total else float(self.times_s.max())
 
     def select(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
         """Return the frames at the given positions only.

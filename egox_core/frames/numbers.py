@@ -3,7 +3,8 @@
 A number is the frame where the numbers span the video or the frames in use, counted from 0 or from
 1; else every n-th frame, where the counts say which n. Times count from the video's start, or from
 the first pose where they span it. The reading that loses fewest pictures is taken; none that fits,
-or a second one that loses at most one more, is refused."""
+or a second one that loses at most one more, is refused. A path whose times begin before the video
+or end after it has another clock, of which only the user knows the offset."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
     moments: np.ndarray  # [N] of the poses, on the track's clock
     lost: float = 0.0  # pictures that the video, or the frames in use, would have beside these
     fits: bool = True  # no more are lost than programs lose
-    setting: str = "other times"  # makes it the only reading
+    setting: str = ""  # makes it the only reading; of times it is the declared clock
     note: str = ""
     nth: bool = False
     clock: Clock = "index"
@@ -126,7 +127,14 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
         return Placed(pose_order, moments, clock, "")
     if not (has_numbers or is_declared):
         default_nth = -1 if numbering.frames_named else 0
-        return place_values(stated_values, frames, name, numbering.every_nth or default_nth)
+        return place_values(
+            stated_values,
+            frames,
+            name,
+            numbering.every_nth or default_nth,
+            are_times=clock == "seconds",
+            in_shares=numbering.times_in_shares,
+        )
     entries = entries_of(frames, numbering)
     indices, first_positions = np.unique(frames.indices.numpy(), return_index=True)
     pose_order = (torch.arange(len(pose_order)) if has_numbers else pose_order)[entries.at]
@@ -142,7 +150,7 @@ def _declared_clock(times: Tensor, numbering: Numbering, frames: Frames) -> Plac
     span = float(times.max() - times.min())
     factor = numbering.time_factor
     if factor is None:  # units are a thousandth of each other, recordings of like lengths
-        end_s = max(float(frames.end - 1) / frames.rate, 1 / frames.rate)
+        end_s = max(frames.last_time_s, 1 / frames.rate)
         factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
     offset_s = numbering.offset_s or 0.0
     moments = (times[order] - times.min()) * factor + offset_s
@@ -168,6 +176,9 @@ def place_values(
     name: str,
     # Frames from one number to the next; negative if numbers start at 0; 0 detects it.
     every_nth: int = 0,
+    *,
+    are_times: bool = False,  # by their form, which may hold numbers instead
+    in_shares: bool = False,  # they may be shares of the video
 ) -> Placed:
     """Find the moments of a path's poses from numbers or times.
 
@@ -185,7 +196,7 @@ def place_values(
         and np.diff(pose_values).min(initial=np.inf) == 1
     )
     if not (every_nth and readings) and not (is_sure and total):
-        timed_readings = list(_time_readings(pose_values, frames))
+        timed_readings = list(_time_readings(pose_values, frames, in_shares))
         readings = (
             [*readings, *timed_readings]
             if total is None
@@ -202,12 +213,17 @@ def place_values(
         setting_texts = [
             f"{candidate.setting} where {candidate.words}"
             for candidate in [*near_readings.values()][:4]
-        ] or [
-            (
+            if candidate.setting
+        ]
+        if are_times or (pose_values % 1).any():
+            fix = _clock_advice(pose_values, frames)
+            fix += "".join(f", or set {text}" for text in setting_texts)
+        else:
+            setting_texts = setting_texts or [
                 "every_nth, the frames from number to number, with a minus where the first frame "
                 "has number 0"
-            )
-        ]
+            ]
+            fix = f"set {', or '.join(setting_texts)}; times begin at the video's start"
         raise EgoXInputError(
             f"frames of {name}",
             got=(
@@ -218,7 +234,7 @@ def place_values(
             expected=(
                 "numbers or times that fit in one way: over the whole video, or the frames in use"
             ),
-            fix=f"set {', or '.join(setting_texts)}; times begin at the video's start",
+            fix=fix,
         )
     words = best_reading.words + _gap_note(best_reading, frames, name) + best_reading.note
     return Placed(order, torch.from_numpy(best_reading.moments), best_reading.clock, words)
@@ -304,12 +320,22 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
                 )
 
 
-def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
+def _clock_advice(values: np.ndarray, frames: Frames) -> str:
+    """Word what to declare of times that don't fit the video."""
+    offsets = ["0 where both began together"]
+    if 0 < abs(values[0]) <= max(frames.last_time_s, 1.0):
+        offsets.append(f"{values[0]:g} where its seconds count from the video's start")
+    return (
+        "declare ego.time_offset_s, the video's time at the path's first pose: "
+        f"{', or '.join(offsets)} (of an exo camera: cut its path to the video)"
+    )
+
+
+def _time_readings(values: np.ndarray, frames: Frames, in_shares: bool) -> Iterator[Reading]:
     used_times = frames.times_s.numpy()
     total = frames.total
-    rate = frames.rate
-    end_s = (total - 1) / rate if total else used_times.max()
-    tolerance_s = 0.51 / rate
+    end_s = frames.last_time_s
+    tolerance_s = 0.51 / frames.rate
     are_whole = not (values % 1).any()
     step = np.diff(values).min(initial=np.inf)
 
@@ -321,8 +347,11 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
         )
         return Reading(words, pose_times, lost_count, clock="seconds")
 
-    if values[0] == 0 and values[-1] == 1 and abs(end_s - 1) > tolerance_s:
-        yield reading("times as shares of the video", values * end_s)
+    if in_shares and (values[0], values[-1]) == (0, 1) and len(values) <= (total or MAX_FRAMES):
+        if abs(end_s - 1) > tolerance_s:
+            yield reading("times as shares of the video", values * end_s)
+        if used_times.max() > 1 + tolerance_s:
+            return  # as seconds they would end before the frames in use
     for unit in UNITS:
         are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MAX_FRAMES))
         if are_numbers and step * unit < tolerance_s:

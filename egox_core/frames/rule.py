@@ -33,6 +33,7 @@ class Numbering:
     # [count] times of the entries, in any unit and from any moment on
     times_s: Tensor | None = None
     times_of_video: bool = False  # they are seconds from the video's start: the form says so
+    times_in_shares: bool = False  # they may run from 0 to 1, the video's start and end
     # What the user declares of times: the video's time at the first one, and seconds per unit.
     offset_s: float | None = None
     time_factor: float | None = None
@@ -107,13 +108,6 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         if fits_source or (total is None and not numbering.in_memory):
             return _make_entries(
                 numbering, frames.indices, f"{words}: one for each frame of the video"
-            )
-        is_near = numbering.in_memory and (
-            total is None or count - used_count <= spare_frames(used_count)
-        )
-        if is_near and frames.last == used_count - 1:  # in use, and one per frame of the source
-            return _make_entries(
-                numbering, slice(used_count), f"{words}: the first {used_count} are used"
             )
     raise _mismatch_error(frames, numbering, "")
 

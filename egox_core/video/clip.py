@@ -126,6 +126,7 @@ def open_clip(
             frames_in_use,
             source=source if isinstance(source, Path) else None,
             total=info.frame_count,
+            end_s=info.times_s[-1],
         ),
         first=first,
         given_sound=sound,

@@ -171,5 +171,6 @@ def select_frames(
         size=(width, height),
         resize=resize,
         total=info.frame_count,
+        end_s=info.times_s[-1],
         part=info.part,
     )

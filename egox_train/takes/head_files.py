@@ -213,6 +213,7 @@ def select_all_frames(video: VideoInfo, path: Path) -> FrameSelection:
         resize="crop",
         source=path,
         total=video.frame_count,
+        end_s=video.times_s[-1],
     )
 
 

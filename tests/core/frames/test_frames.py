@@ -103,15 +103,6 @@ def test_videos_are_told_apart_by_file_size(tmp_path):
     assert is_other_video == [False, False, True, False, False]
 
 
-def test_one_extra_entry_in_memory_is_ignored():
-    for total, count in ((60, 41), (None, 60)):
-        frames = replace(Frames.of_count(40), total=total)
-        entry_indices = entries_of(frames, Numbering(what="x", count=count, in_memory=True))
-        assert entry_indices.at == slice(40) and "the first 40 are used" in str(
-            entry_indices.remark
-        )
-
-
 def test_pickled_frames_are_restored_and_older_ones_refused():
     selection = frames_in_use(range(4), (8, 8), total=9)
     for value in (CLIP_FRAMES, selection):
