@@ -8,6 +8,7 @@ as OpenCV fisheye fitted to it, and the exact camera beside it."""
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 from ..arrays import as_matrix
 from ..cameras import LENSES, CameraModel, CameraPath, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..facts import StatedPoses
+from ..facts import UNITS_M, StatedPoses, Statement, unread_fields
+from ..remarks import Remark
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
 
@@ -27,6 +29,20 @@ DISTORTION = re.compile(r"[kpsb]\d+|(ftheta|distortion|equirect|latlong|ortho|sk
 """Keys of a lens' own numbers and kinds, in the words of all programs that write the form."""
 MAX_ROTATION_ERROR = 4e-3
 """Largest difference of R Rt from 1 where R has three digits behind the point."""
+MAX_BREATH = 1.05
+"""Ratio of focal lengths of one lens that focuses anew, judged; more is a zoom."""
+READ_FIELDS = frozenset(
+    (
+        "camera_model camera_angle_x camera_angle_y w h fl_x fl_y cx cy is_fisheye egox_camera "
+        "frames file_path time transform_matrix "
+        "applied_transform applied_scale camera_convention units unit "
+        # of pictures and points, for which nobody asks here
+        "ply_file_path mask_path depth_file_path colmap_im_id aabb_scale sharpness"
+    ).split()
+)
+"""Fields of a file and of its frames that a reader takes, or that say nothing of its cameras."""
+CONVENTIONS = {"opencv": "opencv", "opengl": "opengl", "blender": "opengl", "nerf": "opengl"}
+"""Axes by the words of ``camera_convention``."""
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
@@ -80,6 +96,8 @@ def read_blender(content: dict, name: str) -> StatedPoses:
     Its cameras have OpenGL's axes. Our own exports, Blender's and most tools' turn the world with
     them; nerfstudio, which writes ``applied_transform``, leaves it as stored.
 
+    ``applied_scale`` is the factor by which its places were multiplied.
+
     Raises:
         EgoXInputError: no frames, a matrix that is no pose.
     """
@@ -90,7 +108,43 @@ def read_blender(content: dict, name: str) -> StatedPoses:
         camera_to_world=True,
         axes="opengl",
         turns_world="egox_camera" in content or "applied_transform" not in content,
+        statements=_statements(content, name),
     )
+
+
+def _statements(content: dict, name: str) -> tuple[Statement, ...]:
+    """List what the file states of its unit and axes, for whichever camera it is read."""
+    stated_values: list[tuple[str, object, str]] = []
+    convention = CONVENTIONS.get(str(content.get("camera_convention")).lower())
+    if convention is not None:
+        stated_values.append(("axes", convention, "camera_convention"))
+    unit_keys = [key for key in ("units", "unit") if str(content.get(key)).lower() in UNITS_M]
+    unit_m = UNITS_M[str(content[unit_keys[0]]).lower()] if unit_keys else 1.0
+    scale = content.get("applied_scale")
+    if isinstance(scale, int | float) and 0 < scale < math.inf:
+        unit_keys.append("applied_scale")
+        unit_m /= scale
+    if unit_keys:
+        stated_values.append(("unit", unit_m, " and ".join(unit_keys)))
+    return tuple(
+        Statement(f"{camera}.{fact}", value, f"{key} of {name}")
+        for fact, value, key in stated_values
+        for camera in ("ego", "exo")
+    )
+
+
+def unread_remarks(content: dict, name: str) -> tuple[Remark, ...]:
+    """Name the fields of a transforms.json that no reader takes, and a lens that breathes."""
+    frames = _frames(content, name)
+    fields = {*content}.union(*frames) - READ_FIELDS
+    if str(content.get("camera_convention", "opengl")).lower() not in CONVENTIONS:
+        fields.add("camera_convention")
+    remarks = unread_fields((key for key in fields if not DISTORTION.fullmatch(key)), name)
+    focal_lengths = [frame["fl_x"] for frame in frames if isinstance(frame.get("fl_x"), float)]
+    if focal_lengths and max(focal_lengths) > 1.01 * min(focal_lengths):
+        span = f"{min(focal_lengths):g} to {max(focal_lengths):g}"
+        remarks = (*remarks, Remark(f"{name}: fl_x from {span} px, of which the median is used"))
+    return remarks
 
 
 def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
@@ -141,9 +195,13 @@ def blender_camera(content: dict, name: str) -> CameraModel:
     if "egox_camera" in content:
         return CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
     file_label = f"transforms file {name}"
-    return one_camera(
-        [_camera_of(content | frame, file_label) for frame in _frames(content, name)], file_label
-    )
+    cameras = [_camera_of(content | frame, file_label) for frame in _frames(content, name)]
+    cameras.sort(key=lambda camera: camera.fx)
+    if len({camera.fx for camera in cameras}) > 1 and cameras[-1].fx <= MAX_BREATH * cameras[0].fx:
+        median = cameras[len(cameras) // 2]
+        cameras = [replace(camera, fx=median.fx, fy=median.fy) for camera in cameras]
+        cameras.insert(0, median)
+    return one_camera(cameras, file_label)
 
 
 def _frames(content: dict, name: str) -> list[dict]:

@@ -16,7 +16,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ..archives import open_zip, read_array
+from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
@@ -25,11 +25,13 @@ from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
 from ..safe_files import atomic_write, decode_text, read_json, read_optional, require_file
-from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
+from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses, states_direction
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
-from .blender import blender_camera, blender_times, opengl_c2w, read_blender
+from .blender import blender_camera, blender_times, opengl_c2w, read_blender, unread_remarks
 from .colmap import names_frames, read_pictures
+from .pose_tables import PoseTable, poses_of_lines, read_csv
+from .scans import POLYCAM_KEY, holds_matrices, poses_of_matrices, read_polycam, read_record3d
 
 FORMAT = "egox_trajectory"
 """Of our own JSON."""
@@ -39,7 +41,8 @@ NUKE_ORDER = "zxy"
 has the angles about x, y and z."""
 FORMS = (
     "images.txt or images.bin of COLMAP, an npz of ViPE or GVHMR, meta.json, a trajectory JSON, "
-    "transforms.json, TUM's text, a .chan of Nuke, a scene of OmniCam"
+    "transforms.json, TUM's or KITTI's text, a .csv of EuRoC, OptiTrack or Aria, a .chan of Nuke, "
+    "metadata of Record3D, a camera of Polycam, matrices as .npy or JSON, a scene of OmniCam"
 )
 
 
@@ -122,25 +125,27 @@ class CameraFile:
         """
         require_file(path, what)
         if path.suffix.lower() == ".json":
-            return cls.parse(read_json(path, what), path.name)
+            return cls.parse(read_json(path, what), path.name, path.parent)
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise _unknown_format(path.name)
         return reader(path)
 
     @classmethod
-    def parse(cls, content: object, name: str) -> CameraFile:
-        """Parse a camera path from JSON content.
+    def parse(cls, content: object, name: str, folder: Path | None = None) -> CameraFile:
+        """Parse a camera path from JSON content, of which ``folder`` may hold more files.
 
         Raises:
             EgoXInputError: as :meth:`read`.
         """
-        if not isinstance(content, Mapping):
-            raise _unknown_format(name)
         file_form = identify_form(content)
         times_s = None
+        if isinstance(content, Mapping) and POLYCAM_KEY in content:
+            return _parse_polycam(content, name, folder)
         if callable(file_form):
             return file_form(content, name)
+        if not isinstance(content, Mapping):
+            raise _unknown_format(name)
         if file_form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             w2c = read_optional(content, name, "exo_w2c", validate_w2c)
@@ -211,7 +216,7 @@ def _read_rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
         rows = np.loadtxt(lines, ndmin=2) if lines else np.empty((0, 0))
     if rows.shape[1] not in counts:
-        raise _unknown_format(path.name)
+        raise _unknown_format(path.name, f"lines of {rows.shape[1]} numbers")
     return rows
 
 
@@ -235,7 +240,13 @@ def _without_gravity(file: CameraFile) -> CameraFile:
 def _read_text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
         return _read_colmap(path)
-    pose_rows = _read_rows(path, 8)  # TUM's: time, place, quaternion
+    pose_rows = _read_rows(path, 8, 12, 13, 16, 17)
+    if pose_rows.shape[1] != 8:
+        table = poses_of_lines(pose_rows, path.name)
+        if table is None:
+            raise _unknown_format(path.name, f"lines of {pose_rows.shape[1]} numbers")
+        return _of_table(table)
+    # TUM's: time, place, quaternion
     for header_line in _text_lines(path)[:10]:
         header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
         quaternion_words = [word for word in header_words if word.startswith("q")]
@@ -252,6 +263,20 @@ def _read_text(path: Path) -> CameraFile:
         rotations = scipy.spatial.transform.Rotation.from_quat(pose_rows[:, 4:])
         w2c = invert(_c2w(rotations, pose_rows))
     return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(pose_rows[:, 0]))
+
+
+def _of_table(table: PoseTable) -> CameraFile:
+    return CameraFile.of_stated(table.stated, times_s=table.times_s)
+
+
+def _read_npy(path: Path) -> CameraFile:
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        shape, dtype = read_npy_header(file, f"camera path {path.name}", size)
+        if size > MAX_ARRAY_BYTES or dtype.kind not in "fiu":
+            raise _unknown_format(path.name, f"{dtype} of shape {shape}")
+        values = np.frombuffer(file.read(), dtype).reshape(shape)
+    return CameraFile.of_stated(poses_of_matrices(values, path.name))
 
 
 def _read_chan(path: Path) -> CameraFile:
@@ -274,6 +299,16 @@ def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  
 def _read_npz(path: Path) -> CameraFile:
     with open_zip(path, "camera path", MAX_ARRAY_BYTES) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
+        key = next((key for key in sorted(names) if states_direction(key) is not None), None)
+        if not names & {"data", "inds", "R_w2c", "t_w2c"} and key is not None:
+            values = read_array(archive, key, f"{key} of {path.name}")
+            poses = validate_w2c(
+                values.reshape(-1, *values.shape[-2:]).copy(), f"{key} of {path.name}"
+            )
+            is_camera_to_world = states_direction(key)
+            return CameraFile.of_stated(
+                StatedPoses(name=path.name, poses=poses, camera_to_world=is_camera_to_world)
+            )
         if not names & {"data", "inds", "R_w2c", "t_w2c"}:
             raise _unknown_format(
                 path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}"
@@ -291,6 +326,8 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
     ".tum": _read_text,
     ".bin": _read_colmap,
     ".chan": _read_chan,
+    ".csv": lambda path: _of_table(read_csv(path)),
+    ".npy": _read_npy,
     ".npz": _read_npz,
 }
 """By the end of a file's name."""
@@ -298,8 +335,10 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 
 def identify_form(
     content: object,
-) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
+) -> Callable[[Any, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
     """Identify the format of a camera path's JSON content."""
+    if holds_matrices(content):
+        return _parse_matrices
     if isinstance(content, list):
         return "keyframes"
     if not isinstance(content, Mapping):
@@ -312,6 +351,10 @@ def identify_form(
         return _parse_gvhmr
     if "cameras" in content and "timeline" in content:
         return _parse_omnicam
+    if POLYCAM_KEY in content:
+        return _parse_polycam
+    if "poses" in content and {"K", "perFrameIntrinsicCoeffs"} & content.keys():
+        return _parse_record3d
     return _parse_transforms if isinstance(content.get("frames"), list) else "meta"
 
 
@@ -323,9 +366,24 @@ def _parse_transforms(content: Mapping, name: str) -> CameraFile:
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
+    remarks = unread_remarks(parsed, name)
     return CameraFile.of_stated(
-        stated, times_s=times_s, times_in_shares=True, names=names, lens=lens
+        stated, times_s=times_s, times_in_shares=True, names=names, lens=lens, remarks=remarks
     )
+
+
+def _parse_record3d(content: Mapping, name: str) -> CameraFile:
+    stated, lens, fields = read_record3d(content, name)
+    return CameraFile.of_stated(stated, lens=lens, **fields)
+
+
+def _parse_polycam(content: Mapping, name: str, folder: Path | None = None) -> CameraFile:
+    stated, lens, fields = read_polycam(content, name, folder)
+    return CameraFile.of_stated(stated, lens=lens, **fields)
+
+
+def _parse_matrices(content: object, name: str) -> CameraFile:
+    return CameraFile.of_stated(poses_of_matrices(content, name))
 
 
 def _parse_gvhmr(content: Mapping, name: str) -> CameraFile:

@@ -101,7 +101,7 @@ def read_trajectory(
         if file_form == "meta":
             meta = parse_meta(content, path, entry, frames.source, declared)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
-        camera_file = CameraFile.parse(content, path.name)
+        camera_file = CameraFile.parse(content, path.name, path.parent)
     camera_file = camera_file.settled(declared)
     own_camera = camera_file.lens() if lens and camera_file.lens is not None else camera.upright()
     track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)

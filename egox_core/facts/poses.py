@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraPath, World, invert, validate_w2c
+from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import FactRow
 from .declared import Declared
@@ -25,13 +26,14 @@ class StatedPoses:
 
     name: str  # of the file
     poses: Tensor  # [N, 3, 4], or [3, 4] of a camera that stands
-    camera_to_world: bool
+    camera_to_world: bool | None  # None: nothing tells
     statements: tuple[Statement, ...] = ()
     # where no file and no user says: the form's own axes, and whether its world turns with them
-    axes: Axes = "opencv"
+    axes: Axes | None = "opencv"  # None: the form has none
     turns_world: bool = True
     world: World = "unknown"
     gravity: bool = True
+    of_body: bool = False  # of a tracked body that carries the camera
 
 
 def settle_poses(
@@ -42,7 +44,7 @@ def settle_poses(
     """Convert a file's poses to w2c in OpenCV's axes and metres, with the facts that were applied.
 
     Raises:
-        EgoXInputError: no rigid ones.
+        EgoXInputError: no rigid ones; bare matrices, or poses of a body, without the user's word.
     """
     label = f"path {stated.name}"
 
@@ -51,16 +53,21 @@ def settle_poses(
     ) -> tuple[object, FactRow]:
         return settle(f"{camera}.{fact}", stated.statements, declared, default, default_by, advice)
 
-    axes, axes_row = settled("axes", stated.axes, f"the form of {stated.name}")
+    form = f"the form of {stated.name}"
+    axes, axes_row = settled("axes", stated.axes, form)
+    form_direction = {True: "c2w", False: "w2c", None: None}[stated.camera_to_world]
+    direction, direction_row = settled("direction", form_direction, form)
+    _check_known(stated, declared, camera, axes, direction)
     world_axes, world_axes_row = settled(
         "world_axes",
         "turned" if stated.turns_world else "stored",
-        f"the form of {stated.name}",
+        form,
         f"declare {camera}.world_axes where its world is "
         f"{'left as stored' if stated.turns_world else 'turned with the cameras'}",
     )
     unit_m, unit_row = settled("unit", 1.0)
     rows = [axes_row, unit_row]
+    rows += [direction_row] if direction_row.by != form else []
     camera_signs = torch.tensor(CAMERA_SIGNS[str(axes)], dtype=torch.float64)
     is_turned = axes != "opencv"
     if is_turned:
@@ -70,10 +77,39 @@ def settle_poses(
     world_signs = camera_signs if turns_world else torch.ones(3, dtype=torch.float64)
     poses = validate_w2c(stated.poses, label)
     if is_turned or unit_m != 1:
-        c2w = poses if stated.camera_to_world else invert(poses)
+        c2w = poses if direction == "c2w" else invert(poses)
         column_factors = torch.cat((camera_signs, torch.tensor([float(unit_m)]).double()))  # ty: ignore[invalid-argument-type]  parsed
         w2c = invert(c2w * (world_signs[:, None] * column_factors))
     else:
-        w2c = invert(poses) if stated.camera_to_world else poses
+        w2c = invert(poses) if direction == "c2w" else poses
     path = CameraPath(lens=None, w2c=w2c, world=stated.world, gravity=stated.gravity)
     return path, tuple(rows)
+
+
+def _check_known(
+    stated: StatedPoses, declared: Declared, camera: str, axes: object, direction: object
+) -> None:
+    """Refuse poses that nothing can place, and name the facts to declare."""
+    unknown_facts = []
+    if direction is None:
+        unknown_facts.append(
+            f"{camera}.direction=c2w (camera to world: ARKit, most trackers) or w2c"
+        )
+    if axes is None:
+        unknown_facts.append(f"{camera}.axes={', '.join(CAMERA_SIGNS)} (ARKit: opengl)")
+    if unknown_facts:
+        raise EgoXInputError(
+            f"path {stated.name}",
+            got="bare matrices, of which nothing says what they are",
+            expected="poses of which axes and direction are known",
+            fix=f"declare {', and '.join(unknown_facts)}",
+        )
+    if stated.of_body and declared.value("ego.camera_from_tracker") is None:
+        raise EgoXInputError(
+            f"path {stated.name}",
+            got="poses of a tracked body, of which nothing says where its camera is",
+            expected="poses of the camera",
+            fix="declare ego.camera_from_tracker, the body's pose in the camera's axes as 12 "
+            "numbers (of Aria: T_camera_device of its calibration), or 0 0 0 where they are the "
+            "camera's own",
+        )

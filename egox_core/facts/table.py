@@ -18,6 +18,9 @@ AXES = ("opencv", "opengl", "unity")
 left-handed."""
 WORLD_AXES = ("stored", "turned")
 """Axes of a world: left as the file has them, or turned in the same way as those of its cameras."""
+DIRECTIONS = ("c2w", "w2c")
+"""Directions of a pose: from the camera to the world, so that its last column is the camera's
+place, or from the world to the camera."""
 WORLDS = ("take", "exo")
 """Worlds of a path: that of the scene and of meta.json, or the exo camera's own in frame 0."""
 DEPTH_KINDS = ("z", "ray", "inverse")
@@ -109,6 +112,11 @@ def _camera_facts(name: str) -> dict[str, Fact]:
             meaning=f"whether the {name} poses' world is turned as their cameras are",
             expected=", ".join(WORLD_AXES),
             parse=_choice(*WORLD_AXES),
+        ),
+        f"{name}.direction": Fact(
+            meaning=f"direction of the {name} poses, camera to world or world to camera",
+            expected=", ".join(DIRECTIONS),
+            parse=_choice(*DIRECTIONS),
         ),
         f"{name}.unit": Fact(
             meaning=f"unit of the places of the {name} poses",

@@ -4,6 +4,7 @@ In: a depth or meta.json file, and the frames in use. Out:
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames.
 Files of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
+from .depth_arrays import states_direction
 from .depth_files import check_depth, load_depth_file
 from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth
 from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth

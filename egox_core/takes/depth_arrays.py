@@ -23,7 +23,9 @@ from .meta import camera_of_k
 K_KEYS = ("intrinsics", "intrinsic", "camera_intrinsics", "cam_intrinsics", "K", "cam_K")
 WORLD_TO_CAMERA = ("w2c", "world2cam", "world_to_cam", "cam_from_world")
 CAMERA_TO_WORLD = ("c2w", "cam2world", "cam_to_world", "world_from_cam")
-POSE_KEYS = ("extrinsics", "extrinsic", "camera_extrinsics", "poses", "pose", "camera_poses")
+EXTRINSIC_KEYS = ("extrinsics", "extrinsic", "camera_extrinsics")
+"""Poses from world to camera, as Depth Anything 3 and VGGT write them."""
+POSE_KEYS = ("poses", "pose", "camera_poses")
 VALID_KEYS = ("valid", "valid_mask", "mask_valid")
 DYNAMIC_KEYS = ("dynamic", "dynamic_mask", "moving_mask")
 MASK_KEYS = ("mask", "masks")
@@ -79,20 +81,21 @@ def read_depth_arrays(
     key = next((key for key in K_KEYS if key in members), None)
     if key is not None:
         lens, notes = _camera_of_array(read_camera_array(key), (width, height), f"{key} of {name}")
-    poses = {
-        key: _is_camera_to_world(key) for key in members if _is_camera_to_world(key) is not None
-    }
+    poses = {key: states_direction(key) for key in members if states_direction(key) is not None}
     w2c = None
     if poses:
         key, is_camera_to_world = next(iter(poses.items()))
         w2c = _poses_of_array(
             read_camera_array(key), count, f"{key} of {name}", inverse=bool(is_camera_to_world)
         )
-        notes.append(Remark(f"{name}: {key} is used as the motion of the exo camera"))
+        use_text = f"{name}: {key} is used as the motion of the exo camera"
+        if key in EXTRINSIC_KEYS:
+            use_text += ", world to camera by its name; else rename it to c2w"
+        notes.append(Remark(use_text))
     for key in POSE_KEYS:
         if key in members and key not in poses and key not in used_keys:
             used_keys.add(key)
-            advice = "rename it to w2c (as Depth Anything 3 and VGGT write) or c2w (as MegaSaM)"
+            advice = "rename it to w2c or c2w (as MegaSaM writes)"
             notes.append(
                 Remark(f"{name}: {key} isn't used, since its direction is unknown; {advice}")
             )
@@ -107,6 +110,8 @@ def read_depth_arrays(
     statements = []
     if "is_metric" in members and not bool(np.all(read_camera_array("is_metric"))):
         statements.append(Statement("depth.metric", "no", f"is_metric of {name}"))
+    if {"pose_enc", "world_points"} <= members.keys():
+        statements.append(Statement("depth.metric", "no", f"{name} of VGGT, whose scale is free"))
     if mask_key:
         notes.append(
             Remark(f"{name}: {mask_key} leaves out what the maps leave out, and isn't used")
@@ -137,9 +142,10 @@ def check_mask(
         )
 
 
-def _is_camera_to_world(key: str) -> bool | None:
-    """Check by a key's name whether its poses are camera-to-world, or return None if the name
-    doesn't tell."""
+def states_direction(key: str) -> bool | None:
+    """Check by a key's name if its poses are camera-to-world, or return None without a hint."""
+    if key in EXTRINSIC_KEYS:
+        return False
     lower_key = key.lower()
     for is_camera_to_world, names in ((False, WORLD_TO_CAMERA), (True, CAMERA_TO_WORLD)):
         if any(part in lower_key for part in names):

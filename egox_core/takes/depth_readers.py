@@ -254,16 +254,16 @@ def _frames_header(
     """Read the shape (T, H, W) and dtype of depth maps in a .npy file."""
     shape, dtype = read_npy_header(stream, label, size)
     shape = (1, *shape) if len(shape) == 2 else shape
+    shape = shape[:3] if len(shape) == 4 and shape[3] == 1 else shape  # as VGGT writes
     _check_shape(shape, dtype, label)
     return (shape[0], shape[1], shape[2]), dtype
 
 
 def _check_shape(shape: tuple[int, ...], dtype: np.dtype, label: str) -> None:
-    has_extra_axis = len(shape) == 4 and shape[-1] == 1
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
         raise EgoXInputError(
             label,
             got=f"{dtype} of shape {shape}",
             expected="numbers of shape (T, H, W)",
-            fix="drop the last axis" if has_extra_axis else "store z depth, one map per frame",
+            fix="store z depth, one map per frame",
         )

@@ -176,8 +176,8 @@ def test_text_file_is_read_as_the_form_of_its_name(tmp_path):
 
 def test_files_without_a_path_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text("1 2 3\n")
-    (tmp_path / "b.csv").write_text("")
-    for name in ("a.txt", "b.csv"):
+    (tmp_path / "b.fbx").write_text("")
+    for name in ("a.txt", "b.fbx"):
         with refuses(f"camera path: got {name}.*expected images.txt or images.bin of COLMAP"):
             CameraFile.read(tmp_path / name)
     with refuses("camera path"):

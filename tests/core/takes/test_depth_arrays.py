@@ -63,7 +63,8 @@ def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
     ("arrays", "expected_x"),
     [
         ({}, [0]),
-        ({"extrinsics": MOVING_W2C}, [0]),
+        ({"poses": MOVING_W2C}, [0]),
+        ({"extrinsics": MOVING_W2C}, [0, 0.5, 1]),
         ({"w2c": MOVING_W2C}, [0, 0.5, 1]),
         ({"extrinsics_w2c": MOVING_MATRICES}, [0, 0.5, 1]),
         ({"cam_c2w": MOVING_MATRICES}, [0, -0.5, -1]),
@@ -75,7 +76,7 @@ def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expec
     depth, depth_notes = save_and_load(tmp_path, **arrays)
     assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x)
     assert depth.exo.world == "exo"
-    assert ("rename it to w2c" in depth_notes) == ("extrinsics" in arrays)
+    assert ("rename it to w2c" in depth_notes) == ("poses" in arrays)
 
 
 def test_meta_json_overrides_the_depth_files_intrinsics(tmp_path):

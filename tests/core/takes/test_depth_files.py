@@ -508,9 +508,12 @@ def test_file_truncated_during_reading_is_refused(tmp_path, save_function):
             list(depth_source.read([39]))
 
 
-def test_file_with_a_fourth_axis_is_refused(tmp_path):
+def test_fourth_axis_of_one_is_dropped(tmp_path):
     np.save(tmp_path / "depth.npy", depth_frames(5)[..., None])
-    with refuses("drop the last axis"), open_depth(tmp_path / "depth.npy"):
+    with open_depth(tmp_path / "depth.npy") as depth_source:
+        assert [depth.shape for depth, _ in depth_source.read([2])] == [depth_frames(5).shape[1:]]
+    np.save(tmp_path / "depth.npy", depth_frames(5)[..., None].repeat(3, -1))
+    with refuses("shape"), open_depth(tmp_path / "depth.npy"):
         pass
 
 
