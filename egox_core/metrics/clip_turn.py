@@ -76,7 +76,7 @@ class ClipTurn:
     @property
     def depth_gap_deg(self) -> float:
         """Angle between the turns of near and far points, NaN if not judged."""
-        return _angle_between(self.near_deg, self.far_deg)
+        return angle_between(self.near_deg, self.far_deg)
 
     @property
     def is_shifted(self) -> bool:
@@ -121,7 +121,7 @@ def _rotation(turn_deg: Tensor) -> Tensor:  # [3] -> [3, 3]
     return torch.from_numpy(Rotation.from_rotvec(turn_deg.numpy(), degrees=True).as_matrix())
 
 
-def _angle_between(first_deg: Tensor, second_deg: Tensor) -> float:
+def angle_between(first_deg: Tensor, second_deg: Tensor) -> float:
     """Compute the angle in degrees between two rotations, given as rotation vectors."""
     if not bool(torch.isfinite(first_deg + second_deg).all()):
         return math.nan

@@ -169,6 +169,8 @@ class PathViews:
     rays: np.ndarray  # [S, S, 3]
     by_point: np.ndarray  # [S, S, 2, 3] px per metre of a point at 1 m
     by_turn: np.ndarray  # [S, S, 2, 3] px per radian
+    map_camera: CameraModel  # of the renders
+    estimated: bool = False  # the path was estimated, so that it may be what is off
 
     @classmethod
     def of(
@@ -234,6 +236,8 @@ class PathViews:
             rays=rays.numpy(),
             by_point=by_point,
             by_turn=by_point @ minus_cross,
+            map_camera=wide_lens,
+            estimated=trajectory.guessed is not None,
         )
 
     @torch.inference_mode()
@@ -246,16 +250,11 @@ class PathViews:
         Raises:
             EgoXInputError: another count of frames than the scene's.
         """
-        if len(video) != len(self.frames):
-            raise EgoXInputError(
-                "ego video and scene",
-                got=f"{len(video)} and {len(self.frames)} frames",
-                expected="as many",
-                fix="give the scene that the ego prior was rendered from",
-            )
         from scipy.spatial.transform import Rotation
 
-        match = PictureMatch.of(video, self)
+        from .turn_search import find_clip_turn  # which aligns by this file
+
+        match = self._match(video)
         with ThreadPoolExecutor() as pool:
             frame_poses = list(
                 pool.map(partial(_best_pose, match), range(len(match.video)), _coarse_turns(match))
@@ -276,7 +275,32 @@ class PathViews:
             score=torch.from_numpy(score).float(),
             shift_m=torch.from_numpy(shift @ upright_axes + nan_if_unjudged[:, None]).float(),
             step=self.step,
+            clip=find_clip_turn(match),
         )
+
+    @torch.inference_mode()
+    def clip_turn(
+        self,
+        video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
+    ) -> ClipTurn:
+        """Measure the one turn of all frames, without the values of each.
+
+        Raises:
+            EgoXInputError: another count of frames than the scene's.
+        """
+        from .turn_search import find_clip_turn  # which aligns by this file
+
+        return find_clip_turn(self._match(video))
+
+    def _match(self, video: Tensor) -> PictureMatch:
+        if len(video) != len(self.frames):
+            raise EgoXInputError(
+                "ego video and scene",
+                got=f"{len(video)} and {len(self.frames)} frames",
+                expected="as many",
+                fix="give the scene that the ego prior was rendered from",
+            )
+        return PictureMatch.of(video, self)
 
 
 @frozen
@@ -465,37 +489,77 @@ class _View:
         return valid, mask, video, scene
 
 
+class FrameEquations(NamedTuple):
+    """Normal equations of a Gauss-Newton step of one frame, and what its pictures agree in."""
+
+    matrix: np.ndarray  # [6, 6]
+    slope: np.ndarray  # [6]
+    gradients: np.ndarray  # [n, 6] of the inner pixels
+    inner_mask: np.ndarray  # [s, s] bool
+    sums: tuple[float, float, float]  # video x scene, video squared, scene squared
+
+    @property
+    def score(self) -> float:
+        """Correlation of both pictures."""
+        product, video_sum, scene_sum = self.sums
+        return float(product / max(math.sqrt(video_sum * scene_sum), 1e-9))
+
+
+def frame_equations(
+    view: _View,
+    rotation: np.ndarray,
+    shift: np.ndarray,
+    level: _Level,
+    *,
+    part: np.ndarray | None = None,  # [s, s] bool, what alone counts
+    shift_prior_m: float = SHIFT_PRIOR_M,
+) -> FrameEquations | None:
+    """Set up a Gauss-Newton step over rotation and shift, or return None for too little overlap."""
+    shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / shift_prior_m**2
+    valid, mask, video, scene = view.over(rotation, shift, level)
+    inner_mask = (
+        cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        > 0
+    )
+    overlap_mask = mask > 0
+    if part is not None:
+        inner_mask, overlap_mask = inner_mask & part, overlap_mask & part
+    if valid.mean() < MIN_OVERLAP or inner_mask.sum() < 20:
+        return None
+    differences = (video - scene)[inner_mask]
+    error = np.square(differences).mean(1)
+    weight = 1 / np.square(1 + error / level.half_weight_error)
+    gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
+    gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
+    slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
+    weighted_slope = slope * weight[:, None, None]
+    gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
+    noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
+    normal_matrix = weighted_slope.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
+    normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(6)
+    return FrameEquations(
+        matrix=normal_matrix,
+        slope=gradients.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift)),
+        gradients=gradients,
+        inner_mask=inner_mask,
+        sums=(
+            (video[overlap_mask] * scene[overlap_mask]).sum(),
+            np.square(video[overlap_mask]).sum(),
+            np.square(scene[overlap_mask]).sum(),
+        ),
+    )
+
+
 def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
     """Align a frame with its render by Gauss-Newton steps over rotation and shift."""
     rotation, shift = pose.rotation, pose.shift
-    shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for is_last in [False] * level.rounds + [True]:
-        valid, mask, video, scene = view.over(rotation, shift, level)
-        inner_mask = (
-            cv2.erode(
-                mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
-            )
-            > 0
-        )
-        if valid.mean() < MIN_OVERLAP or inner_mask.sum() < 20:
+        equations = frame_equations(view, rotation, shift, level)
+        if equations is None:
             return _Pose(rotation, shift)
-        differences = (video - scene)[inner_mask]
-        error = np.square(differences).mean(1)
-        weight = 1 / np.square(1 + error / level.half_weight_error)
-        gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
-        gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
-        slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
-        weighted_slope = slope * weight[:, None, None]
-        gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
-        noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
-        normal_matrix = weighted_slope.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
-        normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(6)
         if is_last:
             break
-        change = -np.linalg.solve(
-            normal_matrix,
-            gradients.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift)),
-        )
+        change = -np.linalg.solve(equations.matrix, equations.slope)
         step_length = np.linalg.norm(change)
         if step_length < MIN_STEP:
             break
@@ -503,17 +567,14 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
         turn = _rotation_matrices(change[:3])
         rotation = rotation @ turn
         shift = turn.T @ (shift + change[3:])
-    overlap_mask = mask > 0
-    score = (video[overlap_mask] * scene[overlap_mask]).sum() / max(
-        math.sqrt(np.square(video[overlap_mask]).sum() * np.square(scene[overlap_mask]).sum()), 1e-9
-    )
-    block_numbers = view.block[inner_mask[view.covered_mask]]
+    block_numbers = view.block[equations.inner_mask[view.covered_mask]]
     block_sums = np.stack(
-        [np.bincount(block_numbers, axis_gradients) for axis_gradients in gradients.T], -1
+        [np.bincount(block_numbers, axis_gradients) for axis_gradients in equations.gradients.T], -1
     )
-    inverse_normal = np.linalg.inv(normal_matrix)
+    inverse_normal = np.linalg.inv(equations.matrix)
     covariance = inverse_normal @ (block_sums.T @ block_sums) @ inverse_normal
-    return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(covariance[:3, :3]), 0.0)))
+    spread = math.sqrt(max(np.trace(covariance[:3, :3]), 0.0))
+    return _Pose(rotation, shift, equations.score, spread)
 
 
 def _rotation_matrices(rotation_vectors: np.ndarray) -> np.ndarray:  # [..., 3] rad -> [..., 3, 3]

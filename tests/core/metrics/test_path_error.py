@@ -56,6 +56,8 @@ def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
     turn_error = (path_error.turn_deg - torch.tensor(turn_deg)).norm(dim=1)
     assert float(turn_error.median()) < 0.8, path_error.turn_deg
     assert path_error.text().startswith("The view is ")
+    clip = path_error.clip
+    assert clip.judged and (clip.turn_deg - torch.tensor(turn_deg)).norm() < 1.5, clip
 
 
 def test_classes_are_moved_with_the_video(take):
@@ -110,6 +112,14 @@ def test_noise_and_another_room_are_not_judged(take, scene):
             and path_error.median_deg is None
             and "can't be judged" in path_error.text()
         )
+        assert not path_error.clip.judged and "can't be judged" in path_error.clip.text()
+
+
+def test_a_clip_that_turns_on_its_way_is_not_one_turn(take, scene):
+    turns = Rotation.from_rotvec([(0, 0, 0), (0, 0, 0), (0, 14, 0)], degrees=True).as_matrix()
+    w2c = compose(torch.cat((torch.from_numpy(turns), torch.zeros(3, 3, 1)), 2), take.ego.w2c)
+    clip = PathViews.of(scene, replace_ego(take.trajectory(), w2c=w2c)).clip_turn(take.ego_frames())
+    assert not clip.judged and clip.reason.startswith("not one turn"), clip
 
 
 def test_a_scene_of_other_frames_is_refused(take, scene):

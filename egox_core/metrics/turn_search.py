@@ -1,0 +1,328 @@
+"""Search the one turn of a clip's view against its path, by evidence pooled over its frames.
+
+Frames and renders are brought into one wide map. Three features (local contrast, length and
+direction of gradients) are correlated on a grid of turns, summed over the frames. The best few are
+aligned over all frames together, the best of them then frame by frame, and the frames' median is
+the clip's turn. A pair of another clip and scene reaches high gray correlations, but not those of
+gradients as well: their sum decides whether it is judged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from ..cameras import sensor_from_upright
+from .clip_turn import ClipTurn, angle_between
+from .off_path import (
+    COARSE,
+    FINE,
+    GRID_PIXELS,
+    MAX_STEP,
+    MIDDLE,
+    MIN_COVERED,
+    MIN_STEP,
+    SHIFT_PRIOR_M,
+    SPREAD_FACTOR,
+    PictureMatch,
+    _align_frame,
+    _Pose,
+    _rotation_matrices,
+    _View,
+    frame_equations,
+)
+
+SEARCH_FRAMES = 9
+"""Frames of a clip that are compared, evenly spaced among the drawn ones."""
+YAW_PITCH_DEG, ROLL_DEG = range(-24, 25, 4), range(-20, 21, 5)
+MOST_DEG = 24.0
+"""A larger turn is outside of the grid, where only other clips' videos were found."""
+STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
+DISK = 0.9
+"""Part of a lens' disk that is compared: its rim would be matched with the render's."""
+LEAST_OVERLAP = 0.35
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+BLUR_PX, EDGE_BLUR_PX, CONTRAST_PX, EDGE_CONTRAST_PX = 1.45, 1.1, 8.0, 10.0
+LEAST_CONTRAST, LEAST_EDGE_CONTRAST, LEAST_GRADIENT = 0.03, 0.15, 0.02
+MIN_EVIDENCE = 0.58
+"""Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged.
+
+Real pairs of one take reach .60 to 1.1 (six), 82 pairs of two takes at most .51 within MOST_DEG."""
+HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
+"""Near and far are aligned by turns alone: how far the camera may be shifted for that."""
+INTERVAL_FACTOR, LEAST_INTERVAL_DEG = 1.0, 0.5
+"""From the frames' spread and scatter to the half-width that holds in 90 % of clips."""
+NOT_ONE_DEG = 8.0
+"""Angle between the turns of two thirds of a clip, from which on it isn't one turn."""
+
+
+class _Features(NamedTuple):
+    """Pictures that are compared on the grid."""
+
+    contrast: np.ndarray  # [S, S] even
+    edges: np.ndarray  # [S, S] even logarithm of the gradient's length
+    directions: np.ndarray  # [S, S] complex: twice the gradient's angle, whichever its sign
+
+
+def find_clip_turn(match: PictureMatch) -> ClipTurn:
+    """Search the turn of all frames of a video against the renders of its path."""
+    views = match.views
+    step = math.ceil(len(views.pictures) / SEARCH_FRAMES)
+    numbers = [t for t in range(0, len(views.pictures), step) if views.masks[t].any()]
+    if np.mean([mask.mean() for mask in views.masks]) < MIN_COVERED or not numbers:
+        return ClipTurn.unjudged("the scene covers too little of what the camera sees")
+    upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
+    coarse_views = [_View.of(match, t, COARSE) for t in numbers]
+    starts = _best_turns(match, numbers, upright_axes)
+    poses = [_align_clip(coarse_views, _Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
+    clip_pose = max(poses, key=lambda pose: pose.score)
+    evidence = clip_pose.score + _edge_correlation(match, numbers, clip_pose)
+    frame_poses = []
+    for t, view in zip(numbers, coarse_views, strict=True):
+        middle_pose = _align_frame(view, clip_pose, MIDDLE)
+        frame_poses.append(_align_frame(_View.of(match, t, FINE), middle_pose, FINE))
+    score = float(np.median([pose.score for pose in frame_poses]))
+    vectors_deg = _vectors_deg([pose.rotation for pose in frame_poses]) @ upright_axes
+    turn_deg = np.median(vectors_deg, 0)
+    if evidence < MIN_EVIDENCE or np.linalg.norm(turn_deg) > MOST_DEG:
+        return ClipTurn.unjudged("the video looks too little like the scene", score)
+    scatter_deg = np.median(np.linalg.norm(vectors_deg - turn_deg, axis=1))
+    spread_deg = SPREAD_FACTOR * math.degrees(np.median([pose.spread for pose in frame_poses]))
+    interval_deg = LEAST_INTERVAL_DEG + INTERVAL_FACTOR * math.hypot(scatter_deg, spread_deg)
+    if not math.isfinite(interval_deg):
+        return ClipTurn.unjudged("too little of the picture can be compared", score)
+    near_deg, far_deg = (
+        _vectors_deg([pose.rotation])[0] @ upright_axes
+        for pose in _align_halves(coarse_views, clip_pose)
+    )
+    thirds_deg = np.stack([np.median(part, 0) for part in _thirds(vectors_deg)])
+    result = ClipTurn(
+        turn_deg=torch.from_numpy(turn_deg),
+        interval_deg=interval_deg,
+        score=score,
+        near_deg=torch.from_numpy(near_deg),
+        far_deg=torch.from_numpy(far_deg),
+        thirds_deg=torch.from_numpy(thirds_deg),
+        estimated=views.estimated,
+    )
+    first, middle, last = result.thirds_deg
+    most_apart_deg = max(
+        angle_between(first, middle), angle_between(middle, last), angle_between(first, last)
+    )
+    if most_apart_deg > max(NOT_ONE_DEG, 2 * interval_deg):
+        nothing = torch.full_like(result.turn_deg, math.nan)
+        reason = f"not one turn: the thirds of the clip differ by {most_apart_deg:.0f}°"
+        return replace(result, turn_deg=nothing, interval_deg=math.nan, reason=reason)
+    return result
+
+
+def _thirds(values: np.ndarray) -> list[np.ndarray]:
+    """Split frames into thirds, which share frames where there are fewer than three."""
+    count = len(values)
+    return [
+        values[k * count // 3 : max((k + 1) * count // 3, k * count // 3 + 1)] for k in range(3)
+    ]
+
+
+def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(np.stack(rotations)).as_rotvec(degrees=True)
+
+
+def _best_turns(
+    match: PictureMatch, numbers: list[int], upright_axes: np.ndarray
+) -> list[np.ndarray]:
+    """Find the best rotations on the grid that lie apart from each other."""
+    grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
+    rotations = _rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
+    roll = np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64)
+    scores = _grid_scores(match, numbers, rotations.astype(np.float32), roll)
+    best_turns = []
+    for _ in range(STARTS):
+        best_rotation = rotations[int(scores.argmax())]
+        best_turns.append(best_rotation)
+        cosines = (np.einsum("ij,gij->g", best_rotation, rotations) - 1) / 2
+        scores[cosines > math.cos(math.radians(START_APART_DEG))] = -np.inf
+    return best_turns
+
+
+def _grid_scores(
+    match: PictureMatch,
+    numbers: list[int],
+    rotations: np.ndarray,  # [G, 3, 3]
+    roll: np.ndarray,  # [G] complex, by which directions are turned
+) -> np.ndarray:  # [G]
+    """Sum the features' correlations over the frames, each feature by its own spread."""
+    views = match.views
+    points = views.rays[GRID_PIXELS].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
+    _, pixel_indices, valid = (
+        values.numpy() for values in views.map_camera.look_up(torch.from_numpy(points))
+    )
+    products, scene_sums, video_sums = np.zeros((3, 3, len(rotations)))
+    overlap, covered_count = np.zeros(len(rotations)), 0
+    for t in numbers:
+        video_features, video_mask = _video_features(match, t)
+        scene_features = _features(views.pictures[t], views.masks[t])
+        covered_mask = views.masks[t][GRID_PIXELS].ravel() > 0
+        indices = pixel_indices[:, covered_mask]
+        seen_mask = valid[:, covered_mask] & (video_mask.ravel()[indices] > 0)
+        overlap += seen_mask.sum(1)
+        covered_count += int(covered_mask.sum())
+        for k, (scene, video) in enumerate(zip(scene_features, video_features, strict=True)):
+            scene_values = scene[GRID_PIXELS].ravel()[covered_mask]
+            video_values = video.ravel()[indices] * seen_mask
+            product = video_values @ scene_values.conj()
+            products[k] += (product * roll.conj()).real if np.iscomplexobj(scene) else product
+            scene_sums[k] += seen_mask @ np.square(np.abs(scene_values))
+            video_sums[k] += np.square(np.abs(video_values)).sum(1)
+    correlations = products / np.sqrt(np.maximum(scene_sums * video_sums, 1e-9))
+    enough_mask = overlap > LEAST_OVERLAP * covered_count
+    if not enough_mask.any():
+        return np.zeros(len(rotations))
+    scores = np.full(len(rotations), -1e9)
+    compared = correlations[:, enough_mask]
+    centred = compared - np.median(compared, 1, keepdims=True)
+    scores[enough_mask] = (centred / (compared.std(1, keepdims=True) + 1e-9)).sum(0)
+    return scores
+
+
+def _video_features(match: PictureMatch, t: int) -> tuple[_Features, np.ndarray]:
+    """Draw a video frame into the map of the renders, and compute its features and mask."""
+    uv, valid = (
+        values.numpy() for values in match.camera.project(torch.from_numpy(match.views.rays))
+    )
+    height, width = match.lens.shape
+    valid &= (uv >= 0).all(-1) & (uv <= (width - 1, height - 1)).all(-1)
+    if match.camera.lens != "pinhole":
+        centre = (width - 1) / 2, (height - 1) / 2
+        valid &= np.linalg.norm(uv - centre, axis=-1) < DISK * min(height, width) / 2
+    positions = np.where(valid[..., None], uv, -9.0).astype(np.float32)
+    # OpenCV takes None for the second map, which its stubs don't know.
+    picture = cv2.remap(  # ty: ignore[no-matching-overload]
+        match.video[t], positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
+    mask = valid.astype(np.float32)
+    return _features(picture, mask), mask
+
+
+def _features(
+    picture: np.ndarray,  # [S, S, 3]
+    mask: np.ndarray,  # [S, S] float
+) -> _Features:
+    grey = (picture @ GREY).astype(np.float32)
+    soft = _blur(grey, mask, BLUR_PX)
+    inner = cv2.erode(mask, np.ones((5, 5), np.uint8), borderValue=0)
+    across, down = _gradient(_blur(grey, mask, EDGE_BLUR_PX))
+    edges = np.log(np.hypot(across, down) + LEAST_GRADIENT)
+    innermost = cv2.erode(mask, np.ones((7, 7), np.uint8), borderValue=0)
+    across, down = _gradient(soft)
+    length = np.hypot(across, down)
+    doubled = (across + 1j * down) ** 2 / np.maximum(length * (length + LEAST_GRADIENT), 1e-9)
+    return _Features(
+        contrast=_even(soft, mask, CONTRAST_PX, LEAST_CONTRAST),
+        edges=_even(_blur(edges, inner, BLUR_PX), inner, EDGE_CONTRAST_PX, LEAST_EDGE_CONTRAST),
+        directions=(doubled * innermost).astype(np.complex64),
+    )
+
+
+def _gradient(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute Sobel's gradient, across and down, of a scale that LEAST_GRADIENT was found at."""
+    return 0.725 * cv2.Sobel(picture, cv2.CV_32F, 1, 0), 0.725 * cv2.Sobel(
+        picture, cv2.CV_32F, 0, 1
+    )
+
+
+def _blur(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur one channel within a mask."""
+    blurred_sum = cv2.GaussianBlur(values * mask, (0, 0), sigma)
+    return blurred_sum / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)
+
+
+def _even(values: np.ndarray, mask: np.ndarray, sigma: float, least: float) -> np.ndarray:
+    """Normalise local mean and contrast within a mask."""
+    deviations = (values - _blur(values, mask, sigma)) * mask
+    return deviations / np.sqrt(_blur(deviations * deviations, mask, sigma) + least**2) * mask
+
+
+def _align_clip(
+    views: list[_View],
+    pose: _Pose,
+    rounds: int,
+    parts: list[np.ndarray] | None = None,  # [s, s] bool per frame, what alone counts
+    shift_prior_m: float = SHIFT_PRIOR_M,
+) -> _Pose:
+    """Align all frames with their renders by one turn and one shift."""
+    rotation, shift, score = pose.rotation, pose.shift, 0.0
+    for is_last in [False] * rounds + [True]:
+        frames = [
+            frame_equations(
+                view,
+                rotation,
+                shift,
+                COARSE,
+                part=None if parts is None else parts[number],
+                shift_prior_m=shift_prior_m,
+            )
+            for number, view in enumerate(views)
+        ]
+        equations = [frame for frame in frames if frame is not None]
+        if 3 * len(equations) < len(views):
+            return _Pose(rotation, shift)
+        product, video_sum, scene_sum = np.sum([frame.sums for frame in equations], 0)
+        score = float(product / max(math.sqrt(video_sum * scene_sum), 1e-9))
+        if is_last:
+            break
+        matrix = np.sum([frame.matrix for frame in equations], 0)
+        change = -np.linalg.solve(matrix, np.sum([frame.slope for frame in equations], 0))
+        step_length = np.linalg.norm(change)
+        if step_length < MIN_STEP:
+            break
+        change *= MAX_STEP / max(step_length, MAX_STEP)
+        turn = _rotation_matrices(change[:3])
+        rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
+    return _Pose(rotation, shift, score)
+
+
+def _align_halves(views: list[_View], pose: _Pose) -> list[_Pose]:
+    """Align the nearer and the farther half of each frame's points, by a turn alone."""
+    near_parts, far_parts = [], []
+    for view in views:
+        metres = np.full(view.covered_mask.shape, np.inf)
+        metres[view.covered_mask] = np.linalg.norm(view.points, axis=1)
+        near_parts.append(metres <= np.median(metres[view.covered_mask]))
+        far_parts.append(view.covered_mask & ~near_parts[-1])
+    turned_pose = _Pose(pose.rotation, np.zeros(3))
+    return [
+        _align_clip(views, turned_pose, HALF_ROUNDS, parts, HALF_SHIFT_M)
+        for parts in (near_parts, far_parts)
+    ]
+
+
+def _edge_correlation(match: PictureMatch, numbers: list[int], pose: _Pose) -> float:
+    """Correlate the gradients' lengths of all frames and renders, aligned by a pose."""
+    views = match.views
+    every_second = (slice(1, None, 2),) * 2
+    rays = views.rays[every_second].reshape(-1, 3)
+    sums = np.zeros(3)
+    for t in numbers:
+        video_features, video_mask = _video_features(match, t)
+        scene_edges = _features(views.pictures[t], views.masks[t]).edges[every_second].ravel()
+        points = (rays * views.metres[t][every_second].reshape(-1, 1) + pose.shift) @ (
+            pose.rotation.T
+        )
+        _, pixel_indices, valid = (
+            values.numpy()
+            for values in views.map_camera.look_up(torch.from_numpy(points.astype(np.float32)))
+        )
+        both_mask = valid & (video_mask.ravel()[pixel_indices] > 0)
+        both_mask &= views.masks[t][every_second].ravel() > 0
+        video_edges = video_features.edges.ravel()[pixel_indices][both_mask]
+        scene_edges = scene_edges[both_mask]
+        sums += video_edges @ scene_edges, video_edges @ video_edges, scene_edges @ scene_edges
+    return float(sums[0] / max(math.sqrt(sums[1] * sums[2]), 1e-9))
