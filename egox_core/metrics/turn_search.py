@@ -2,8 +2,10 @@
 
 Frames and renders are brought into one wide map. Three features (local contrast, length and
 direction of gradients) are correlated on a grid of turns, summed over the frames. The best few are
-aligned over all frames together, the best of them then frame by frame, and the frames' median is
-the clip's turn. A pair of another clip and scene reaches high gray correlations, but not those of
+aligned over all frames together, the best of them then frame by frame, with a shift of the camera.
+The farther half of the points is aligned by a turn alone, which a shift hardly moves: the clip's
+turn is halfway between that and the frames' median, since turn and shift of a near scene are hard
+to tell apart. A pair of another clip and scene reaches high gray correlations, but not those of
 gradients as well: their sum decides whether it is judged.
 """
 
@@ -43,20 +45,26 @@ YAW_PITCH_DEG, ROLL_DEG = range(-24, 25, 4), range(-20, 21, 5)
 MOST_DEG = 24.0
 """A larger turn is outside of the grid, where only other clips' videos were found."""
 STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
+FINALISTS, FINAL_ROUNDS = 2, 8
+"""Starts that are aligned further: turn and shift of a near scene take long to part."""
 DISK = 0.9
 """Part of a lens' disk that is compared: its rim would be matched with the render's."""
 LEAST_OVERLAP = 0.35
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 BLUR_PX, EDGE_BLUR_PX, CONTRAST_PX, EDGE_CONTRAST_PX = 1.45, 1.1, 8.0, 10.0
 LEAST_CONTRAST, LEAST_EDGE_CONTRAST, LEAST_GRADIENT = 0.03, 0.15, 0.02
-MIN_EVIDENCE = 0.58
-"""Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged.
+MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
+"""Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
+and how much more is asked for each degree beyond SURE_TO_DEG.
 
-Real pairs of one take reach .60 to 1.1 (six), 82 pairs of two takes at most .51 within MOST_DEG."""
+Real pairs of one take reach .79 to 1.11 (four), drawn ones .85 and more (18 under a model's look),
+pairs of two takes at most .58 (103), and .62 at 23 degrees: another clip's best turn lies anywhere
+on the grid, a right one's seldom beyond SURE_TO_DEG."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
-INTERVAL_FACTOR, LEAST_INTERVAL_DEG = 1.0, 0.5
-"""From the frames' spread and scatter to the half-width that holds in 90 % of clips."""
+INTERVAL_FACTOR, LEAST_INTERVAL_DEG, GAP_SHARE = 1.0, 0.3, 0.5
+"""From scatter and spread of the frames, and a share of the angle between near and far, to the
+half-width that holds in 90 % of clips."""
 NOT_ONE_DEG = 8.0
 """Angle between the turns of two thirds of a clip, from which on it isn't one turn."""
 
@@ -80,7 +88,9 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     coarse_views = [_View.of(match, t, COARSE) for t in numbers]
     starts = _best_turns(match, numbers, upright_axes)
     poses = [_align_clip(coarse_views, _Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
-    clip_pose = max(poses, key=lambda pose: pose.score)
+    finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
+    finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
+    clip_pose = max(finalists, key=lambda pose: pose.score)
     evidence = clip_pose.score + _edge_correlation(match, numbers, clip_pose)
     frame_poses = []
     for t, view in zip(numbers, coarse_views, strict=True):
@@ -88,18 +98,23 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
         frame_poses.append(_align_frame(_View.of(match, t, FINE), middle_pose, FINE))
     score = float(np.median([pose.score for pose in frame_poses]))
     vectors_deg = _vectors_deg([pose.rotation for pose in frame_poses]) @ upright_axes
-    turn_deg = np.median(vectors_deg, 0)
-    if evidence < MIN_EVIDENCE or np.linalg.norm(turn_deg) > MOST_DEG:
-        return ClipTurn.unjudged("the video looks too little like the scene", score)
-    scatter_deg = np.median(np.linalg.norm(vectors_deg - turn_deg, axis=1))
-    spread_deg = SPREAD_FACTOR * math.degrees(np.median([pose.spread for pose in frame_poses]))
-    interval_deg = LEAST_INTERVAL_DEG + INTERVAL_FACTOR * math.hypot(scatter_deg, spread_deg)
-    if not math.isfinite(interval_deg):
-        return ClipTurn.unjudged("too little of the picture can be compared", score)
+    shifted_turn_deg = np.median(vectors_deg, 0)
     near_deg, far_deg = (
         _vectors_deg([pose.rotation])[0] @ upright_axes
         for pose in _align_halves(coarse_views, clip_pose)
     )
+    turn_deg = (shifted_turn_deg + far_deg) / 2
+    angle_deg = float(np.linalg.norm(turn_deg))
+    least_evidence = MIN_EVIDENCE + EVIDENCE_PER_DEG * max(angle_deg - SURE_TO_DEG, 0)
+    if evidence < least_evidence or angle_deg > MOST_DEG:
+        return ClipTurn.unjudged("the video looks too little like the scene", score)
+    interval_deg = LEAST_INTERVAL_DEG + INTERVAL_FACTOR * math.hypot(
+        np.median(np.linalg.norm(vectors_deg - shifted_turn_deg, axis=1)),
+        SPREAD_FACTOR * math.degrees(np.median([pose.spread for pose in frame_poses])),
+        GAP_SHARE * float(np.linalg.norm(near_deg - far_deg)),
+    )
+    if not math.isfinite(interval_deg):
+        return ClipTurn.unjudged("too little of the picture can be compared", score)
     thirds_deg = np.stack([np.median(part, 0) for part in _thirds(vectors_deg)])
     result = ClipTurn(
         turn_deg=torch.from_numpy(turn_deg),
