@@ -135,7 +135,12 @@ class PathError:
     moved = warp_classes  # its name until 1.3
 
     def text(self) -> str:
-        """Describe the deviation in one line."""
+        """Describe the deviation of the frames, and the clip's turn, in one line."""
+        if self.median_deg is None:
+            return self.clip.text() if self.clip.judged else self._frames_text()
+        return f"{self._frames_text()}. {self.clip.text()}"
+
+    def _frames_text(self) -> str:
         compared_count = len(self.judged)
         judged_count = int(self.judged.sum())
         if self.median_deg is None:

@@ -57,6 +57,7 @@ def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
     assert float(turn_error.median()) < 0.8, path_error.turn_deg
     assert path_error.text().startswith("The view is ")
     clip = path_error.clip
+    assert clip.text() in path_error.text()
     assert clip.judged and (clip.turn_deg - torch.tensor(turn_deg)).norm() < 1.5, clip
 
 
