@@ -5,6 +5,7 @@ import json
 import re
 import struct
 import time
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 from PIL import Image
 
 from egox_core.safe_files import read_json
+from tests.browser.known_graph import DETECTORS
 from tests.flat_graph import all_nodes
 from tests.paths import ROOT
 from tools.rigs import standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
-from tools.setup.api_client import ApiClient, read_prompt
+from tools.setup.api_client import ApiClient, Outcome, read_prompt
 from tools.setup.base_dir import BaseDir
 
 from .prompts import (
@@ -37,6 +39,7 @@ TEMPLATE_NAMES = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 WIDGET_TYPES = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 LONG_VIDEO_NAMES = ("egox_long", "egox_one_video", "egox_robot_episode")
+PREVIEW_NAMES = ("exo_prior_preview", "preview")
 NAMES_WITHOUT_TEXT = (
     "egox_demo",
     "egox_demo_episode",
@@ -345,7 +348,7 @@ def test_egox_from_any_video_runs_without_depth_and_mask_models(client, load_wor
         if name not in removed_ids
     }
     assert inputs_of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
-    check_run(client, prompt, server_base, {"ego"})
+    check_run(client, prompt, server_base, {"ego", *PREVIEW_NAMES})
 
 
 def is_dangling_link(value: Any, removed_ids: set[str]) -> bool:
@@ -364,6 +367,50 @@ def cut_grid(frames: np.ndarray, size: int) -> list[np.ndarray]:
         for row in (0, 1)
         for column in (0, 1)
     ]
+
+
+@pytest.fixture
+def empty_detector_files(server_base) -> Iterator[None]:
+    """Provide the files of the head's and depth's detectors, empty, so that menus list them."""
+    files = [
+        server_base.models / model_entry["directory"] / model_entry["name"]
+        for node in all_nodes(read_shipped("egox_one_video"))
+        if node["type"] in DETECTORS
+        for model_entry in node["properties"].get("models", [])
+    ]
+    assert len(files) == 4 and not any(file.exists() for file in files)
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+
+
+def test_egox_one_video_saves_prior_and_preview_without_the_large_model(
+    client, load_workflow, server_base, empty_detector_files
+):
+    prompt = load_workflow("egox_one_video")
+    exo_width = 112
+    exo_size = {"width": exo_width, "height": SIZE}
+    inputs_of_type(prompt, "EgoXLoadExoVideo").update(frame_count=FRAMES, **exo_size)
+    for node in prompt.values():
+        if node["class_type"] in DETECTORS:
+            node["class_type"] = f"EgoXTests{node['class_type']}"
+    answer = client.post("/prompt", {"prompt": prompt})
+    refused_types = {fault["class_type"] for fault in answer["node_errors"].values()}
+    assert {"UNETLoader", "VAELoader", "CLIPLoader", "EgoXLoadLora"} <= refused_types
+    while not (entry := client.get(f"/history/{answer['prompt_id']}").get(answer["prompt_id"])):
+        time.sleep(0.1)
+    outcome = Outcome(entry["status"]["status_str"], entry["outputs"], [], {})
+    assert outcome.status == "success", entry["status"]
+    files = saved_videos(outcome, prompt, server_base)
+    assert set(files) == set(PREVIEW_NAMES)
+    film, preview = (read_video(files[name]).astype(float) for name in PREVIEW_NAMES)
+    assert preview.shape == (FRAMES, SIZE, SIZE, 3)
+    assert film.shape[2] == exo_width + 2 * SIZE + 8, "exo, prior and preview, 4 px apart"
+    prior = film[:, -SIZE:, exo_width + 4 :][:, :, :SIZE]
+    assert (prior.mean(-1) < 8).mean() > (preview.mean(-1) < 8).mean() + 0.05, "holes are filled"
 
 
 def test_egox_compare_makes_a_grid_of_four_different_pictures(client, load_workflow, server_base):
