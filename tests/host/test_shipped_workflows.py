@@ -408,7 +408,7 @@ def test_egox_one_video_saves_prior_and_preview_without_the_large_model(
     assert set(files) == set(PREVIEW_NAMES)
     film, preview = (read_video(files[name]).astype(float) for name in PREVIEW_NAMES)
     assert preview.shape == (FRAMES, SIZE, SIZE, 3)
-    assert film.shape[2] == exo_width + 2 * SIZE + 8, "exo, prior and preview, 4 px apart"
+    assert film.shape[2] == exo_width + 3 * (SIZE + 4), "exo, prior, preview and the true video"
     prior = film[:, -SIZE:, exo_width + 4 :][:, :, :SIZE]
     assert (prior.mean(-1) < 8).mean() > (preview.mean(-1) < 8).mean() + 0.05, "holes are filled"
 

@@ -5,6 +5,7 @@ possible, is packed by ComfyUI's code, which ``tests/nodes/test_estimate_head_po
 ``test_host_depth_models.py`` test."""
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -246,16 +247,21 @@ def derive_idle_loader(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 
 def make_idle_node(
-    class_type: str, inputs: list, outputs: list, result: tuple = ()
+    class_type: str, list_inputs: Callable[[], list], outputs: list, result: tuple = ()
 ) -> type[io.ComfyNode]:
     """Make a node with the sockets of one of ComfyUI's, which reads no file and computes
-    nothing."""
+    nothing.
+
+    Its inputs are listed anew each time, because their menus list files."""
 
     class IdleNode(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
             return io.Schema(
-                node_id=f"{PREFIX}{class_type}", category=CATEGORY, inputs=inputs, outputs=outputs
+                node_id=f"{PREFIX}{class_type}",
+                category=CATEGORY,
+                inputs=list_inputs(),
+                outputs=outputs,
             )
 
         @classmethod
@@ -278,12 +284,12 @@ KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
     KnownText,
     make_idle_node(
         "CheckpointLoaderSimple",
-        [model_menu("ckpt_name", "checkpoints")],
+        lambda: [model_menu("ckpt_name", "checkpoints")],
         [io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
     ),
     make_idle_node(
         "CLIPLoader",
-        [
+        lambda: [
             model_menu("clip_name", "text_encoders"),
             io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
             io.Combo.Input("device", options=["default", "cpu"], optional=True),
@@ -292,7 +298,7 @@ KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
     ),
     make_idle_node(
         "CLIPTextEncode",
-        [io.String.Input("text", multiline=True), io.Clip.Input("clip")],
+        lambda: [io.String.Input("text", multiline=True), io.Clip.Input("clip")],
         [io.Conditioning.Output()],
         ([],),
     ),
