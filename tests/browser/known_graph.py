@@ -4,23 +4,8 @@ import copy
 from typing import Any
 
 from tests.flat_graph import all_nodes
-from tests.host.prompts import STANDIN_LOADERS
+from tests.host.prompts import DETECTORS, STANDIN_LOADERS
 
-DETECTORS = frozenset(
-    {
-        "CheckpointLoaderSimple",
-        "CLIPTextEncode",
-        "SAM3_VideoTrack",
-        "SAM3_Detect",
-        "SDPoseKeypointExtractor",
-        "LoadMoGeModel",
-        "MoGeInference",
-        "LoadDA3Model",
-        "DA3Inference",
-        "TextGenerate",
-    }
-)
-"""Types of nodes that tests/standin_nodes defines under another name."""
 LANGUAGE_MODEL = "qwen3vl"
 
 

@@ -23,6 +23,22 @@ STANDIN_LOADERS = {
 """Class that replaces each loader, with its inputs, where None keeps a loader that reads a small
 file."""
 
+DETECTORS = frozenset(
+    {
+        "CheckpointLoaderSimple",
+        "CLIPTextEncode",
+        "SAM3_VideoTrack",
+        "SAM3_Detect",
+        "SDPoseKeypointExtractor",
+        "LoadMoGeModel",
+        "MoGeInference",
+        "LoadDA3Model",
+        "DA3Inference",
+        "TextGenerate",
+    }
+)
+"""Types of nodes that tests/standin_nodes defines under another name."""
+
 
 def shrink_graph(
     prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from egox_core.safe_files import read_json
-from tests.browser.known_graph import DETECTORS
 from tests.flat_graph import all_nodes
 from tests.paths import ROOT
 from tools.rigs import standins
@@ -25,6 +24,7 @@ from tools.setup.api_client import ApiClient, Outcome, read_prompt
 from tools.setup.base_dir import BaseDir
 
 from .prompts import (
+    DETECTORS,
     SIZE,
     inputs_of_type,
     node_id_of_type,
