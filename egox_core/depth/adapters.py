@@ -6,20 +6,19 @@ To add one: an entry here.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from .align import ADVICE, MISSING_METRIC
 from .da3 import da3_depth
 from .moge import moge_depth
 from .sources import DepthSource, image_depth
 
-DEPTH_ADAPTERS: Mapping[str, Callable[[Any, CameraModel | None], DepthSource]] = {
-    "moge_geometry": lambda payload, camera: moge_depth(payload),
+DEPTH_ADAPTERS: Mapping[str, Callable[[Any], DepthSource]] = {
+    "moge_geometry": moge_depth,
     "da3_geometry": da3_depth,
-    "depth_image": lambda payload, camera: image_depth(payload),
+    "depth_image": image_depth,
 }
-"""Socket's name: (payload as the host's node gives it, exo camera where it is known) to a source.
-The order is the priority: the first metric source gives the scale."""
+"""Socket's name: what makes a source of the payload, as the host's node gives it. The order is the
+priority: the first metric source gives the scale."""
 
 WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
 """Of them, those that give no metres by themselves."""
@@ -58,20 +57,12 @@ def check_scale(
 def socket_sources(
     # Payloads of the connected sockets, by their names in DEPTH_ADAPTERS.
     sockets: Mapping[str, Any],
-    # The exo camera at any size of the picture; None: unknown.
-    camera: CameraModel | None = None,
 ) -> Iterator[DepthSource]:
     """Yield the depth sources of the connected sockets, in order of priority.
-
-    The first known camera is handed to the later ones.
 
     Raises:
         EgoXInputError: as the sockets' adapters.
     """
     for name, adapter in DEPTH_ADAPTERS.items():
-        if name not in sockets:
-            continue
-        source = adapter(sockets[name], camera)
-        if camera is None and not source.depth.exo.lens_guessed:
-            camera = source.depth.exo.camera
-        yield source
+        if name in sockets:
+            yield adapter(sockets[name])

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..remarks import Remark
 from ..types import DepthVideo
-from .sources import DepthSource, clean_depth, exo_or_guess, median_camera
+from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
 SKY_PROBABILITY = 0.3
 """From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the
@@ -32,8 +32,6 @@ fit."""
 
 def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
-    # The exo camera at any size; None: unknown.
-    camera: CameraModel | None = None,
 ) -> DepthSource:
     """Convert a Depth Anything 3 payload to z depth of unknown scale.
 
@@ -54,12 +52,7 @@ def da3_depth(
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     is_multiview = payload.get("mode") == "multiview"
-    estimated_lens, camera_notes = (
-        _estimated_camera(payload, width, height) if is_multiview else (None, ())
-    )
-    lens = camera or estimated_lens
-    if lens is not None and lens.stored_size != (width, height):
-        lens = lens.rescale(width, height)
+    lens, camera_notes = _estimated_camera(payload, width, height) if is_multiview else (None, ())
     if isinstance(sky_probability, Tensor):
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in sky_probability)
         sky = store_frames(frames, len(sky_probability))
@@ -76,7 +69,7 @@ def da3_depth(
         notes += (Remark(note),)
     depth_video = DepthVideo(
         depth_m=cleaned,
-        exo=exo_or_guess(lens, width, height),
+        exo=CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None),
         kind="relative z",
         sky=sky,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,

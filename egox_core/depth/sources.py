@@ -69,9 +69,9 @@ def guessed_camera(width: int, height: int) -> CameraModel:
     return camera_of_view(width, height, GUESSED_FOV_DEG)
 
 
-def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPath:
-    """Make the exo camera of depth maps at the origin, with a guessed lens if none is given."""
-    return CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None)
+def _guessed_exo(width: int, height: int) -> CameraPath:
+    """Make the exo camera at the origin whose lens nobody knows."""
+    return CameraPath.of_exo(guessed_camera(width, height), lens_guessed=True)
 
 
 def clean_depth(
@@ -131,7 +131,7 @@ def array_depth(
     return DepthSource(
         depth=DepthVideo(
             depth_m=cleaned,
-            exo=exo_or_guess(None, width, height),
+            exo=_guessed_exo(width, height),
             kind=kind,
             facts=() if facts is None else facts.rows,
         ),
@@ -219,7 +219,7 @@ def image_depth(
     values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
     height, width = values.shape[1:]
     return DepthSource(
-        depth=DepthVideo(depth_m=values, exo=exo_or_guess(None, width, height), kind="disparity"),
+        depth=DepthVideo(depth_m=values, exo=_guessed_exo(width, height), kind="disparity"),
         name="depth picture",
         notes=notes,
     )

@@ -20,7 +20,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedLens, settle_lens
+from ..facts import NOTHING_DECLARED, Declared, StatedLens
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
@@ -76,15 +76,9 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets'
             adapters, :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    given_lenses: Sequence[StatedLens] = ()
-    size_known = bool(sockets) and len(frames) > 0
-    if size_known:
-        _, size = frames.sizes((0, 0))  # known before the sockets' maps are
-        given_lenses = _stated_lenses(meta, frames, (size, None), fov_deg, lens)
     from_file = not sockets and isinstance(source, Path)
     if sockets:
-        known_lens = settle_lens(given_lenses)[0].lens if given_lenses else None
-        sources = list(socket_sources(sockets, known_lens))
+        sources = list(socket_sources(sockets))
     elif isinstance(source, Path):
         sources = [
             file_source(
@@ -99,7 +93,8 @@ def take_depth(
         ]
     else:
         sources = list(source or ())
-    if sources and not size_known:
+    given_lenses: Sequence[StatedLens] = ()
+    if sources:
         map_size = sources[0].depth.exo.camera.stored_size
         given_lenses = _stated_lenses(
             None if from_file else meta, frames, (map_size, picture), fov_deg, lens

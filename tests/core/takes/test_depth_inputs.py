@@ -62,12 +62,11 @@ def test_sockets_precede_the_file_and_the_takes_camera_theirs(depth_file):
         assert depth_video.exo.pose.shape == (3, 4)
 
 
-def test_first_known_camera_is_used_for_later_sockets():
-    sockets = {"moge_geometry": moge_payload(30.0), "da3_geometry": da3_payload()}
+def test_sockets_state_their_own_lens_in_order_of_priority():
+    sockets = {"da3_geometry": da3_payload(), "moge_geometry": moge_payload(30.0)}
     first_source, second_source = socket_sources(sockets)
-    assert first_source.depth.exo.camera == second_source.depth.exo.camera
-    (single_source,) = socket_sources({"da3_geometry": da3_payload()})
-    assert single_source.depth.exo.lens_guessed
+    assert first_source.depth.exo.camera.fx == pytest.approx(30)
+    assert second_source.depth.exo.lens_guessed
     assert list(DEPTH_ADAPTERS) == ["moge_geometry", "da3_geometry", "depth_image"], (
         "the order is the priority"
     )
