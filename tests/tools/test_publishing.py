@@ -50,6 +50,16 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
         list_entry(tmp_path)
 
 
+def test_the_readme_clones_the_repository_that_the_project_names(repo_root):
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text("utf-8"))["project"]
+    address = project.get("urls", {}).get("Repository", "<address of this page>")
+    (command,) = re.findall(
+        r"`git clone (.+?) comfyui-egox ", (repo_root / "README.md").read_text("utf-8")
+    )
+    assert command == address, "the address of [project.urls], once the owner has given one"
+
+
 def test_the_core_needs_what_the_pack_lists(repo_root):
     tomllib = pytest.importorskip("tomllib")
     files = (repo_root / "pyproject.toml", repo_root / "egox_core" / "pyproject.toml")

@@ -82,11 +82,18 @@ function takePlace(node, slot, widget, widgetId) {
   if (extra >= 0) node._extraWidgets.splice(extra, 1); // else it would be listed twice
 }
 
+let priorAsked = false; // by a press whose run ends with it
+
 const runOf = (output) => output?.[KEY]?.[0]?.run;
 
 export function showNew(app, node, output) {
   noteRun(app, runOf(output));
-  return showOutput(node, output);
+  const shown = showOutput(node, output);
+  if (priorAsked && output?.[KEY]?.[0]?.kind === "prior") {
+    priorAsked = false;
+    shown?.then(() => intoSight(node.egoxPreview.element));
+  }
+  return shown;
 }
 
 // What the page still has: a template that is opened over its used tab is given the results of the
@@ -155,6 +162,7 @@ async function ownStrip(app, api, node, told, signal) {
 // Runs the prior (the node's own, where it has one) and what leads to it: of a missing file that
 // only the model needs nothing is heard.
 export async function runAlone(app, node) {
+  priorAsked = true;
   const { output } = await app.graphToPrompt();
   const priors = Object.keys(output).filter((id) => output[id].class_type === PRIOR);
   const own = priors.filter((id) => id.split(":").includes(String(node?.id)));

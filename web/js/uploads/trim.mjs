@@ -49,7 +49,13 @@ export function trimBar(app, api, node, say) {
   const length = range("length", "frame_count", { min: 1, step: 4 });
   // The same as numbers to type, by the video's own times.
   const typed = (label, name, frames) => {
-    const given = { type: "number", min: 0, step: 0.1, className: "egox-ed-number" };
+    const given = {
+      type: "number",
+      min: 0,
+      step: 0.1,
+      className: "egox-ed-number",
+      "aria-label": say(label),
+    };
     const onchange = ({ target }) => clip && change[name](frames(Number(target.value)));
     return make("input", "", { ...given, "data-testid": `egox-trim-${label}-s`, onchange });
   };
