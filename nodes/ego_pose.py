@@ -93,7 +93,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     "file",
                     options=[
                         BESIDE,
-                        *list_files((".json", ".txt", ".tum", ".chan", ".npz", "images.bin")),
+                        *list_files(
+                            (".json", ".txt", ".tum", ".csv", ".chan", ".npz", ".npy", "images.bin")
+                        ),
                     ],
                     default=BESIDE,
                     tooltip=(

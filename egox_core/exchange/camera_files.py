@@ -204,7 +204,7 @@ def _unknown_format(name: str, content_text: str = "which contains none") -> Ego
         "camera path",  # of ego or exo: it is one reader
         got=f"{name}, {content_text}",
         expected=FORMS,
-        fix="export it as one of them",
+        fix="export it as one of them, or save its matrices: numpy.save('poses.npy', matrices)",
     )
 
 

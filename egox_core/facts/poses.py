@@ -104,12 +104,16 @@ def _check_known(
             expected="poses of which axes and direction are known",
             fix=f"declare {', and '.join(unknown_facts)}",
         )
-    if stated.of_body and declared.value("ego.camera_from_tracker") is None:
+    mount_fix = (
+        "declare ego.camera_from_tracker, the body's pose in the camera's axes as 12 numbers (of "
+        "Aria: T_camera_device of its calibration), or 0 0 0 where they are the camera's own"
+    )
+    if camera == "exo":
+        mount_fix = "multiply them by the camera's place on the body, and give the product as TUM"
+    if stated.of_body and (camera == "exo" or declared.value("ego.camera_from_tracker") is None):
         raise EgoXInputError(
             f"path {stated.name}",
             got="poses of a tracked body, of which nothing says where its camera is",
             expected="poses of the camera",
-            fix="declare ego.camera_from_tracker, the body's pose in the camera's axes as 12 "
-            "numbers (of Aria: T_camera_device of its calibration), or 0 0 0 where they are the "
-            "camera's own",
+            fix=mount_fix,
         )

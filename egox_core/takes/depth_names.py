@@ -24,7 +24,8 @@ def statements_of_key(key: str, file: str) -> tuple[Statement, ...]:
     statements = [
         Statement("depth.kind", kind, by, "name")
         for kind, kind_words in KIND_WORDS.items()
-        if any(word in words for word in kind_words)
+        # A distance to the image plane is z depth.
+        if any(word in words for word in kind_words) and not (kind == "ray" and "plane" in words)
     ]
     if len(words) > 1 and words[-1] in UNITS_M:
         statements.append(Statement("depth.unit", UNITS_M[words[-1]], by, "name"))

@@ -1,6 +1,7 @@
 """Test poses of programs with a form of their own: right, or refused by what is to be declared."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from egox_core.cameras import look_at
 from egox_core.exchange import CameraFile
+from egox_core.facts import Declared, StatedPoses, settle_poses
 from egox_core.frames import Frames
 from egox_core.stages import align, path
 from tests.core.facts import pose_doors
@@ -133,7 +135,6 @@ def test_what_a_transforms_json_states_is_applied_or_named(
     matrices[:, :3, 3] /= unit_m
     trajectory, notes = path(transforms(tmp_path, matrices, **fields), frames=FRAMES)
     assert torch.allclose(trajectory.ego.upright_w2c, W2C, atol=1e-9)
-    import re
 
     assert re.search(named, notes.placed)
     assert ("not read" in notes.placed) == bool(named)
@@ -148,3 +149,12 @@ def test_a_lens_that_breathes_has_its_median(tmp_path):
     trajectory, notes = path(file, frames=FRAMES)
     assert trajectory.ego.camera.fx == 20 + 6 / 15
     assert "fl_x from 20 to 20.8 px" in notes.placed
+
+
+def test_a_tracked_body_is_no_exo_camera():
+    """Check that the refusal doesn't name a fact of the ego path."""
+    stated = StatedPoses(
+        name="x", poses=torch.from_numpy(C2W[:, :3]), camera_to_world=True, of_body=True
+    )
+    with refuses("give the product as TUM"):
+        settle_poses(stated, Declared.of(MOUNT), "exo")
