@@ -7,7 +7,7 @@ python3 run.py test --host VERSION | --frontend VERSION [pytest arguments]
 python3 run.py ui
 python3 run.py bench NAME [arguments]
 python3 run.py make workflows | texts | sample | standins | api [arguments]
-python3 run.py prior | preview | fidelity | train-demo [arguments]
+python3 run.py prior | preview | facts | fidelity | train-demo [arguments]
 """
 
 import sys

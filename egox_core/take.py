@@ -1,16 +1,19 @@
 """Load a take folder as frames, depth and ego path of the same moments."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from .cameras import preset_camera
+from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frames import FileFrames
 from .frozen import frozen
 from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
+from .remarks import FactRow
 from .safe_files import require_folder
 from .stages import align, path
 from .takes import DepthReport, ego_lens, find_depth, read_meta, with_exo_lens
@@ -39,6 +42,13 @@ class Take:
         """Frames in use."""
         return self.clip.selection
 
+    @property
+    def facts(self) -> tuple[FactRow, ...]:
+        """What was settled of the take, and by whom."""
+        lens_by = "a guess" if self.depth.exo.lens_guessed else self.lens_note
+        rows = [FactRow(fact="exo.lens", value=self.depth.exo.camera.words, by=lens_by)]
+        return tuple(dict.fromkeys((*rows, *self.depth.facts, *self.trajectory.facts)))
+
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """Read the exo frames in use.
 
@@ -64,6 +74,7 @@ def load_take(
     file_frames: FileFrames = "auto",
     one_shot: bool = False,
     whole_latents: bool = True,
+    declared: Declared | Mapping[str, object] | str | None = None,
     progress: Progress = no_progress,
 ) -> Take:
     """Load a take folder: exo video, depth, cameras and, if there is one, the hands.
@@ -88,6 +99,7 @@ def load_take(
         file_frames: of which frames the entries of its files are that don't state it.
         one_shot: what looks like a cut is none.
         whole_latents: False takes any count of frames, which no model can.
+        declared: what the user knows of the take, see facts.FACTS: "depth.unit=cm".
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that
@@ -95,9 +107,9 @@ def load_take(
     """
     folder = Path(folder)
     require_folder(folder, "take", f"a take folder with {EXO}, {DEPTH} and {META}")
-    meta, lens_note = with_exo_lens(
-        read_meta(meta_file or folder / META, entry, folder / EXO), exo_lens
-    )
+    declared = Declared.of(declared)
+    meta = read_meta(meta_file or folder / META, entry, folder / EXO, declared)
+    meta, lens_note = with_exo_lens(replace(meta, declared=declared.over(meta.declared)), exo_lens)
     width, height = size or (None, None)
     clip = open_clip(
         folder / EXO,
@@ -131,7 +143,7 @@ def load_take(
         file_frames=file_frames,
         progress=progress,
     )
-    return Take(
+    take = Take(
         name=meta.name,
         folder=folder,
         clip=clip,
@@ -142,3 +154,5 @@ def load_take(
         report=report,
         hands=hand_track and hand_track.with_depth_check(depth.depth_m, depth.exo.camera),
     )
+    declared.check_applied(take.facts, "this take's files")
+    return take

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from pathlib import Path
@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from egox_core.errors import EgoXInputError
+from egox_core.facts import Declared
 from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
 from egox_core.robots import Cameras, HandGaps
@@ -135,6 +136,27 @@ size_of_text = numbers_like("784x448", "x", int)
 triple_of_text = numbers_like("0,-1,0", ",", float)
 
 
+DECLARE_HELP = (
+    "what you know of the take's files and they don't state, as depth.unit=cm or ego.axes=opengl "
+    "(docs/conventions.md); may be given again"
+)
+DECLARE_KEYWORDS: Mapping[str, Any] = {
+    "action": "append",
+    "metavar": "FACT=VALUE",
+    "help": DECLARE_HELP,
+}
+"""Keywords of the argument ``--declare``."""
+
+
+def declared_of(words: Sequence[str] | None) -> Declared:
+    """Read what the words of ``--declare`` say.
+
+    Raises:
+        EgoXInputError: no such fact or value, a fact twice.
+    """
+    return Declared.of("\n".join(words or ()))
+
+
 def named_folder(text: str) -> tuple[str, Path]:
     """Split text of the form NAME=FOLDER into name and folder."""
     name, equals_sign, folder = text.partition("=")
@@ -199,6 +221,9 @@ class TrainingSetOptions:
     )
     new_lens: bool = argument(
         False, "make clips again that are there with another lens of the wearer, as of version 1.2"
+    )
+    declare: tuple[str, ...] = argument(
+        (), DECLARE_HELP, action="append", unset=[], metavar="FACT=VALUE"
     )
 
 
@@ -355,6 +380,9 @@ class HeadOptions:
     entry: str = argument("", "the take's name, where meta.json lists several")
     file_frames: FileFrames = argument(
         "auto", "frames of key points that don't state them; source: the i-th are of frame i"
+    )
+    declare: tuple[str, ...] = argument(
+        (), DECLARE_HELP, action="append", unset=[], metavar="FACT=VALUE"
     )
 
 

@@ -15,6 +15,10 @@ _SEPARATOR = re.compile(r"[,\s]+(?=\w+\.\w+\s*=)|[;\n]+")
 """Between two declarations of one text: a new line, a semicolon, or a comma before the next."""
 
 
+ARGUMENT = "declared"
+"""Who declares what comes as an argument."""
+
+
 class Declaration(NamedTuple):
     """Value of a fact that the user declared, and where."""
 
@@ -32,7 +36,7 @@ class Declared:
     def of(
         cls,
         given: Declared | Mapping[str, object] | str | None,
-        by: str = "declared",
+        by: str = ARGUMENT,
         *,
         # Prefixes of the facts that this door takes; empty: all.
         own: tuple[str, ...] = (),
@@ -78,12 +82,19 @@ class Declared:
         found = self.by_name.get(name)
         return None if found is None else found.value
 
+    @property
+    def argument(self) -> Declared:
+        """Select what a caller declared, without what files declare of themselves."""
+        return Declared(
+            declarations=tuple(entry for entry in self.declarations if entry[1].by == ARGUMENT)
+        )
+
     def over(self, other: Declared) -> Declared:
         """Add what another way declares and this one, which goes first, doesn't."""
         return Declared(declarations=tuple((other.by_name | self.by_name).items()))
 
-    def part(self, prefix: str) -> Declared:
-        """Select the facts whose names begin with ``prefix``, such as ``depth.``."""
+    def part(self, prefix: str | tuple[str, ...]) -> Declared:
+        """Select the facts whose names begin with a prefix, such as ``depth.``."""
         return Declared(
             declarations=tuple(entry for entry in self.declarations if entry[0].startswith(prefix))
         )

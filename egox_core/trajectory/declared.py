@@ -20,7 +20,8 @@ def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> Cam
     Without a declared mount they are the camera's.
     """
     mount = declared.value("ego.camera_from_tracker")
-    if mount is None:
+    is_settled = any(row.fact == "ego.camera_from_tracker" for row in trajectory.facts)
+    if mount is None or is_settled:
         return trajectory
     ego = trajectory.ego
     camera_from_tracker = torch.tensor(mount, dtype=torch.float64).reshape(3, 4)

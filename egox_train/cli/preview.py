@@ -17,7 +17,7 @@ from egox_core.stages import align, path
 from egox_core.take import Take
 from egox_core.video import exo_label, iter_side_by_side, open_clip
 
-from ..options import parse_scale
+from ..options import declared_of, parse_scale
 from ..video_writer import write_levels, write_video
 from .prior import (
     Laps,
@@ -138,6 +138,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         one_shot=args.one_shot,
         progress=progress,
     )
+    declared = declared_of(args.declare)
     trajectory, notes = path(
         args.ego_path,
         frames=clip.selection,
@@ -145,6 +146,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         ego_size=args.size,
         entry=args.entry,
         file_frames=args.file_frames,
+        declared=declared.part(("ego.", "exo.")),
     )
     path_exo = trajectory.exo
     depth, report = align(
@@ -154,6 +156,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         fov_deg=args.exo_fov,
         scale=parse_scale(args.scale) if args.scale else "as is",
         file_frames=args.file_frames,
+        declared=declared.part("depth."),
         progress=progress,
     )
     return Take(

@@ -21,13 +21,14 @@ from egox_core.file_names import SEEN
 from egox_core.frames import FILE_FRAMES
 from egox_core.prior import PRIOR_PRESETS, prior_preset
 from egox_core.progress import Progress
+from egox_core.remarks import facts_text
 from egox_core.safe_files import atomic_write, require_writable, write_json
 from egox_core.scene import estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import Take, load_take
 from egox_core.types import DYNAMIC_CHOICES, HIDDEN_LINES, EgoPrior, Motion, PointCloud
 
-from ..options import EXO_LENSES, parse_scale
+from ..options import DECLARE_KEYWORDS, EXO_LENSES, declared_of, parse_scale
 from ..video_writer import write_levels, write_video
 from .progress_line import ProgressLine
 
@@ -99,6 +100,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     )
     for report_note in report["notes"]:
         print(f"note: {report_note}")
+    print("facts:", *report["facts"], sep="\n  ")
 
 
 def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
@@ -169,6 +171,7 @@ def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> Non
             "(source), or of the i-th frame in use; auto goes by their count"
         ),
     )
+    parser.add_argument("--declare", **DECLARE_KEYWORDS)
     parser.add_argument(
         "--one-shot",
         action="store_true",
@@ -224,6 +227,7 @@ def read_take(args: argparse.Namespace, progress: Progress) -> Take:
         scale=parse_scale(args.scale) if args.scale else preset.scale or "as is",
         file_frames=args.file_frames,
         one_shot=args.one_shot,
+        declared=declared_of(args.declare),
         progress=progress,
     )
 
@@ -269,6 +273,7 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
             *take.report.warnings(),
             *map(str, (*exo_motion_report.notes, *prior_report.notes[1:])),
         ],
+        "facts": facts_text((*take.facts, *prior_report.facts)).splitlines(),
     }
     return RenderedTake(take, exo_frames, scene_points, ego_prior, report)
 

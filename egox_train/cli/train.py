@@ -241,6 +241,11 @@ COMMANDS: Mapping[str, Command] = {
         calibrate_arguments,
         run_calibrate,
     ),
+    "facts": Command(
+        "unit, axes, world, lens and other facts that are taken of takes' files, and by whom",
+        facts_arguments,
+        run_facts,
+    ),
     "prepare": Command(
         "raw takes to a training set: clips, manifest, splits, contact sheet, report",
         prepare_arguments,

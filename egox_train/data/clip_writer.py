@@ -19,9 +19,11 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
+from egox_core.facts import settle_depth
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
+from egox_core.remarks import FactRow
 from egox_core.safe_files import (
     atomic_write,
     read_json_object,
@@ -102,6 +104,7 @@ class ClipJob:
                 caption_for(self.name, self.take.name, captions, self.take.prompt),
                 self.rank,
                 round(self.predicted_coverage, 6),
+                *self.take.declared.part("depth.").declarations,
             ]
         )
 
@@ -134,14 +137,14 @@ def takes_with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tupl
 
 def clips_without_depth(
     clips: Sequence[ClipJob], pictures: ExoPictures
-) -> tuple[dict[str, str], set[str]]:
+) -> tuple[dict[str, str], set[str], tuple[FactRow, ...]]:
     """Find the clips of one exo camera whose depth file is missing or doesn't fit.
 
-    Returns the reason for each such clip, and notes on how the other files' frames are
-    numbered. Only headers are read."""
+    Returns the reason for each such clip, notes on how the other files' frames are numbered, and
+    what was settled of the maps. Only headers are read."""
     options, take, exo_view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
-        return {}, set()
+        return {}, set(), ()
     name = f"{take.name}__{exo_view.name}"
     depth_problems, frame_notes = {}, set()
     try:
@@ -160,6 +163,8 @@ def clips_without_depth(
                 fix="give --depth-root, --depth-model or --depth plane",
             )
         with open_depth(exo_view.depth) as depth_source:
+            label = f"depth {depth_source.name}"
+            facts = settle_depth(depth_source.statements, take.declared, label)
             for clip in clips:
                 try:
                     depth_remark = check_depth(
@@ -172,8 +177,8 @@ def clips_without_depth(
                 except EgoXInputError as error:
                     depth_problems[clip.name] = str(error)
     except EgoXInputError as error:
-        return {clip.name: str(error) for clip in clips}, set()
-    return depth_problems, frame_notes
+        return {clip.name: str(error) for clip in clips}, set(), ()
+    return depth_problems, frame_notes, facts.rows
 
 
 class OpenMaps:
@@ -430,6 +435,7 @@ def _clip_depth(
         None,
         pictures.select_map_frames(job.window),
         file_frames=job.options.file_frames,
+        declared=job.take.declared,
     ).depth
     return depth.depth_m.float(), depth.dynamic, "file"
 

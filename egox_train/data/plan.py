@@ -11,7 +11,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
-from egox_core.remarks import Remark, RemarkKind
+from egox_core.remarks import FactRow, Remark, RemarkKind
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo, probe_video
 
@@ -37,6 +37,7 @@ class TakePlan:
     skipped: tuple[SkippedItem, ...]
     unreadable: tuple[SkippedItem, ...]  # clips and cameras whose depth or mask can't be had
     notes: tuple[Remark, ...]
+    facts: tuple[FactRow, ...]  # what was settled of cameras and depth, and by whom
 
 
 def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
@@ -47,7 +48,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
     """
     skipped_clips: list[SkippedItem] = []
     unreadable_clips: list[SkippedItem] = []
-    take_notes = list(take.notes)
+    take_notes, facts = list(take.notes), list(take.facts)
     clips = []
     usable_views = _usable_views(take, options, skipped_clips, take_notes)
     for coverage_rank, (coverage, exo_view, frame_range) in enumerate(
@@ -110,13 +111,17 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         ]
         if not view_clips:
             continue
-        clips_lacking_depth, depth_notes = clips_without_depth(
+        clips_lacking_depth, depth_notes, depth_facts = clips_without_depth(
             view_clips, exo_pictures(exo_view, take.layout, options)
         )
         take_notes += map(Remark, sorted(depth_notes))
+        facts += depth_facts
         unreadable_clips += clips_lacking_depth.items()
         clips += [clip for clip in view_clips if clip.name not in clips_lacking_depth]
+    if clips:
+        take.declared.argument.check_applied(facts, "this take's files")
     return TakePlan(
+        facts=tuple(facts),
         clips=_choose_clips(clips, options),
         skipped=tuple(skipped_clips),
         unreadable=tuple(unreadable_clips),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
-from egox_core.remarks import Remark, RemarkKind
+from egox_core.remarks import Remark, RemarkKind, facts_text
 from egox_core.safe_files import require_folder
 
-from ..options import RunOptions, TrainingSetOptions
+from ..options import RunOptions, TrainingSetOptions, declared_of
 from ..parallel import WorkerPlan, has_gpu, parse_devices, run_items, select_shard
 from .captions import read_captions, unused_captions
 from .clip_lists import ListedClip, read_clip_lists
@@ -74,6 +74,7 @@ def plan_run(
                 prepare_options.source_lens,
                 set_options.ego_path,
                 prepare_options.file_frames,
+                declared_of(set_options.declare),
             )
         )
     if not takes:
@@ -132,6 +133,7 @@ def plan_run(
             take_plans.append((name, plan))
             part_record.skipped += [*plan.skipped, *plan.unreadable]
             unreadable_takes += plan.unreadable
+            part_record.facts[name] = facts_text(plan.facts).splitlines()
             if plan.notes:
                 part_record.notes[name] = list(map(str, plan.notes))
                 part_record.warnings[name] = [

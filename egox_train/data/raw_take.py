@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraPath
+from egox_core.facts import NOTHING_DECLARED, Declared
 from egox_core.frozen import frozen
-from egox_core.remarks import Remark
+from egox_core.remarks import FactRow, Remark
 
 from ..options import Split
 from ..takes.mask_files import MaskFile
@@ -65,6 +66,8 @@ class RawTake:
     listed: bool = False  # its clips are those that a list names
     best_exo: str = ""  # the exo camera that the dataset's annotators chose
     notes: tuple[Remark, ...] = ()  # what was odd about the source, for the report
+    declared: Declared = NOTHING_DECLARED  # by the user and in its meta.json
+    facts: tuple[FactRow, ...] = ()  # what was settled of its poses, and by whom
 
     @property
     def has_no_task_times(self) -> bool:

@@ -8,7 +8,7 @@ parts/<i>-of-<n>.json   of a finished ``--shard i/n``: what its clips' own files
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frame_store import sample_frames
-from egox_core.remarks import Remark, RemarkKind
+from egox_core.remarks import OTHERWISE, Remark, RemarkKind
 from egox_core.safe_files import atomic_write, read_json, visible_files, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
@@ -56,6 +56,7 @@ class Part:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
     warnings: dict[str, list[str]] = field(default_factory=dict)  # by take, those of the notes
+    facts: dict[str, list[str]] = field(default_factory=dict)  # by take, and by whom
     new: int = 0  # clips made by this call; the others were there
     seconds: float = 0.0
     clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
@@ -122,6 +123,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             )
         joined_part.takes |= set_part.takes
         joined_part.notes |= set_part.notes
+        joined_part.facts |= set_part.facts
         joined_part.warnings |= set_part.warnings
         joined_part.splits |= set_part.splits
         joined_part.dark = sorted({*joined_part.dark, *set_part.dark})
@@ -222,6 +224,7 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
                 {"why": skip_reason, "what": skipped_item}
                 for skip_reason, skipped_item in sorted(items_by_reason.items())
             ],
+            "facts": fold_facts(part.facts),
             "notes": {take: lines for take, lines in sorted(take_lines.items()) if lines},
             "options": part.settings["options"],
             "this_run": {
@@ -273,6 +276,23 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
             f"{len(warnings) - MOST_WARNINGS} more warnings of takes and clips: see {REPORT}"
         )
     return tuple(Remark(line, RemarkKind.WARNING) for line in lines)
+
+
+def fold_facts(facts_by_take: Mapping[str, Sequence[str]]) -> list[str]:
+    """Fold the lines of takes' facts, equal ones into one, those on which sources differ first."""
+    takes_by_line: dict[str, list[str]] = {}
+    for take, lines in facts_by_take.items():
+        for line in lines:
+            takes_by_line.setdefault(line, []).append(take)
+    total = len(facts_by_take)
+    return [
+        f"all {total} takes: {line}"
+        if len(takes) == total
+        else f"{len(takes)} of {total} takes, first {takes[0]}: {line}"
+        for line, takes in sorted(
+            takes_by_line.items(), key=lambda item: (OTHERWISE not in item[0], item[0])
+        )
+    ]
 
 
 def merge_equal_notes(notes: Iterable[tuple[str, str]], shown_clips: int = 1) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 
 from egox_core.cameras import preset_camera, validate_w2c
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.facts import NOTHING_DECLARED, Declared
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.frames import FileFrames
 from egox_core.remarks import Remark, RemarkKind
@@ -28,7 +29,8 @@ from egox_core.takes import (
     take_name,
     with_exo_lens,
 )
-from egox_core.types import ExoLens, TakeMeta
+from egox_core.trajectory import with_declared_mount, with_declared_world
+from egox_core.types import CameraTrajectory, ExoLens, TakeMeta
 from egox_core.video import probe_video
 
 from ..options import Layout
@@ -48,6 +50,7 @@ def list_takes(
     exo_lens: ExoLens | None = None,
     ego_path: Path | None = None,
     file_frames: FileFrames = "auto",
+    declared: Declared = NOTHING_DECLARED,
 ) -> Iterator[RawTake]:
     """List all takes of a source folder, and report unusable ones in ``skipped``.
 
@@ -57,6 +60,7 @@ def list_takes(
         ego_path: file in each take's folder with the wearer's poses, for takes whose meta.json has
             none.
         file_frames: of which frames its entries are, where it doesn't state them.
+        declared: what the user knows of the takes' files.
 
     Raises:
         EgoXInputError: no such folder, unknown layout, nothing in it that is a take, an
@@ -73,9 +77,10 @@ def list_takes(
             fix="leave it out: this layout brings the wearer's poses along",
         )
     if layout == "egoexo4d":
-        yield from read_egoexo4d(root, skipped, exo_lens or "raw")
+        for take in read_egoexo4d(root, skipped, exo_lens or "raw"):
+            yield replace(take, declared=declared)
     elif layout == "released":
-        yield from _released_takes(root, skipped, exo_lens or "as given")
+        yield from _released_takes(root, skipped, exo_lens or "as given", declared)
     else:
         folders = (
             [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
@@ -89,7 +94,7 @@ def list_takes(
             )
         for folder in folders:
             try:
-                take_meta, notes = read_meta(folder / META), ()
+                take_meta, notes = read_meta(folder / META, declared=declared), ()
                 if ego_path is not None:
                     take_meta, notes = _with_ego_path(take_meta, folder, ego_path, file_frames)
                 take = _from_meta(
@@ -121,7 +126,7 @@ def _read_lists(root: Path) -> list[list]:
 
 
 def _released_takes(
-    root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens
+    root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens, declared: Declared
 ) -> Iterator[RawTake]:
     """Read takes in the folder layout of the authors' release.
 
@@ -142,7 +147,7 @@ def _released_takes(
     for entry_number, entry in enumerate(entries):
         name = (take_name(entry) if isinstance(entry, dict) else "") or str(entry_number)
         try:
-            take_meta = parse_meta(entry, root / META)
+            take_meta = parse_meta(entry, root / META, declared=declared)
             # Without a path it is called after its file; the number tells entries apart.
             name = require_safe_name(take_meta.name, "take name") if take_meta.exo_path else name
             folders = root / "videos" / name, root / name
@@ -182,14 +187,18 @@ def _with_ego_path(
         frames=select_all_frames(probe_video(video), video),
         camera=meta.ego_lens,
         file_frames=file_frames,
+        declared=meta.declared.part("ego."),
     )
     tied_ego_path = trajectory.in_world_of(meta.exo).ego
     warnings = trajectory.other_exo(meta.exo)
     path_remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
-    return replace(meta, ego=tied_ego_path, ego_lens=tied_ego_path.camera), (
-        *path_remarks,
-        *warnings,
+    meta = replace(
+        meta,
+        ego=tied_ego_path,
+        ego_lens=tied_ego_path.camera,
+        facts=(*meta.facts, *trajectory.facts),
     )
+    return meta, (*path_remarks, *warnings)
 
 
 def _from_meta(
@@ -256,11 +265,16 @@ def _from_meta(
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"
             notes += (Remark(warning, RemarkKind.WARNING),)
+    trajectory = CameraTrajectory(ego=replace(ego_path, lens=lens), exo=meta.exo, facts=meta.facts)
+    trajectory = with_declared_world(trajectory, meta.declared, meta.exo)
+    trajectory = with_declared_mount(trajectory, meta.declared)
     return RawTake(
         name=name,
         layout=layout,
         ego_video=truth_file,
-        ego=replace(ego_path, lens=lens),
+        ego=trajectory.ego,
+        declared=meta.declared,
+        facts=trajectory.facts,
         meta_intrinsics=k,
         prompt=meta.prompt,
         pose_source=meta.pose_source,

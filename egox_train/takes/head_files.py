@@ -39,7 +39,7 @@ from egox_core.trajectory import (
 from egox_core.types import FROM_HEAD_KEYPOINTS, CameraTrajectory, FrameSelection, TakeNotes
 from egox_core.video import VideoInfo, probe_video
 
-from ..options import HeadOptions
+from ..options import HeadOptions, declared_of
 from .head_step import check_pose_shift
 from .mask_files import check_mask, find_mask, read_mask
 
@@ -71,7 +71,9 @@ def estimate_take(
             none chosen.
     """
     folder = Path(folder)
-    take_meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
+    declared = declared_of(options.declare)
+    meta = read_meta(folder / META, options.entry, declared=declared)
+    take_meta, _ = with_exo_lens(meta, options.exo_lens)
     video_info = probe_video(folder / EXO)
     mask = (
         None
@@ -85,10 +87,12 @@ def estimate_take(
         input_notes += (check_mask(mask, frames),)
         wearer_mask = read_mask(mask, frames, progress)
     depth_m = None
+    facts = take_meta.facts
     depth_file = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
     if depth_file is not None:
         loaded_depth = load_depth_file(depth_file, take_meta, frames, progress=progress).depth
         depth_m, exo_path = loaded_depth.depth_m, loaded_depth.exo
+        facts = (*facts, *loaded_depth.facts)
         wearer_mask = loaded_depth.dynamic if wearer_mask is None else wearer_mask
     else:
         if take_meta.exo_camera is None:
@@ -99,6 +103,7 @@ def estimate_take(
                 fix="add them to meta.json",
             )
         exo_path = take_exo(take_meta, frames)
+    declared.check_applied(facts, "this take's files")
     person_mask = None if mask is None else wearer_mask
     head_points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
     path = estimate_head(

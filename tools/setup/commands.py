@@ -16,6 +16,7 @@ from .layout import Layout, SetupError
 MODULES = {
     "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "preview": ("egox_train.cli.preview", "make a first-person video of a take without a model"),
+    "facts": ("egox_train.cli.facts", "list what is taken of a take, and by whom"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
     "train-demo": ("lab.small_model", "draw rooms and train the small model on them, by the clock"),
 }
