@@ -45,7 +45,7 @@ class Take:
     @property
     def facts(self) -> tuple[FactRow, ...]:
         """What was settled of the take, and by whom."""
-        lens_by = "a guess" if self.depth.exo.lens_guessed else self.lens_note
+        lens_by = "a guess" if self.depth.exo.lens_guessed else "the take's files"
         rows = [FactRow(fact="exo.lens", value=self.depth.exo.camera.words, by=lens_by)]
         return tuple(dict.fromkeys((*rows, *self.depth.facts, *self.trajectory.facts)))
 

@@ -25,6 +25,7 @@ from .data import (
     undistort_arguments,
 )
 from .evaluate import evaluate_arguments, masks_arguments, run_evaluate, run_masks
+from .facts import facts_arguments, run_facts
 from .headpose import headpose_arguments, run_headpose
 from .launch import launch
 from .lerobot import lerobot_arguments, run_lerobot

@@ -56,6 +56,24 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
     return folder
 
 
+IN_CM = ("depth.unit=cm", "ego.unit=cm", "exo.unit=cm")
+"""Facts of what :func:`write_in_cm` writes."""
+
+
+def write_in_cm(take: Path, folder: Path, **fields) -> None:
+    """Copy a take with its depth and poses in centimetres, which no file states."""
+    shutil.copytree(take, folder, dirs_exist_ok=True)
+    with np.load(take / "depth.npz") as arrays:
+        others = {name: arrays[name] for name in arrays.files if name != "depth_m"}
+        np.savez(folder / "depth.npz", depth=100 * arrays["depth_m"].astype(np.float32), **others)
+    content = read_json(take / "meta.json")
+    for key in ("camera_extrinsics", "ego_extrinsics"):
+        poses = np.array(content[key])
+        poses[..., 3] *= 100
+        content[key] = poses.tolist()
+    write_json(folder / "meta.json", content | fields)
+
+
 def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
     """Write depth maps of a slanted wall for one camera of a take."""
     root.mkdir(exist_ok=True)

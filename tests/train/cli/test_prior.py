@@ -4,17 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import train_egox
 from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.safe_files import read_json
+from egox_core.take import load_take
 from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
+from egox_train.cli.facts import main as facts_main
 from egox_train.cli.prior import main
 from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.full_disk import limit_file_size
 from tests.refusals import refuses
+from tests.train.prepared_takes import IN_CM, write_in_cm
 
 SPEC = SyntheticSpec(
     seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
@@ -63,6 +67,29 @@ def test_prior_command_writes_video_coverage_and_report(
         xyz, rgb = read_ply(point_file)
     assert len(xyz) == len(rgb) > report_content["static_points"] > 1000
     assert "9 frames of 64x64" in capsys.readouterr().out
+
+
+def test_a_take_in_cm_is_right_once_that_is_declared(take_folder, tmp_path, capsys):
+    in_cm = tmp_path / "cm"
+    write_in_cm(take_folder, in_cm)
+    words = [word for fact in IN_CM for word in ("--declare", fact)]
+    expected = load_take(take_folder, frame_count=9)
+    take = load_take(in_cm, frame_count=9, declared=", ".join(IN_CM))
+    for got, right in (
+        (take.depth.depth_m, expected.depth.depth_m),
+        (take.trajectory.ego.w2c, expected.trajectory.ego.w2c),
+        (take.depth.exo.w2c, expected.depth.exo.w2c),
+    ):
+        torch.testing.assert_close(got, right, rtol=1e-3, atol=1e-6, equal_nan=True)
+    assert facts_main([str(in_cm), *words]) == 0
+    assert "ego.unit: cm (by declared)" in capsys.readouterr().out
+    assert facts_main([str(in_cm), "--declare", "ego.time_offset_s=1"]) == 1
+    assert train_egox.main(["facts", "--root", str(tmp_path), *words]) == 0
+    assert "all 1 takes: depth.unit: cm (by declared)" in capsys.readouterr().out
+    write_in_cm(take_folder, in_cm, declared=dict(fact.split("=") for fact in IN_CM))
+    assert main(["--take", str(in_cm), "--out", str(tmp_path / "prior"), "--frames", "9"]) == 0
+    report_content = read_json(tmp_path / "prior" / "report.json")
+    assert "exo.unit: cm (by declared in meta.json)" in report_content["facts"]
 
 
 @pytest.mark.parametrize(

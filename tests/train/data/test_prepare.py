@@ -34,15 +34,42 @@ from tests.refusals import refuses
 from tests.train.prepared_takes import (
     ALL_TRAIN,
     DAMAGES,
+    IN_CM,
     SMALL_OPTIONS,
     prepare_and_read,
     reasons_by_item,
+    write_in_cm,
+    write_synthetic,
 )
 
 REPORT_NAME = "report.json"  # whose times differ
 RAW_OPTIONS = PrepareOptions(
     frames=5, stride=30, step=3, clips_per_camera=2, exo_size=(112, 64), ego_size=64, depth="plane"
 )
+
+
+def test_declared_units_make_the_clips_of_the_take_in_metres(tmp_path):
+    right = write_synthetic(tmp_path / "metres", 1)
+    in_cm = tmp_path / "cm"
+    write_in_cm(right / "synthetic_000", in_cm / "synthetic_000")
+    (expected,), _ = prepare_and_read(right, tmp_path / "right")
+    for name, fields, declare in (
+        ("option", {}, IN_CM),
+        ("meta", {"declared": dict(fact.split("=") for fact in IN_CM)}, ()),
+    ):
+        write_in_cm(right / "synthetic_000", in_cm / "synthetic_000", **fields)
+        (record,), report = prepare_and_read(in_cm, tmp_path / name, declare=declare)
+        assert record.coverage == pytest.approx(expected.coverage, abs=0.02)
+        with (
+            np.load(tmp_path / name / record.folder / "depth.npz") as arrays,
+            np.load(tmp_path / "right" / expected.folder / "depth.npz") as right_arrays,
+        ):
+            np.testing.assert_allclose(arrays["depth_m"], right_arrays["depth_m"], rtol=2e-3)
+        assert {line.split(" (by")[0] for line in report["facts"]} >= {
+            f"all 1 takes: {fact.replace('=', ': ')}" for fact in IN_CM
+        }
+    with refuses("ego.time_offset_s"):
+        prepare_and_read(right, tmp_path / "refused", declare=("ego.time_offset_s=1",))
 
 
 # --- the real raw take
