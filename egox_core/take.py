@@ -47,7 +47,9 @@ class Take:
         """What was settled of the take, and by whom."""
         lens_by = "a guess" if self.depth.exo.lens_guessed else "the take's files"
         rows = [FactRow(fact="exo.lens", value=self.depth.exo.camera.words, by=lens_by)]
-        return tuple(dict.fromkeys((*rows, *self.depth.facts, *self.trajectory.facts)))
+        hand_rows = () if self.hands is None else self.hands.facts
+        facts = (*rows, *self.depth.facts, *self.trajectory.facts, *hand_rows)
+        return tuple(dict.fromkeys(facts))
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """Read the exo frames in use.
@@ -133,7 +135,7 @@ def load_take(
     notes = replace(notes, prompt=meta.prompt)
     hand_track = None
     if (hands := folder / HANDS).is_file():
-        hand_track = read_hands(hands).in_use(frames, file_frames)
+        hand_track = read_hands(hands, meta.declared.part("hands.")).in_use(frames, file_frames)
     depth, report = align(
         find_depth(folder),
         frames=frames,

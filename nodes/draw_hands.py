@@ -6,14 +6,17 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.file_names import HANDS
+from ..egox_core.facts import Declared
+from ..egox_core.file_names import HANDS, META
 from ..egox_core.frames import FileFrames, Frames
 from ..egox_core.hands import HandTrack, draw_hands, read_hands
+from ..egox_core.remarks import facts_text
+from ..egox_core.takes import read_meta
 from ..egox_core.types import CameraTrajectory, DepthVideo
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
-from .pose_inputs import file_frames_input
+from .pose_inputs import declared_input, file_frames_input
 from .search_words import node_schema
 from .show import result_views
 
@@ -60,6 +63,7 @@ class EgoXDrawHands(io.ComfyNode):
                     ),
                 ),
                 file_frames_input(HANDS),
+                declared_input(HANDS, "hands.axes=opengl, hands.unit=cm"),
             ],
             outputs=[
                 io.Image.Output(
@@ -76,15 +80,21 @@ class EgoXDrawHands(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto"
+        cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto", declared=""
     ) -> io.NodeOutput:
         hand_track = (
-            read_hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
+            read_hands_in_use(Frames.given(frames), file_frames, declared)
+            if hands is None
+            else hands
         )
         ego_trajectory = trajectory if depth is None else use_depth_camera(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         hand_report = "\n".join(
-            [hand_track.text(), *map(str, ego_trajectory.other_hands(hand_track.frames))]
+            [
+                hand_track.text(),
+                *map(str, ego_trajectory.other_hands(hand_track.frames)),
+                facts_text(hand_track.facts),
+            ]
         )
         hand_pictures, hand_mask = draw_hands(
             hand_track, ego_trajectory, depth_m, progress=host_progress(len(hand_track))
@@ -94,7 +104,9 @@ class EgoXDrawHands(io.ComfyNode):
         )
 
 
-def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
+def read_hands_in_use(
+    frames: Frames, file_frames: FileFrames = "auto", declared: str = ""
+) -> HandTrack:
     """Read the wearer's hands from hands.json beside the exo video, for the frames in use.
 
     Raises:
@@ -109,7 +121,12 @@ def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandT
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",
         )
-    return read_hands(hands_file).in_use(frames, file_frames)
+    declared_facts = Declared.of(declared, own=("hands.",))
+    meta_file = beside_video(frames, META)
+    if meta_file is not None:
+        meta = read_meta(meta_file, video=frames.source)
+        declared_facts = declared_facts.over(meta.declared.part("hands."))
+    return read_hands(hands_file, declared_facts).in_use(frames, file_frames)
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

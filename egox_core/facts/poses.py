@@ -13,7 +13,7 @@ from .declared import Declared
 from .settle import Statement, settle
 
 Axes = Literal["opencv", "opengl", "unity"]
-CAMERA_SIGNS = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0), "unity": (1.0, -1.0, 1.0)}
+AXIS_SIGNS = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0), "unity": (1.0, -1.0, 1.0)}
 """Factors of x, y and z from each camera's axes to OpenCV's."""
 
 
@@ -68,7 +68,7 @@ def settle_poses(
     unit_m, unit_row = settled("unit", 1.0)
     rows = [axes_row, unit_row]
     rows += [direction_row] if direction_row.by != form else []
-    camera_signs = torch.tensor(CAMERA_SIGNS[str(axes)], dtype=torch.float64)
+    camera_signs = torch.tensor(AXIS_SIGNS[str(axes)], dtype=torch.float64)
     is_turned = axes != "opencv"
     if is_turned:
         rows.append(world_axes_row)
@@ -96,7 +96,7 @@ def _check_known(
             f"{camera}.direction=c2w (camera to world: ARKit, most trackers) or w2c"
         )
     if axes is None:
-        unknown_facts.append(f"{camera}.axes={', '.join(CAMERA_SIGNS)} (ARKit: opengl)")
+        unknown_facts.append(f"{camera}.axes={', '.join(AXIS_SIGNS)} (ARKit: opengl)")
     if unknown_facts:
         raise EgoXInputError(
             f"path {stated.name}",

@@ -26,6 +26,8 @@ WORLDS = ("take", "exo")
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
 
+JOINTS = 21
+"""Joints of a hand."""
 FORMS_OF_POSE = "x, y, z in metres, or with yaw, pitch, roll in degrees, or 12 numbers [R|t]"
 
 
@@ -73,6 +75,14 @@ def _unit(value: object) -> float:
 
 def _unit_text(value: object) -> str:
     return next((name for name, metres in UNITS_M.items() if metres == value), f"{value:g} m")
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Parse the names of a hand's joints, as a list or a text."""
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or len({*map(str, names)}) != JOINTS:
+        raise ValueError(value)
+    return tuple(map(str, names))
 
 
 def _pose(value: object) -> tuple[float, ...]:
@@ -172,6 +182,20 @@ FACTS: Mapping[str, Fact] = {
         expected=FORMS_OF_POSE,
         parse=_pose,
         show=_pose_text,
+    ),
+    "hands.axes": Fact(
+        meaning="axes of the exo camera in which the hands' joints are",
+        expected=", ".join(AXES),
+        parse=_choice(*AXES),
+    ),
+    "hands.unit": Fact(
+        meaning="unit of the hands' joints", expected=_UNIT_WORDS, parse=_unit, show=_unit_text
+    ),
+    "hands.names": Fact(
+        meaning="names of the hands' joints in the file's order",
+        expected=f"{JOINTS} names, each once",
+        parse=_names,
+        show=lambda value: f"{', '.join(value[:3])} and so on",
     ),
 }
 """Every fact that can be declared."""

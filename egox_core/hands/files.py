@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
+from ..facts import AXIS_SIGNS, NOTHING_DECLARED, UNITS_M, Declared, Statement, settle
+from ..remarks import FactRow
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
 from .judge import mirrored, odd_sizes
@@ -25,11 +27,14 @@ FARTHEST = 1e9
 SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 
 
-def read_hands(path: Path) -> HandTrack:
+def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     """Read ``hands.json``, which has one entry per frame of the exo video from frame 0 on.
 
     Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another
     size than in the rest of the clip.
+
+    Args:
+        declared: what the user says of axes, unit and names of the joints.
 
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count, names
@@ -61,25 +66,50 @@ def read_hands(path: Path) -> HandTrack:
         ],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
-    joints = joints[:, :, _joint_order(content.get("names"), f"names of {file_label}")]
+    unit = content.get("unit")
+    if unit is not None:
+        check_choice(f"unit of {file_label}", unit, [*UNITS_M])
+    names_label = f"names of {file_label}"
+    _joint_order(content.get("names"), names_label)
+    statements = [
+        Statement(fact, value, path.name)
+        for fact, value in (
+            ("hands.names", content.get("names")),
+            ("hands.unit", None if unit is None else UNITS_M[unit]),
+        )
+        if value is not None
+    ]
+    names, names_row = settle("hands.names", statements, declared, None)
+    axes, axes_row = settle("hands.axes", (), declared, "opencv")
+    unit_m, unit_row = settle("hands.unit", statements, declared, None)
+    joints = joints[:, :, _joint_order(names, names_label)]
+    joints = joints * torch.tensor(AXIS_SIGNS[axes], dtype=torch.float64)
     stated_reasons = None
     believed_mask = torch.ones(joints.shape[:2], dtype=torch.bool)
     if (reasons := content.get("reason")) is not None:
         stated_reasons = _read_reasons(reasons, len(joints), f"reason of {file_label}")
         believed_mask = stated_reasons == 0
-    joints, note = in_metres(joints, content.get("unit"), believed_mask, file_label)
+    joints, note = in_metres(joints, unit_m, believed_mask, file_label)
     track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
     reason = track.reason if stated_reasons is None else stated_reasons
     for number, doubt_mask in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
         reason = torch.where((reason == 0) & complete_hands(joints) & doubt_mask, number, reason)
-    return replace(track, reason=reason, note=note)
+    rows = (names_row, axes_row, unit_row if unit_m is not None else unstated_unit(note))
+    declared.part("hands.").argument.check_applied(rows, "these hands")
+    return replace(track, reason=reason, note=note, facts=rows)
+
+
+def unstated_unit(note: str) -> FactRow:
+    """Record the unit of joints whose file states none."""
+    unit = note.removeprefix("given in ").partition(",")[0] or "m"
+    return FactRow(fact="hands.unit", value=unit, by="the hands' own size")
 
 
 def _joint_order(names: object, label: str) -> Tensor:  # [21] int64
     """Find the index of each of our joints in a file's list of joint names."""
     if names is None:
         return torch.arange(len(JOINT_NAMES))
-    if not isinstance(names, list) or sorted(map(str, names)) != sorted(JOINT_NAMES):
+    if not isinstance(names, list | tuple) or sorted(map(str, names)) != sorted(JOINT_NAMES):
         raise EgoXInputError(
             label,
             got=repr(names)[:60],

@@ -4,12 +4,10 @@ all hands."""
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError
 from ..facts import UNITS_M
 from .track import BONES, bone_lengths, complete_hands
 
-UNITS = {name: 1 / metres for name, metres in UNITS_M.items()}
-"""Of a metre, the units that a file may state."""
 SIZES_M = (0.3, 1.6)  # of the sum of a hand's bones: a grown-up's is 0.8
 SIZES = {"m": SIZES_M, "cm": (39.4, 160), "mm": (300, 1600)}
 """The same in a file that states no unit: numbers of 25 to 39 may be inches as well."""
@@ -31,8 +29,8 @@ to 0.25, common orders of other networks 0.26 and more."""
 
 def in_metres(
     joints: Tensor,  # [T, 2, 21, 3] in our order
-    # A key of UNITS; None: not stated.
-    unit: str | None,
+    # Metres; None: not stated.
+    unit_m: float | None,
     believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
     label: str,
 ) -> tuple[Tensor, str]:
@@ -53,11 +51,9 @@ def in_metres(
             expected="places in the camera's axes",
             fix="add the network's translation to them: pred_cam_t, or the root's place",
         )
-    if unit is not None:
-        check_choice(f"unit of {label}", unit, [*UNITS])
     known_hands = joints[complete_hands(joints) & believed]
     if not len(known_hands):
-        return joints / UNITS[unit or "m"], ""
+        return joints / (1 / (unit_m or 1.0)), ""
     lengths_per_hand = bone_lengths(known_hands)
     bone_shares = (lengths_per_hand / lengths_per_hand.sum(-1, keepdim=True)).median(0).values
     shape_error = (bone_shares / bone_shares.sum() - SHARES).norm() / SHARES.norm()
@@ -78,7 +74,7 @@ def in_metres(
         )
     hand_size = float(lengths_per_hand.sum(-1).median())
     note = ""
-    if unit is None:
+    if unit_m is None:
         unit = next(
             (
                 unit_name
@@ -88,15 +84,13 @@ def in_metres(
             None,
         )
         note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
-    if unit is None or not SIZES_M[0] < hand_size / UNITS[unit] < SIZES_M[1]:
+        unit_m = None if unit is None else UNITS_M[unit]
+    if unit_m is None or not SIZES_M[0] < hand_size * unit_m < SIZES_M[1]:
         raise EgoXInputError(
             f"unit of {label}",
-            got=(
-                f"hands whose bones are {hand_size:.3g} long together, in "
-                f"{unit or 'a unit not stated'}"
-            ),
+            got=(f"hands whose bones are {hand_size:.3g} long together, in {unit_words(unit_m)}"),
             expected="0.8 m",
-            fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
+            fix=f"state the joints' unit as 'unit': {', '.join(UNITS_M)}; or declare hands.unit",
         )
     behind_mask = known_hands[:, 0, 2] <= 0
     if behind_mask.double().mean() > 0.5:
@@ -104,7 +98,14 @@ def in_metres(
             label,
             got=f"{int(behind_mask.sum())} of {len(known_hands)} hands behind the camera",
             expected="OpenCV's axes: x right, y down, z forward",
-            fix="turn the signs of y and z if they are OpenGL's (y up, z back); joints about a "
-            "body's root need its translation",
+            fix="declare hands.axes=opengl if y is up and z back; joints about a body's root need "
+            "its translation",
         )
-    return joints / UNITS[unit], note
+    return joints / (1 / unit_m), note
+
+
+def unit_words(unit_m: float | None) -> str:
+    """Name a unit."""
+    if unit_m is None:
+        return "a unit not stated"
+    return next((name for name, metres in UNITS_M.items() if metres == unit_m), f"{unit_m:g} m")

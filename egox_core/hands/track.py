@@ -12,6 +12,7 @@ from ..cameras import CameraModel, CameraPath, invert, transform
 from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames, Numbering, entries_of
 from ..frozen import frozen
+from ..remarks import FactRow
 from ..types import CameraTrajectory
 
 SIDES = ("left", "right")
@@ -78,6 +79,7 @@ class HandTrack:
     source: str = "hands"  # used in error messages and notes
     note: str = ""  # on how they were read, for people
     frames: Frames = Frames.of_count(0)  # noqa: RUF009  frozen; nobody said: counted
+    facts: tuple[FactRow, ...] = ()  # what was settled of the joints, and by whom
 
     def __post_init__(self) -> None:
         count = len(self.joints)
@@ -217,9 +219,10 @@ class HandTrack:
 
 
 def _restore(track: HandTrack, state: list) -> None:
-    """Restore a pickled hand track, also one of an older version without frames."""
-    values = (*state, Frames.of_count(len(state[0])))
-    for attribute, value in zip(fields(HandTrack), values, strict=False):
+    """Restore a pickled hand track, also one of an older version without frames or facts."""
+    defaults = Frames.of_count(len(state[0])), ()
+    values = (*state, *defaults[len(state) - 4 :])
+    for attribute, value in zip(fields(HandTrack), values, strict=True):
         object.__setattr__(track, attribute.name, value)
 
 

@@ -104,7 +104,7 @@ class ClipJob:
                 caption_for(self.name, self.take.name, captions, self.take.prompt),
                 self.rank,
                 round(self.predicted_coverage, 6),
-                *self.take.declared.part("depth.").declarations,
+                *self.take.declared.part(("depth.", "hands.")).declarations,
             ]
         )
 
@@ -344,7 +344,10 @@ def _write_clip(
     write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
         write_hands(
-            read_hands(job.hands).in_use(clip.selection, options.file_frames), folder / HANDS
+            read_hands(job.hands, take.declared.part("hands.")).in_use(
+                clip.selection, options.file_frames
+            ),
+            folder / HANDS,
         )
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded_video, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import look_at, preset_camera
+from egox_core.facts import Declared
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND_JOINTS
@@ -179,6 +180,31 @@ def test_other_joint_orders_must_be_declared(tmp_path, order):
         with refuses("order of joints of hands .* 'names' in the order that the file has"):
             read_hands(write_hand_file(tmp_path, noisy_joints[:, :, joint_order]))
         read_hands(write_hand_file(tmp_path, noisy_joints))
+
+
+@pytest.mark.parametrize(
+    ("change_joints", "declared"),
+    [
+        (lambda joints: joints * torch.tensor([1.0, -1, -1]), "hands.axes=opengl"),
+        (lambda joints: joints * torch.tensor([1.0, -1, 1]) * 100, "hands.axes=unity"),
+        (lambda joints: joints / 0.0254, "hands.unit=in"),
+        (lambda joints: joints / 0.7, {"hands.unit": 0.7}),
+        (
+            lambda joints: joints[:, :, OTHER_ORDERS["the thumb last"]],
+            {"hands.names": [JOINT_NAMES[j] for j in OTHER_ORDERS["the thumb last"]]},
+        ),
+        (
+            lambda joints: joints[:, :, OTHER_ORDERS["tips first"]],
+            "hands.names=" + ", ".join(JOINT_NAMES[j] for j in OTHER_ORDERS["tips first"]),
+        ),
+    ],
+)
+def test_the_users_word_makes_a_hand_file_right(tmp_path, change_joints, declared):
+    joints = draw_hands_at(random_rotations(4))
+    hand_file = write_hand_file(tmp_path, change_joints(joints))
+    hand_track = read_hands(hand_file, Declared.of(declared))
+    assert (hand_track.joints - joints).abs().max() < 1e-12 and hand_track.valid.all()
+    assert "declared" in {row.by for row in hand_track.facts}
 
 
 @pytest.mark.parametrize(
