@@ -44,12 +44,9 @@ class Take:
 
     @property
     def facts(self) -> tuple[FactRow, ...]:
-        """What was settled of the take, and by whom."""
-        lens_by = "a guess" if self.depth.exo.lens_guessed else "the take's files"
-        rows = [FactRow(fact="exo.lens", value=self.depth.exo.camera.words, by=lens_by)]
+        """List what was settled of the take, and by whom."""
         hand_rows = () if self.hands is None else self.hands.facts
-        facts = (*rows, *self.depth.facts, *self.trajectory.facts, *hand_rows)
-        return tuple(dict.fromkeys(facts))
+        return tuple(dict.fromkeys((*self.depth.facts, *self.trajectory.facts, *hand_rows)))
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """Read the exo frames in use.

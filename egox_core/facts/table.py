@@ -85,6 +85,10 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
+def _names_text(names: Any) -> str:
+    return f"{', '.join(names[:3])} and so on"
+
+
 def _pose(value: object) -> tuple[float, ...]:
     """Parse a rigid transform to the 12 numbers of [R|t]."""
     if isinstance(value, str):
@@ -195,7 +199,7 @@ FACTS: Mapping[str, Fact] = {
         meaning="names of the hands' joints in the file's order",
         expected=f"{JOINTS} names, each once",
         parse=_names,
-        show=lambda value: f"{', '.join(value[:3])} and so on",
+        show=_names_text,
     ),
 }
 """Every fact that can be declared."""
