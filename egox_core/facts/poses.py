@@ -11,10 +11,9 @@ from ..frozen import frozen
 from ..remarks import FactRow
 from .declared import Declared
 from .settle import Statement, settle
+from .table import AXIS_SIGNS
 
 Axes = Literal["opencv", "opengl", "unity"]
-AXIS_SIGNS = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0), "unity": (1.0, -1.0, 1.0)}
-"""Factors of x, y and z from each camera's axes to OpenCV's."""
 
 
 @frozen

@@ -13,9 +13,15 @@ from ..frozen import frozen
 
 UNITS_M: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 """Metres of each unit that has a name."""
-AXES = ("opencv", "opengl", "unity")
-"""Axes of a camera: x right, y down, z forward. Then y up and z backward, or y up alone, which is
-left-handed."""
+AXIS_SIGNS: Mapping[str, tuple[float, float, float]] = {
+    "opencv": (1.0, 1.0, 1.0),
+    "opengl": (1.0, -1.0, -1.0),
+    "unity": (1.0, -1.0, 1.0),
+}
+"""Factors of x, y and z from each camera's axes to OpenCV's, x right, y down, z forward.
+
+Unity's, of which y alone is turned, are left-handed."""
+AXES = tuple(AXIS_SIGNS)
 WORLD_AXES = ("stored", "turned")
 """Axes of a world: left as the file has them, or turned in the same way as those of its cameras."""
 DIRECTIONS = ("c2w", "w2c")
@@ -188,9 +194,10 @@ FACTS: Mapping[str, Fact] = {
         show=_pose_text,
     ),
     "hands.axes": Fact(
-        meaning="axes of the exo camera in which the hands' joints are",
+        meaning="axes of the exo camera in which the hands' joints are, as their signs",
         expected=", ".join(AXES),
-        parse=_choice(*AXES),
+        parse=lambda value: AXIS_SIGNS[_choice(*AXES)(value)],
+        show=lambda signs: next(name for name in AXES if AXIS_SIGNS[name] == signs),
     ),
     "hands.unit": Fact(
         meaning="unit of the hands' joints", expected=_UNIT_WORDS, parse=_unit, show=_unit_text

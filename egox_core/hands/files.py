@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arrays import as_tensor
 from ..errors import EgoXInputError, check_choice
-from ..facts import AXIS_SIGNS, NOTHING_DECLARED, UNITS_M, Declared, Statement, settle
+from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle
 from ..remarks import FactRow
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
@@ -80,10 +80,10 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
         if value is not None
     ]
     names, names_row = settle("hands.names", statements, declared, None)
-    axes, axes_row = settle("hands.axes", (), declared, "opencv")
+    signs, axes_row = settle("hands.axes", (), declared, (1.0, 1.0, 1.0))
     unit_m, unit_row = settle("hands.unit", statements, declared, None)
     joints = joints[:, :, _joint_order(names, names_label)]
-    joints = joints * torch.tensor(AXIS_SIGNS[axes], dtype=torch.float64)
+    joints = joints * torch.tensor(signs, dtype=torch.float64)
     stated_reasons = None
     believed_mask = torch.ones(joints.shape[:2], dtype=torch.bool)
     if (reasons := content.get("reason")) is not None:
