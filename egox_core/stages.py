@@ -52,7 +52,7 @@ from .trajectory import (
     check_made_on,
     has_w2c,
     resample,
-    taken_world,
+    taken_facts,
     trajectory_of_array,
     with_declared_world,
 )
@@ -413,12 +413,11 @@ def path(
         )
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
     declared.check_applied(trajectory.facts, "these poses")
+    trajectory = replace(trajectory, facts=(*trajectory.facts, *taken_facts(trajectory)))
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
-        world_rows = taken_world(trajectory)
         trajectory = trajectory.in_world_of(scene.exo)
-        trajectory = replace(trajectory, facts=(*trajectory.facts, *world_rows))
     lens = lens_given or trajectory.ego.camera
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
@@ -570,7 +569,7 @@ def prior(
     if path_notes.placed:
         sentences.append(path_notes.placed)
     notes = (*map(Remark, sentences), *odd_places, *scene.notes)
-    facts = (*trajectory.facts, *taken_world(trajectory), *scene.facts)
+    facts = (*trajectory.facts, *taken_facts(trajectory), *scene.facts)
     return ego_prior, PriorReport(notes=notes, facts=facts, covered=coverage_shares)
 
 

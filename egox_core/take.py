@@ -46,7 +46,15 @@ class Take:
     def facts(self) -> tuple[FactRow, ...]:
         """List what was settled of the take, and by whom."""
         hand_rows = () if self.hands is None else self.hands.facts
-        return tuple(dict.fromkeys((*self.depth.facts, *self.trajectory.facts, *hand_rows)))
+        return tuple(
+            dict.fromkeys(
+                (
+                    *self.depth.facts,
+                    *self.trajectory.facts,
+                    *hand_rows,
+                )
+            )
+        )
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """Read the exo frames in use.

@@ -126,11 +126,7 @@ def _statements(content: dict, name: str) -> tuple[Statement, ...]:
         unit_m /= scale
     if unit_keys:
         stated_values.append(("unit", unit_m, " and ".join(unit_keys)))
-    return tuple(
-        Statement(f"{camera}.{fact}", value, f"{key} of {name}")
-        for fact, value, key in stated_values
-        for camera in ("ego", "exo")
-    )
+    return tuple(Statement(fact, value, f"{key} of {name}") for fact, value, key in stated_values)
 
 
 def unread_remarks(content: dict, name: str) -> tuple[Remark, ...]:

@@ -136,8 +136,7 @@ def _titles(cells: list[list[str]], name: str) -> tuple[list[str], int, tuple[St
         "feet": "ft",
     }
     unit_m = UNITS_M.get(units.get(unit_word, ""), 1.0)
-    by = f"Length Units of {name}"
-    statements = tuple(Statement(f"{camera}.unit", unit_m, by) for camera in ("ego", "exo"))
+    statements = (Statement("unit", unit_m, f"Length Units of {name}"),)
     return titles, axis_line + 1, statements
 
 

@@ -26,6 +26,7 @@ class StatedPoses:
     name: str  # of the file
     poses: Tensor  # [N, 3, 4], or [3, 4] of a camera that stands
     camera_to_world: bool | None  # None: nothing tells
+    # "unit", "axes" and so on, of whichever camera the file is read for
     statements: tuple[Statement, ...] = ()
     # where no file and no user says: the form's own axes, and whether its world turns with them
     axes: Axes | None = "opencv"  # None: the form has none
@@ -50,10 +51,17 @@ def settle_poses(
     def settled(
         fact: str, default: object, default_by: str = "default", advice: str = ""
     ) -> tuple[object, FactRow]:
-        return settle(f"{camera}.{fact}", stated.statements, declared, default, default_by, advice)
+        statements = [
+            statement._replace(fact=f"{camera}.{fact}")
+            for statement in stated.statements
+            if statement.fact == fact
+        ]
+        return settle(f"{camera}.{fact}", statements, declared, default, default_by, advice)
 
     form = f"the form of {stated.name}"
-    axes, axes_row = settled("axes", stated.axes, form)
+    axes, axes_row = settled(
+        "axes", stated.axes, form, f"declare {camera}.axes where its cameras have others"
+    )
     form_direction = {True: "c2w", False: "w2c", None: None}[stated.camera_to_world]
     direction, direction_row = settled("direction", form_direction, form)
     _check_known(stated, declared, camera, axes, direction)
@@ -64,7 +72,7 @@ def settle_poses(
         f"declare {camera}.world_axes where its world is "
         f"{'left as stored' if stated.turns_world else 'turned with the cameras'}",
     )
-    unit_m, unit_row = settled("unit", 1.0)
+    unit_m, unit_row = settled("unit", 1.0, advice=f"declare {camera}.unit where it is another")
     rows = [axes_row, unit_row]
     rows += [direction_row] if direction_row.by != form else []
     camera_signs = torch.tensor(AXIS_SIGNS[str(axes)], dtype=torch.float64)

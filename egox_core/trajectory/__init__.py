@@ -5,7 +5,7 @@ keyframe documents, keypoints of detectors. Out: :class:`PoseTrack` (poses at kn
 at other moments, :class:`.head_pose.HeadPath`, :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from .declared import taken_world, with_declared_mount, with_declared_world
+from .declared import taken_facts, with_declared_mount, with_declared_world
 from .gravity import Up, find_up, up_of_scene
 from .head_evidence import ExoView
 from .head_payloads import OPENPOSE_POINTS

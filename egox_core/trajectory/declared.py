@@ -67,12 +67,36 @@ def with_declared_world(
     )
 
 
-def taken_world(trajectory: CameraTrajectory) -> tuple[FactRow, ...]:
-    """Record that a path's own world is taken to be the scene's, where nothing ties them."""
-    if trajectory.exo is not None or any(row.fact == "ego.world" for row in trajectory.facts):
-        return ()
-    advice = (
-        "if it is another one, give the exo camera's pose in the path's world, or declare "
-        "ego.world=exo where the poses are relative to the exo camera"
-    )
-    return (FactRow(fact="ego.world", value=TAKEN_AS_ONE, by="default", advice=advice),)
+def taken_facts(trajectory: CameraTrajectory) -> tuple[FactRow, ...]:
+    """Record what is taken of poses from a file or an array, because nobody says it.
+
+    Their own world is taken to be the scene's where nothing ties them, and a pose to be the
+    camera's, not that of a tracker beside it.
+    """
+    settled_facts = {row.fact for row in trajectory.facts}
+    rows = []
+    if "ego.world" not in settled_facts and trajectory.exo is None:
+        advice = (
+            "if it is another one, give the exo camera's pose in the path's world, or declare "
+            "ego.world=exo where the poses are relative to the exo camera"
+        )
+        rows.append(FactRow(fact="ego.world", value=TAKEN_AS_ONE, by="default", advice=advice))
+    elif "ego.world" not in settled_facts and "ego.axes" in settled_facts:
+        rows.append(
+            FactRow(
+                fact="ego.world",
+                value="that of the exo camera's pose",
+                by="default",
+                advice="declare ego.world=exo where the poses are relative to the exo camera",
+            )
+        )
+    if "ego.axes" in settled_facts and "ego.camera_from_tracker" not in settled_facts:
+        rows.append(
+            FactRow(
+                fact="ego.camera_from_tracker",
+                value="no tracker, the poses are the camera's",
+                by="default",
+                advice="declare it where they are those of a hat, a headset or a controller",
+            )
+        )
+    return tuple(rows)
