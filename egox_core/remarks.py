@@ -32,10 +32,6 @@ class Remark:
         return self.text
 
 
-OTHERWISE = "; otherwise: "
-"""Before what other sources say, in the text of a fact."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactRow:
     """Record one settled fact of a take: its value, who gave it, and who said otherwise."""
@@ -49,7 +45,7 @@ class FactRow:
     @property
     def text(self) -> str:
         """Write the row as one line."""
-        otherwise = f"{OTHERWISE}{', '.join(self.others)}" if self.others else ""
+        otherwise = f"; otherwise: {', '.join(self.others)}" if self.others else ""
         advice = f"; {self.advice}" if self.advice else ""
         return f"{self.fact}: {self.value} (by {self.by}){otherwise}{advice}"
 

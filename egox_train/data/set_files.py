@@ -17,7 +17,7 @@ from typing import Any
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frame_store import sample_frames
-from egox_core.remarks import OTHERWISE, Remark, RemarkKind
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import atomic_write, read_json, visible_files, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
@@ -290,7 +290,7 @@ def fold_facts(facts_by_take: Mapping[str, Sequence[str]]) -> list[str]:
         if len(takes) == total
         else f"{len(takes)} of {total} takes, first {takes[0]}: {line}"
         for line, takes in sorted(
-            takes_by_line.items(), key=lambda item: (OTHERWISE not in item[0], item[0])
+            takes_by_line.items(), key=lambda item: ("; otherwise: " not in item[0], item[0])
         )
     ]
 
