@@ -3,8 +3,8 @@
 python3 run.py make pictures    # runs the small model nine times through the host, some minutes
 
 Files written: ``docs/img/demo.webp`` and ``docs/img/lambda_strip.jpg`` for the pages that are read,
-and ``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under
-names of its own, until its user makes one.
+``workflows/egox_demo.jpg`` for the template's card, and ``web/js/previews/strip.webp``, which the
+player on *Decode Ego Half* shows in the demo, under names of its own, until its user makes one.
 """
 
 import tempfile
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from egox_core.video import decode_frames, labelled_grid, probe_video
+from egox_core.file_names import EXO, TRUTH
+from egox_core.video import decode_frames, labelled_grid, picture_row, probe_video
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, run_demo
@@ -30,6 +31,11 @@ STRIP_FILE = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
 DEMO_FILE = REPO_ROOT / "docs" / "img" / "demo.webp"
 PAGE_STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
 CELL_PX = 240  # px
+CARD_FILE = REPO_ROOT / "workflows" / "egox_demo.jpg"
+CARD_PX, CARD_GREY = 512, 32
+UPPER_PX, LOWER_PX = 184, 254
+"""Heights of the card's pictures, which make both rows as wide as the card."""
+SAMPLE = REPO_ROOT / "sample" / "calm_room"
 FPS = 8
 
 
@@ -39,7 +45,9 @@ def main() -> int:
     if environment is None:
         raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
     run_demo(environment, DemoOptions())
-    side_by_side = read_frames(layout.output / "egox_demo" / "side_by_side.mp4")
+    demo_folder = layout.output / "egox_demo"
+    Image.fromarray(draw_card(demo_folder)).save(CARD_FILE, quality=88)
+    side_by_side = read_frames(demo_folder / "side_by_side.mp4")
     first_picture, *other_pictures = [Image.fromarray(picture) for picture in side_by_side]
     first_picture.save(
         DEMO_FILE,
@@ -76,6 +84,24 @@ def main() -> int:
         Image.fromarray(picture).save(file, quality=88)
         print(f"{file.relative_to(REPO_ROOT)}: {file.stat().st_size / 1000:.0f} kB")
     return 0
+
+
+def draw_card(folder: Path) -> np.ndarray:  # [CARD_PX, CARD_PX, 3] uint8
+    """Arrange the first frames of the demo's exo, prior, ego and true video as a template's card.
+
+    Its lowest rows stay empty, since a narrow page cuts them off."""
+    files = (SAMPLE / EXO, folder / "prior.mp4", folder / "ego.mp4", SAMPLE / TRUTH)
+    exo, prior, ego, truth = (read_frames(file)[0] for file in files)
+    card = np.full((CARD_PX, CARD_PX, 3), CARD_GREY, np.uint8)
+    top = 0
+    for parts, labels, height in (
+        ((exo, prior), ("exo video", "ego prior"), UPPER_PX),
+        ((ego, truth), ("ego video", "truth"), LOWER_PX),
+    ):
+        row = picture_row(parts, labels, height)[:, :CARD_PX]
+        card[top : top + len(row), : row.shape[1]] = row
+        top += len(row)
+    return card
 
 
 def read_frames(path: Path) -> np.ndarray:
