@@ -29,6 +29,8 @@ SPEC = SyntheticSpec(
     wearer="drawn",
     turning_deg=35,
 )
+SHOWN_FRAMES = 9
+"""Later on the wearer looks at a wall that exo never sees."""
 EXO_PX, PRIOR_PX, EGO_PX = 256, 222, 478
 """Heights that make the rows on the left equally wide, and as high together as the ego view."""
 
@@ -60,6 +62,8 @@ def main() -> int:
         ego_view = picture_row([ego_frame], ["ego: the prior, filled without a model"], EGO_PX)
         left = np.concatenate((upper_row, lower_row))[: len(ego_view)]
         pictures.append(Image.fromarray(np.concatenate((left, ego_view), axis=1)))
+    pictures = pictures[:SHOWN_FRAMES]
+    pictures += pictures[-2:0:-1]  # there and back
     pictures[0].save(
         FILE, save_all=True, append_images=pictures[1:], duration=1000 // FPS, loop=0, quality=55
     )

@@ -13,9 +13,10 @@ from egox_core.frame_store import store_frames
 from egox_core.prior import SHADING_CHOICES, iter_ego_preview, preview_note
 from egox_core.progress import Progress
 from egox_core.safe_files import require_writable
+from egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
 from egox_core.stages import align, path
 from egox_core.take import Take
-from egox_core.video import exo_label, iter_side_by_side, open_clip
+from egox_core.video import exo_label, iter_side_by_side, open_clip, probe_video
 
 from ..options import declared_of, parse_scale
 from ..video_writer import write_levels, write_video
@@ -129,10 +130,22 @@ def write_preview(args: argparse.Namespace) -> dict:
     return write_report(args.out, report, laps)
 
 
+def frame_size(video: Path, height: int, progress: Progress) -> tuple[int, int]:
+    """Compute width and height of the frames in use, about as high as wanted, never enlarged."""
+    info = probe_video(video, progress)
+    own_width, own_height = (info.width, info.height) if info.part is None else info.part[2:]
+    height = max(PIXEL_STEP, min(height, own_height) // PIXEL_STEP * PIXEL_STEP)
+    steps = round(own_width * height / own_height / PIXEL_STEP)
+    return max(1, steps) * PIXEL_STEP, height
+
+
 def read_files(args: argparse.Namespace, progress: Progress) -> Take:
     """Load a video, its depth and the head's path from single files, as if they were a take."""
+    width, height = frame_size(args.video, args.size or REFERENCE_SIZE, progress)
     clip = open_clip(
         args.video,
+        width=width,
+        height=height,
         start_frame=args.start,
         frame_count=args.frames or None,
         one_shot=args.one_shot,
