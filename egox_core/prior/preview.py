@@ -71,7 +71,8 @@ def iter_ego_preview(
         for index in range(len(prior)):
             progress(index, len(prior), "preview")
             picture = as_floats(prior[index : index + 1])[0, ..., :3].cpu()
-            filled = inpaint_holes(picture, holes[index].cpu() & in_view)
+            # What is beyond the border is no neighbour to fill from.
+            filled = inpaint_holes(picture, holes[index].cpu() | ~in_view)
             yield (filled * brightness[..., None]).clamp(0, 1) * in_view[..., None]
         progress(len(prior), len(prior), "preview")
 

@@ -37,6 +37,16 @@ def test_holes_take_the_colours_around_them_and_other_pixels_stay():
     assert torch.equal(frames[0], frames[1])
 
 
+def test_a_hole_at_the_lens_border_takes_no_black_from_beyond_it():
+    shading = aria_shading(ARIA)
+    rim = ARIA.axis_distance_px() > 38
+    prior = torch.full((1, 96, 96, 3), 0.8).masked_fill(rim[None, ..., None], 0)
+    (frame,) = iter_ego_preview(prior, rim[None], ARIA)
+    inner_rim = rim & (shading > 0.3)
+    filled = frame[inner_rim] / shading[inner_rim][:, None]
+    assert torch.allclose(filled, torch.tensor(0.8), atol=0.05)
+
+
 def test_pictures_without_any_point_or_hole_are_filled_too():
     picture = torch.rand(8, 8, 3)
     assert torch.equal(inpaint_holes(picture, torch.zeros(8, 8, dtype=torch.bool)), picture)
