@@ -15,7 +15,7 @@ diffusers' Wan transformer gets it from ``install_gga`` of
 from .attention import check_tokens, gga_attention
 from .backends import BACKENDS, KernelsUsed
 from .bias import bias_from_cosine, dense_bias
-from .exo_cache import ExoCache, ExoForward, ExoHalves, ego_tokens, kept_size
+from .exo_cache import ExoCache, ExoForward, Grid, ego_tokens, join_tokens, kept_size
 from .geometry import gga_geometry, tokens_from_latents
 from .options import GgaOptions
 from .plain import or_cudnn, plain_attention

@@ -135,32 +135,6 @@ def step_index_of(sigma: float, sigmas: Sequence[float]) -> int:
     return max(0, sum(sigma <= later_sigma * (1 + TOLERANCE) for later_sigma in sigmas) - 1)
 
 
-class ExoHalves:
-    """Keys and values of the exo half for training, in which exo tokens attend only to exo tokens.
-
-    Which half a call is about shows in its tokens, since checkpointed blocks run again in backward.
-    """
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-        self.reuses_exo = False  # True: the model sees the ego half
-        self._blocks: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def keys_and_values(
-        self,
-        block: int,
-        k: Tensor,  # [B, tokens, D] after norm and RoPE
-        v: Tensor,  # [B, tokens, D]
-    ) -> tuple[Tensor, Tensor]:
-        """Return exo's keys and values for exo queries, the whole canvas's for ego queries."""
-        t, h, w_exo, _ = self.grid
-        if k.shape[1] == t * h * w_exo:
-            self._blocks.setdefault(block, (k, v))  # not those of a repeated forward
-            return k, v
-        exo_k, exo_v = (x.unflatten(1, (t * h, w_exo)) for x in self._blocks[block])
-        return join_tokens(exo_k, k), join_tokens(exo_v, v)
-
-
 @dataclass(slots=True)
 class _Entry:
     """Cached exo keys and values of one condition."""

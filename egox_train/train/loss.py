@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.gga import ExoHalves
 from egox_core.sizes import PATCH
 from egox_core.wan import TRAIN_TIMESTEPS, build_mask, model_input
 
@@ -132,40 +130,25 @@ def flow_loss(
     """Compute the flow matching loss of a batch of samples.
 
     float32 mean squared error of the predicted velocity against noise - clean, unweighted; with
-    ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half goes through the model
-    first, at time step 0.
-
-    Raises:
-        EgoXInputError: exo alone with halves of one width.
+    ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half has time step 0, and goes
+    through each block before the ego half.
     """
     t, h, w_exo, w_ego = sample.grid
     batch_size = sample.ego.shape[0]
     model_input = noised_input(sample, noise, sigmas, conditioning)
     gga_geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch_size
-    scope.set(gga_geometry, conditioning.gga_options())
-    model_conditions = {
-        "encoder_hidden_states": sample.text,
-        "encoder_hidden_states_image": sample.image,
-        "return_dict": False,
-    }
-    timestep = model_timesteps(sigmas).to(model_input.device)
-    if conditioning.exo == "alone" and w_exo:
-        if w_exo == w_ego:
-            raise EgoXInputError(
-                "conditioning.exo",
-                got="alone, with halves of one width",
-                expected="an exo half that is wider than the ego half, or sees_ego",
-                fix="cache the exo videos at their own width",
-            )
-        scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
-        model(
-            hidden_states=model_input[..., :w_exo],
-            timestep=torch.zeros_like(timestep),
-            **model_conditions,
-        )
-        scope.exo.reuses_exo = True
-        model_input = model_input[..., w_exo:]
-    model_output = model(hidden_states=model_input, timestep=timestep, **model_conditions)[0]
+    is_exo_alone = conditioning.exo == "alone" and w_exo > 0
+    token_grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
+    scope.set(
+        gga_geometry, conditioning.gga_options(), alone_grid=token_grid if is_exo_alone else None
+    )
+    model_output = model(
+        hidden_states=model_input,
+        timestep=model_timesteps(sigmas).to(model_input.device),
+        encoder_hidden_states=sample.text,
+        encoder_hidden_states_image=sample.image,
+        return_dict=False,
+    )[0]
     prediction = model_output[..., -w_ego:].float()
     flow_target = noise[..., -w_ego:].float() - sample.ego.float()
     clip_errors = (prediction - flow_target).square().flatten(1).mean(dim=1)

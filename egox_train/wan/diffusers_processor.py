@@ -19,8 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from egox_core.errors import EgoXInputError
 from egox_core.gga import (
     ExoForward,
-    ExoHalves,
     GgaOptions,
+    Grid,
     KernelsUsed,
     check_tokens,
     dense_bias,
@@ -30,6 +30,8 @@ from egox_core.gga import (
 )
 from egox_core.sizes import PATCH
 from egox_core.types import GgaGeometry
+
+from .exo_halves import ExoHalves, run_blocks_by_halves
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -53,10 +55,20 @@ class GgaScope:
         ] = ()  # one per clip of the batch; empty: plain attention
         self.options = GgaOptions(mode="off")
         self.kernels = KernelsUsed()
-        self.exo: ExoForward | ExoHalves | None = None  # kept: the model sees the ego half
+        # kept: the model, or this half of a block, sees the ego half
+        self.exo: ExoForward | ExoHalves | None = None
+        # of a canvas whose exo half attends to itself alone, at time step 0
+        self.alone_grid: Grid | None = None
         self._shared: Tensor | None = None
 
-    def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
+    def set(
+        self,
+        geometry: Sequence[GgaGeometry | None],
+        options: GgaOptions,
+        *,
+        # of a canvas whose exo half attends to itself alone, at time step 0
+        alone_grid: Grid | None = None,
+    ) -> None:
         """Set the scene geometry of each clip in the batch for all following forward passes.
 
         It stays until the next call, because checkpointed blocks run again in backward.
@@ -75,6 +87,7 @@ class GgaScope:
         self.geometry = known_geometries if options.biases else ()
         self.options = options
         self.exo = None
+        self.alone_grid = alone_grid
         self._shared = None
 
     @property
@@ -218,6 +231,7 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
         _scale_positions(model.rope, position_scale)
     model.rope.register_forward_pre_hook(widen_rotary_input)
     model.rope.register_forward_hook(select_ego_positions)
+    run_blocks_by_halves(model, gga_scope)
     return gga_scope
 
 

@@ -1,7 +1,6 @@
 """Test trainings with one part switched off, such as geometry or prior."""
 
 import logging
-from dataclasses import replace
 
 import pytest
 import torch
@@ -201,17 +200,6 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(
         base_model, gga_scope, training_sample, conditioning_config, steps=4
     )
     assert (kept_latent - recomputed_latent).abs().max() <= 1e-5 * recomputed_latent.abs().max()
-    t, h, w_exo, w_ego = training_sample.grid
-    sample_of_equal_widths = replace(training_sample, exo=training_sample.exo[..., :w_ego])
-    with refuses("one width"):
-        flow_loss(
-            base_model,
-            gga_scope,
-            sample_of_equal_widths,
-            noise_latent,
-            torch.tensor([0.5]),
-            conditioning_config,
-        )
 
 
 def train_first_run(training_folder, tiny_training, **changed_settings):

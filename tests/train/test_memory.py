@@ -13,10 +13,11 @@ from egox_train.train.samples import draw_noise, sample_generator
 from egox_train.wan.transformer import load_base, save_native
 from tests.paths import ROOT
 from tests.refusals import refuses
+from tests.twins.exo_alone import TwoPasses
 
 
 def loss_and_gradients(
-    training_folder, tiny_training, changed_settings=None, **memory_options
+    training_folder, tiny_training, changed_settings=None, *, two_passes=False, **memory_options
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Compute the loss and the gradients of one sample with given memory options."""
     settings = tiny_training.make_settings(training_folder, **changed_settings or {})
@@ -33,9 +34,10 @@ def loss_and_gradients(
     training_sample = tiny_training.load_first_sample(config)
     noise_latent = draw_noise(training_sample, sample_generator(0, 0, "noise"), False)
     dtype = trainable.compute_dtype
+    model = TwoPasses(trainable.model, trainable.scope) if two_passes else trainable.model
     with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
         loss_result = flow_loss(
-            trainable.model,
+            model,
             trainable.scope,
             training_sample.to("cpu", dtype),
             noise_latent.to(dtype),
@@ -107,6 +109,45 @@ def test_offloading_keeps_gradients_of_full_bases_and_dropout(
         torch.equal(other_gradients[name], gradient)
         for name, gradient in expected_gradients.items()
     )
+
+
+@pytest.mark.parametrize(
+    ("base", "memory"),
+    [
+        ("float32", {"gradient_checkpointing": False}),
+        ("float32", {}),
+        ("float32", {"block_offload": True, **CHECKPOINT_OFFLOAD}),
+        ("bfloat16", {"gradient_checkpointing": False}),
+        ("bfloat16", {}),
+        ("bfloat16", CHECKPOINT_OFFLOAD),
+        ("bfloat16", {"block_offload": True}),
+        ("bfloat16", {"block_offload": True, **CHECKPOINT_OFFLOAD}),
+        ("float8", CHECKPOINT_OFFLOAD),
+    ],
+)
+def test_exo_alone_by_blocks_equals_two_passes_bit_for_bit(
+    training_folder, tiny_training, base, memory
+):
+    if base == "float8":
+        pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
+    dtype_options = {
+        "base_dtype": base,
+        "compute_dtype": "float32" if base == "float32" else "bfloat16",
+    }
+    (loss, gradients), (expected_loss, expected_gradients) = (
+        loss_and_gradients(
+            training_folder,
+            tiny_training,
+            {"conditioning": {"exo": "alone"}},
+            two_passes=two_passes,
+            **dtype_options,
+            **memory,
+        )
+        for two_passes in (False, True)
+    )
+    assert loss == expected_loss and gradients.keys() == expected_gradients.keys()
+    for name, gradient in gradients.items():
+        assert float(gradient.abs().max()) > 0 and torch.equal(gradient, expected_gradients[name])
 
 
 @pytest.mark.slow  # compiles for a minute
