@@ -1,6 +1,7 @@
 """Test the predicted memory of a training step against measurements."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from egox_train.train.lora import add_lora
 from egox_train.train.loss import flow_loss
 from egox_train.train.memory import CANVASES, Machine, check_memory, meta_model, predict
 from egox_train.train.model import make_optimizer, make_trainable
+from egox_train.train.samples import TrainSample
 from egox_train.wan.transformer import base_without_weights, transformer_config
 from tests.paths import ROOT
 from tests.refusals import refuses
+from tests.train.live_tensors import LiveBytes
 from train_egox import main as train_egox
 
 CONFIGS = ROOT / "configs"
@@ -182,6 +185,56 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimiz
         assert clip_count * total_bytes(tensors) == pytest.approx(
             getattr(predicted, name), rel=0.01
         ), name
+
+
+@pytest.mark.parametrize("checkpoint_offload", [False, True])
+@pytest.mark.parametrize("exo", ["sees_ego", "alone"])
+def test_predicted_activations_agree_with_what_lives_at_the_peak(
+    tmp_path, tiny_training, monkeypatch, exo, checkpoint_offload
+):
+    """Check the sum of activations and gradients, and its growth by block, in both modes of
+    exo."""
+    grid, counted, predicted = (3, 8, 14, 8), [], []
+    latents = {
+        name: torch.randn(1, 16, *grid[:2], width).bfloat16()
+        for name, width in (("exo", 14), ("ego", 8), ("cond_ego", 8))
+    }
+    sample = TrainSample(clips=("a",), text=torch.randn(1, 4, 24).bfloat16(), **latents)
+    depths = (4, 5, 6)
+    for depth in depths:
+        tiny_training.make_base(tmp_path / "base.safetensors", dim=128, layers=depth)
+        config = tiny_training.make_config(
+            tmp_path,
+            batch_size=1,
+            lora={"rank": 16, "alpha": 16},
+            memory={
+                "base_dtype": "bfloat16",
+                "compute_dtype": "bfloat16",
+                "checkpoint_offload": checkpoint_offload,
+            },
+            conditioning={"exo": exo, "gga_mode": "off"},
+        )
+        trainable, live_bytes = make_trainable(config, torch.device("cpu")), LiveBytes()
+        monkeypatch.setattr("egox_train.train.offload.save_on_cpu", live_bytes.parked)
+        with live_bytes:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = flow_loss(
+                    trainable.model,
+                    trainable.scope,
+                    sample,
+                    torch.randn(latents["ego"].shape).bfloat16(),
+                    torch.tensor([0.5]),
+                    config.conditioning,
+                ).loss
+            loss.backward()
+        counted.append(live_bytes.most_bytes)
+        prediction = predict(config, base_without_weights(config.base), grid)
+        predicted.append(prediction.activation_bytes + prediction.gradients)
+    assert counted == pytest.approx(predicted, rel=0.1)
+    counted_slopes, predicted_slopes = (
+        [second - first for first, second in pairwise(sizes)] for sizes in (counted, predicted)
+    )
+    assert counted_slopes == pytest.approx(predicted_slopes, rel=0.01)
 
 
 def test_training_page_has_the_memory_table(capsys):
