@@ -56,7 +56,9 @@ def calibrate(
         require_metric(options.depth_model, None)
     calibration_notes: list[str] = []
     clocks = {
-        exo_file.name: _clocks(exo_file, ego_video, options, _in_stage(1, progress))
+        exo_file.name: _clocks(
+            exo_file, ego_video, options, calibration_notes, _in_stage(1, progress)
+        )
         for exo_file in exo_files
     }
     structure, ego_lens, given_poses = None, None, None
@@ -177,7 +179,11 @@ def _in_stage(number: int, progress: Progress) -> Progress:
 
 
 def _clocks(
-    exo: ExoFile, ego_video: Path, options: CalibrateOptions, progress: Progress
+    exo: ExoFile,
+    ego_video: Path,
+    options: CalibrateOptions,
+    notes: list[str],
+    progress: Progress,
 ) -> Clocks | None:
     if options.offset_s is not None:
         return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how_found="as given")
@@ -185,4 +191,7 @@ def _clocks(
     exo_sound, ego_sound = read_mono(exo.video), read_mono(ego_video)
     if exo_sound is None or ego_sound is None:
         return None
-    return clocks_by_sound(exo_sound, ego_sound)
+    clocks, failure = clocks_by_sound(exo_sound, ego_sound)
+    if clocks is None:
+        notes.append(f"{exo.name}: the clocks' offset is not known by sound: {failure}")
+    return clocks

@@ -1,10 +1,13 @@
 """Find the offset and the drift between the clocks of two recordings by their sound."""
 
-from math import gcd
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from scipy.signal import resample_poly
+from scipy.signal.windows import hann
 
 from egox_core.frozen import frozen
 from egox_core.video import open_video, probe_video
@@ -24,6 +27,15 @@ two, of one. Silence and two strangers' sound have 1.0 to 1.15."""
 ECHO_S = 0.02
 LAG_TOLERANCE_S = 0.004  # off the line: two echoes, not the same one
 MOST_DRIFT = 500e-6
+MOST_ROUNDS, SETTLED_DRIFT = 5, 20e-6
+"""How often the drift is applied and measured anew, and what is then none."""
+RIVAL_S, RIVAL_RATIO = 0.15, 0.65
+"""How far from its lag a match is another one, and from which ratio on that one is as good. Loops
+and metronomes have .8 to 1, speech, claps and music that doesn't repeat up to .5."""
+LEAST_SHARED_S = 8.0
+"""Sound of one moment that a clock needs, as pictures do."""
+LEAST_OVERLAP = 0.5
+"""Of what two tapers share at no lag, for a lag at which a match is rated."""
 SPEED_OF_SOUND_M_S = 343.0
 
 
@@ -70,14 +82,102 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
     if not sample_blocks:
         return None
     joined_samples = np.concatenate(sample_blocks).astype(np.float32)
-    common_divisor = gcd(sample_rate, SAMPLE_RATE_HZ)
+    common_divisor = math.gcd(sample_rate, SAMPLE_RATE_HZ)
     return resample_poly(
         joined_samples, SAMPLE_RATE_HZ // common_divisor, sample_rate // common_divisor
     ).astype(np.float32)
 
 
-def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | None:
-    """Find the offset and the drift between two sounds [N], or return None if they don't match."""
+def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> tuple[Clocks | None, str]:
+    """Find the offset and the drift between two sounds [N], or explain why they aren't known.
+
+    What windows tell is applied and looked at again, since a drift blurs them."""
+    clocks = _clocks_by_windows(exo_sound, ego_sound)
+    for _ in range(MOST_ROUNDS):
+        if clocks is None:
+            return None, "no sound of one moment"
+        first, exo_shared, ego_shared = _on_one_clock(exo_sound, ego_sound, clocks)
+        if len(exo_shared) < LEAST_SHARED_S * SAMPLE_RATE_HZ:
+            return None, f"less than {LEAST_SHARED_S:g} s of sound of one moment"
+        rest = _clocks_by_windows(exo_shared, ego_shared)
+        if rest is None:
+            return None, "no sound of one moment"
+        first_s = first / SAMPLE_RATE_HZ
+        clocks = replace(
+            rest,
+            offset_s=clocks.offset_s + (1 + clocks.drift) * (rest.offset_s - first_s * rest.drift),
+            drift=(1 + clocks.drift) * (1 + rest.drift) - 1,
+        )
+        if abs(rest.drift) < SETTLED_DRIFT:
+            break
+    else:
+        return None, "windows of it tell different drifts"
+    distance_s, ratio = _strongest_rival(exo_shared, ego_shared)
+    if ratio >= RIVAL_RATIO:
+        return None, (
+            f"moved by {distance_s:.2f} s the sounds fit {100 * ratio:.0f} % as well, as where "
+            "sound repeats"
+        )
+    if "drift" not in clocks.how_found:
+        clocks = replace(
+            clocks, how_found=f"{clocks.how_found}, drift {1e6 * clocks.drift:.0f} ppm"
+        )
+    return clocks, ""
+
+
+def _on_one_clock(
+    exo_sound: np.ndarray, ego_sound: np.ndarray, clocks: Clocks
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Cut out what both files recorded, ego's on exo's clock: its first exo sample, and both."""
+    exo_times_s = np.arange(len(exo_sound)) / SAMPLE_RATE_HZ
+    ego_samples = clocks.ego_s(exo_times_s) * SAMPLE_RATE_HZ
+    shared = np.flatnonzero((ego_samples >= 0) & (ego_samples <= len(ego_sound) - 1))
+    ego_shared = np.interp(ego_samples[shared], np.arange(len(ego_sound)), ego_sound)
+    return int(shared[0]) if len(shared) else 0, exo_sound[shared], ego_shared.astype(np.float32)
+
+
+def _strongest_rival(exo_sound: np.ndarray, ego_sound: np.ndarray) -> tuple[float, float]:
+    """Find the next best match of two sounds of one time: how many seconds away, and how good
+    against the best.
+
+    Both are tapered, so that no lag is preferred for where the files begin and end."""
+    count = min(len(exo_sound), round(COARSE_S * SAMPLE_RATE_HZ))
+    taper = hann(count).astype(np.float32)
+    length = next_fast_len(2 * count, real=True)
+    exo_spectrum, ego_spectrum, taper_spectrum = (
+        rfft(sound, length)
+        for sound in (taper * exo_sound[:count], taper * ego_sound[:count], taper)
+    )
+    match = np.abs(_correlate_phases(exo_spectrum, ego_spectrum, length))
+    overlap = irfft(np.abs(taper_spectrum) ** 2, length)
+    overlap /= overlap[0]
+    lag_samples = np.arange(length)
+    lag_samples = np.minimum(lag_samples, length - lag_samples)
+    is_near = lag_samples <= RIVAL_S * SAMPLE_RATE_HZ
+    is_rated = ~is_near & (overlap >= LEAST_OVERLAP)
+    rivals = np.where(is_rated, match / np.maximum(overlap, LEAST_OVERLAP), 0)
+    best_index = int(rivals.argmax())
+    ratio = rivals[best_index] / max(match[is_near].max(), 1e-12)
+    return lag_samples[best_index] / SAMPLE_RATE_HZ, float(ratio)
+
+
+def _correlate_phases(spectrum: np.ndarray, other_spectrum: np.ndarray, length: int) -> np.ndarray:
+    """Correlate two sounds by the phases of their spectra, without the frequencies that no file
+    keeps."""
+    cross_spectrum = other_spectrum * np.conj(spectrum)
+    frequencies_hz = rfftfreq(length, 1 / SAMPLE_RATE_HZ)
+    band_mask = (frequencies_hz > BAND_HZ[0]) & (frequencies_hz < BAND_HZ[1])
+    magnitude = np.abs(cross_spectrum)
+    return irfft(
+        np.where(
+            band_mask, cross_spectrum / np.maximum(magnitude, 1e-12 + 1e-6 * magnitude.max()), 0
+        ),
+        length,
+    )
+
+
+def _clocks_by_windows(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | None:
+    """Find the offset and the drift at which windows of two sounds agree, or return None."""
     coarse_samples = round(COARSE_S * SAMPLE_RATE_HZ)
     coarse_lag, _ = _find_lag(exo_sound[:coarse_samples], ego_sound[:coarse_samples], None)
     window_s = float(
@@ -111,12 +211,20 @@ def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | No
     if not window_times_s:
         return None
     return _fit_clock(
-        np.array(window_times_s), np.array(window_lags_s), np.array(peak_ratios), window_s
+        np.array(window_times_s),
+        np.array(window_lags_s),
+        np.array(peak_ratios),
+        window_s,
+        len(exo_sound) / SAMPLE_RATE_HZ,
     )
 
 
 def _fit_clock(
-    window_times_s: np.ndarray, window_lags_s: np.ndarray, peak_ratios: np.ndarray, window_s: float
+    window_times_s: np.ndarray,
+    window_lags_s: np.ndarray,
+    peak_ratios: np.ndarray,
+    window_s: float,
+    exo_s: float,
 ) -> Clocks | None:
     """Fit a clock's offset and drift to the time lags of sound windows, ignoring outliers."""
     time_span_s = np.ptp(window_times_s)
@@ -150,26 +258,29 @@ def _fit_clock(
     )
     if not has_agreement:
         return None
+    drift_sd_s = 0.0
     if fitting_count >= 3 and time_span_s > window_s:
         slope, offset_s = np.polyfit(window_times_s[fitting_mask], window_lags_s[fitting_mask], 1)
         drift = float(np.clip(slope, -MOST_DRIFT, MOST_DRIFT))
         offset_s = float(
             np.mean(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask])
         )
-        description = (
-            f"by sound, {fitting_count} of {len(window_times_s)} windows, drift {1e6 * drift:.0f} "
-            "ppm"
-        )
+        description = f"by sound, {fitting_count} of {len(window_times_s)} windows"
     else:
         offset_s, drift = float(np.median(window_lags_s[fitting_mask])), 0.0
         description = f"by sound, {fitting_count} windows, drift unknown"
+        fitting_s = float(np.median(window_times_s[fitting_mask]))
+        drift_sd_s = MOST_DRIFT / math.sqrt(3) * max(fitting_s, exo_s - fitting_s)
     residual_sd_s = (
         float(np.std(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask] - offset_s))
         if fitting_count > 2
         else 0.0005
     )
     return Clocks(
-        offset_s=offset_s, drift=drift, sd_s=max(residual_sd_s, 2e-4), how_found=description
+        offset_s=offset_s,
+        drift=drift,
+        sd_s=math.hypot(max(residual_sd_s, 2e-4), drift_sd_s),
+        how_found=description,
     )
 
 
@@ -182,18 +293,10 @@ def _find_lag(
     """Find the time lag between two sounds in samples by cross-correlation, and rate how distinct
     it is."""
     transform_length = 1 << (len(sound_window) + len(other_sound) - 1).bit_length()
-    cross_spectrum = np.fft.rfft(other_sound, transform_length) * np.conj(
-        np.fft.rfft(sound_window, transform_length)
+    spectrum, other_spectrum = (
+        rfft(sound, transform_length) for sound in (sound_window, other_sound)
     )
-    frequencies_hz = np.fft.rfftfreq(transform_length, 1 / SAMPLE_RATE_HZ)
-    band_mask = (frequencies_hz > BAND_HZ[0]) & (frequencies_hz < BAND_HZ[1])
-    spectrum_magnitude = np.abs(cross_spectrum)
-    cross_spectrum = np.where(
-        band_mask,
-        cross_spectrum / np.maximum(spectrum_magnitude, 1e-12 + 1e-6 * spectrum_magnitude.max()),
-        0,
-    )
-    correlation_peaks = np.abs(np.fft.irfft(cross_spectrum, transform_length))
+    correlation_peaks = np.abs(_correlate_phases(spectrum, other_spectrum, transform_length))
     lag_samples = np.arange(transform_length)
     lag_samples = np.where(
         lag_samples < transform_length - len(sound_window),

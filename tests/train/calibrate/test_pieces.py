@@ -2,6 +2,7 @@
 floor."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm, seconds):
     exo_sound, ego_sound = (
         recording + 0.1 * rng.normal(size=len(recording)) for recording in (exo_sound, ego_sound)
     )
-    clocks = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
+    clocks, _ = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
     assert clocks is not None and "by sound" in clocks.how_found
     assert clocks.offset_s == pytest.approx(offset_s, abs=2e-3)
     assert clocks.ego_s(np.array([0.9 * seconds]))[0] == pytest.approx(
@@ -67,8 +68,37 @@ def test_silence_and_other_sounds_give_no_clock():
     silent = 1e-4 * np.random.default_rng(0).normal(size=(2, 20 * SAMPLE_RATE_HZ)).astype(
         np.float32
     )
-    assert clocks_by_sound(*silent) is None
-    assert clocks_by_sound(draw_sound(1, 20), draw_sound(2, 20)) is None
+    assert clocks_by_sound(*silent) == (None, "no sound of one moment")
+    assert clocks_by_sound(draw_sound(1, 20), draw_sound(2, 20))[0] is None
+
+
+@pytest.mark.parametrize("period_s", [0.5, 2.0])
+def test_sound_that_repeats_gives_no_clock_and_the_seconds_after_which(period_s):
+    rng = np.random.default_rng(8)
+    period_samples = round(period_s * SAMPLE_RATE_HZ)
+    bar = draw_sound(3, period_s)
+    loop = np.tile(bar, round(40 / period_s))
+    exo_sound, ego_sound = (
+        part + 0.3 * np.std(loop) * rng.normal(size=len(part)).astype(np.float32)
+        for part in (
+            loop[: 24 * SAMPLE_RATE_HZ],
+            loop[period_samples // 3 :][: 24 * SAMPLE_RATE_HZ],
+        )
+    )
+    clocks, reason = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
+    assert clocks is None
+    moved_s = float(re.search(r"moved by (\S+) s the sounds fit", reason)[1])
+    assert moved_s / period_s == pytest.approx(max(1, round(moved_s / period_s)), abs=0.02)
+
+
+def test_drift_that_blurs_the_windows_is_measured():
+    world_sound = draw_sound(1, 70)
+    times = np.arange(40 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    world_times = np.arange(len(world_sound)) / SAMPLE_RATE_HZ
+    exo_sound = np.interp(times + 5, world_times, world_sound).astype(np.float32)
+    ego_sound = np.interp(times / 1.001 + 5, world_times, world_sound).astype(np.float32)
+    clocks, _ = clocks_by_sound(exo_sound, ego_sound)
+    assert clocks.ego_s(times) == pytest.approx(times * 1.001, abs=1e-3)
 
 
 @pytest.mark.parametrize("codec", SUFFIX_BY_CODEC)
@@ -80,7 +110,7 @@ def test_sound_begins_with_the_first_picture_in_each_codec(codec, tmp_path):
     file = tmp_path / f"film{SUFFIX_BY_CODEC[codec]}"
     write_film(file, np.zeros((96, 16, 16, 3), np.uint8), 8, sound, codec)
     read_sound = read_mono(file)
-    clocks = clocks_by_sound(0.1 * draw_sound(3, 12), read_sound)
+    clocks, _ = clocks_by_sound(0.1 * draw_sound(3, 12), read_sound)
     assert clocks is not None and abs(clocks.offset_s) < 2e-3
     silent_file = tmp_path / "silent.mp4"
     write_film(silent_file, np.zeros((96, 16, 16, 3), np.uint8), 8, None, codec)
