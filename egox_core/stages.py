@@ -352,7 +352,8 @@ def path(
     frames = Frames.given(frames)
     declared = Declared.of(declared, own=("ego.", "exo."))
     frames_in_use = frames.or_those(Frames.of_count(count))
-    size = ego_size or frames_in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
+    default_size = REFERENCE_SIZE, REFERENCE_SIZE
+    size = ego_size or FrameSelection.of_picture(frames_in_use, default_size).size[1]
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
     meta_lens = preset_camera("aria_released", size)

@@ -19,7 +19,7 @@ from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
 from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, is_a
+from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
@@ -241,7 +241,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             frame_count = len(exo_images)
             picture_size = exo_images.shape[1]
         frames = Frames.given(frames)
-        _, (_, picture_size) = frames.sizes((picture_size, picture_size))
+        picture_size = FrameSelection.of_picture(frames, (picture_size, picture_size)).size[1]
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
         declared_facts = NOTHING_DECLARED

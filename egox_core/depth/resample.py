@@ -29,7 +29,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import centre_crop_left, same_aspect
-from ..types import DepthVideo
+from ..types import DepthVideo, FrameSelection
 from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
@@ -199,7 +199,8 @@ def depth_window(
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
     """
     width, height = depth_size
-    source, used_size = frames.sizes(picture_size or depth_size)
+    clip = FrameSelection.of_picture(frames, picture_size or depth_size)
+    source, used_size = clip.source_size, clip.size
     source_window, in_use_window = (
         _window_of_picture(depth_size, source),
         _window_of_picture(depth_size, used_size),
@@ -216,7 +217,7 @@ def depth_window(
             ]
             source_window = None if aspects[1] < aspects[0] else source_window
     if source_window is not None:
-        return frames.window(source_window)
+        return clip.window(source_window)
     if in_use_window is not None:
         return in_use_window
     raise _shape_error(what, depth_size, source)

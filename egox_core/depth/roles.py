@@ -14,7 +14,7 @@ from ..frame_store import store_frames
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..types import AlignMode, DepthVideo, of_frames
+from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignReport
@@ -89,7 +89,7 @@ def align_sources(
     chosen_sources, unused_sources = choose_roles(sources)
     height, width = chosen_sources[0].depth.depth_m.shape[1:]
     map_frames = frames.or_those(chosen_sources[0].depth.frames)
-    _, (width, height) = map_frames.sizes((width, height))
+    width, height = FrameSelection.of_picture(map_frames, (width, height)).size
 
     def fit_source(source: DepthSource) -> DepthSource:
         depth = source.depth
@@ -120,7 +120,8 @@ def align_sources(
         lens_given.lens.check_size("exo camera", width, height)
     lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
     exo_path = exo if exo is not None and exo.world == "take" else metric.exo
-    exo_path = map_frames.shown(replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed))
+    exo_path = replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed)
+    exo_path = FrameSelection.shown_by(map_frames, exo_path)
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
     if chosen_sources[0].along_rays:

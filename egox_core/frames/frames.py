@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 """Bounds of what a caller may state: a meta.json has a pose for every source frame (two hours at 30
 a second)."""
 SomeFrames = TypeVar("SomeFrames", bound="Frames")
-Size = tuple[int, int]
 
 
 @frozen
@@ -224,22 +223,6 @@ class Frames:
         """Return the frames' numbers or times by ``clock``, or a default if they are unknown."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
-
-    def sizes(self, default_size: Size) -> tuple[Size, Size]:
-        """Return (width, height) of the source picture and the frames in use, here the default."""
-        return default_size, default_size
-
-    def shown(self, exo: Any) -> Any:
-        """Copy an exo camera's path with these frames as the frames of its poses."""
-        return replace(exo, frames=self.without_sizes)
-
-    def camera(self, source: Any) -> Any:
-        """Derive the camera of the frames in use from that of the whole source picture."""
-        return source
-
-    def window(self, whole: Any) -> Any:
-        """Crop a window on the whole source picture to what the frames show."""
-        return whole
 
     def from_zero(self: SomeFrames) -> SomeFrames:
         """Renumber the same moments one after the other from 0."""

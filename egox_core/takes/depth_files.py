@@ -23,7 +23,7 @@ from ..frames import UNSAID, FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
-from ..types import DepthVideo, TakeMeta
+from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .take_cameras import exo_poses, focal_difference, meta_lens
 from .vipe import reduce_static_poses
@@ -165,7 +165,7 @@ def check_depth(
         EgoXInputError: maps that may be of other frames, another aspect.
     """
     numbering = source.numbering
-    (_, size) = frames.sizes(source.size)
+    size = FrameSelection.of_picture(frames, source.size).size
     map_frames = frames.or_those(Frames.of_count(numbering.count))
     entries = entries_of(map_frames, numbering.declared(file_frames))
     label = f"depth {source.name}"

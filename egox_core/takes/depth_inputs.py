@@ -25,7 +25,7 @@ from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
-from ..types import AlignMode, DepthVideo, ScaleSource, TakeMeta
+from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
@@ -145,16 +145,17 @@ def _stated_lenses(
 ) -> list[StatedLens]:
     """State the exo lens at the size of the frames or depth maps, as far as it is given."""
     map_size, picture = sizes
-    source, size = frames.sizes(map_size)
+    clip = FrameSelection.of_picture(frames, map_size)
+    source, size = clip.source_size, clip.size
     stated = []
     if meta is not None and meta.exo_camera is not None:
         of_source = meta_lens(meta, source)
-        stated.append(replace(of_source, lens=frames.camera(of_source.lens)))
+        stated.append(replace(of_source, lens=clip.camera(of_source.lens)))
     if lens is not None:
         pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
         pictures |= {
             map_size: depth_window(map_size, frames, "depth").camera,
-            source: frames.camera,
+            source: clip.camera,
         }
         pictures[size] = lambda camera: camera
         caller_lens, note = given_lens(lens, pictures)

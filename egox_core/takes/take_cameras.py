@@ -15,6 +15,7 @@ from ..trajectory import with_declared_mount, with_declared_world
 from ..types import (
     CameraTrajectory,
     ExoLens,
+    FrameSelection,
     TakeMeta,
     TakeNotes,
     is_a,
@@ -227,9 +228,10 @@ def take_exo(
     """
     lens = meta.exo_camera
     if lens is not None:
-        source_size, _ = frames.sizes(lens.stored_size)
-        lens = frames.camera(meta_lens(meta, source_size).lens)
-    return frames.shown(replace(exo_poses(meta, frames, file_frames), lens=lens))
+        clip = FrameSelection.of_picture(frames, lens.stored_size)
+        lens = clip.camera(meta_lens(meta, clip.source_size).lens)
+    exo = replace(exo_poses(meta, frames, file_frames), lens=lens)
+    return FrameSelection.shown_by(frames, exo)
 
 
 def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:

@@ -12,6 +12,7 @@ from ..frames import Frames
 from ..frozen import frozen
 from ..remarks import Remark
 from .choices import Resize
+from .kept import is_a
 
 
 @frozen
@@ -48,9 +49,30 @@ class FrameSelection(Frames):
             rect_height,
         )
 
-    def sizes(self, default_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return (width, height) of the source picture and of the frames in use, in px."""
-        return self.source_size, self.size
+    @staticmethod
+    def of_picture(frames: Frames, size: tuple[int, int]) -> FrameSelection:
+        """Return frames that say their picture, or those of a whole picture of ``size``, in px."""
+        if is_a(frames, FrameSelection):
+            return frames
+        return FrameSelection(
+            indices=frames.indices,
+            times_s=frames.times_s,
+            rate=frames.rate,
+            total=frames.total,
+            source=frames.source,
+            counted=frames.counted,
+            fps=frames.rate,
+            source_size=size,
+            size=size,
+            resize="crop",
+        )
+
+    @staticmethod
+    def shown_by(frames: Frames, exo: CameraPath) -> CameraPath:
+        """Give an exo camera frames in use, and the part of the source picture that they say."""
+        if is_a(frames, FrameSelection):
+            return frames.shown(exo)
+        return replace(exo, frames=frames.without_sizes)
 
     def window(self, whole: Any) -> Any:
         """Crop a window on the whole source picture, in px of a map, to what the frames show."""
@@ -78,6 +100,8 @@ class FrameSelection(Frames):
             EgoXInputError: the camera's picture has another size than the source video.
         """
         source.check_size("exo camera", *self.source_size)
+        if self.rectangle == (0, 0, *self.size) == (0, 0, *self.source_size):
+            return source
         return source.crop(*self.rectangle).rescale(*self.size)
 
 
