@@ -268,11 +268,27 @@ def meta_json_of_the_editor(count, file_frames, folder):
     )
 
 
-def hands_json(count, file_frames, folder):
+def write_hands_file(count: int, folder: Path) -> None:
     right_hand = HAND_JOINTS[:, [1, 0, 2]] - HAND_JOINTS[0, [1, 0, 2]]
     hand_joints = np.tile(np.stack([right_hand * [1, -1, 1], right_hand]), (count, 1, 1, 1))
     hand_joints[..., 2] += 1 + np.arange(count)[:, None, None] / 64
     write_hands(HandTrack.of_joints(torch.from_numpy(hand_joints)), folder / "hands.json")
+
+
+def hands_json(count, file_frames, folder):
+    write_hands_file(count, folder)
+    hand_track = read_hands(folder / "hands.json").in_use(FRAMES, file_frames)
+    return (64 * (hand_track.joints[:, 0, 0, 2] - 1)).tolist(), [hand_track.note]
+
+
+def hands_json_with_frame_idx(count, file_frames, folder):
+    write_hands_file(count, folder)
+    content = json.loads((folder / "hands.json").read_text("utf-8"))
+    order = [*range(count)][::-1]
+    content |= {"frame_idx": order}
+    for key in ("joints", "reason"):
+        content[key] = [content[key][number] for number in order]
+    write_json(folder / "hands.json", content)
     hand_track = read_hands(folder / "hands.json").in_use(FRAMES, file_frames)
     return (64 * (hand_track.joints[:, 0, 0, 2] - 1)).tolist(), [hand_track.note]
 
@@ -410,7 +426,7 @@ EXPECTED_ROWS: Sequence[tuple[tuple, tuple[Callable, ...]]] = (
     ((FILE_ROW, DECLARED_SOURCE_ROW, OTHER_CLOCK_ROW), (key_points_alone,)),
     (
         (NUMBERS_ROW, NUMBERS_ROW, REFUSED_ROW),
-        (depth_folder_from_0, meta_json_of_the_editor, vipe_poses),
+        (depth_folder_from_0, meta_json_of_the_editor, vipe_poses, hands_json_with_frame_idx),
     ),
     ((NUMBERS_ROW, NUMBERS_ROW, ALL_FRAMES_ROW), (key_points_with_frame_idx,)),
     (

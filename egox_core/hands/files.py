@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..arrays import as_tensor
 from ..errors import EgoXInputError, check_choice
-from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle
+from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle, unread_fields
+from ..frames import UNTIMED_FPS, Frames
 from ..remarks import FactRow
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
@@ -25,10 +26,20 @@ MAX_BYTES = 256 * 2**20
 FARTHEST = 1e9
 """Metres; farther numbers are damage."""
 SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
+ALIASES = {"names": "joint_names", "unit": "units"}
+"""Names of other programs for fields of ours."""
+READ_FIELDS = {
+    *FORMAT_FIELDS,
+    *ALIASES,
+    *ALIASES.values(),
+    *("joints", "source", "reason", "axes", "sides", "frame_idx"),
+}
 
 
 def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     """Read ``hands.json``, which has one entry per frame of the exo video from frame 0 on.
+
+    ``frame_idx`` numbers its entries by frame, ``sides`` names its two hands in their order.
 
     Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another
     size than in the rest of the clip.
@@ -38,7 +49,7 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
 
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count, names
-            that aren't a hand's, text or infinite numbers, an unknown reason, what
+            that aren't a hand's, text or infinite numbers, an unknown reason or side, what
             :func:`.forms.in_metres` refuses.
     """
     content = read_json_object(path, "hands", MAX_BYTES)
@@ -66,6 +77,8 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
         ],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
+    for key, alias in ALIASES.items():
+        content.setdefault(key, content.get(alias))
     unit = content.get("unit")
     if unit is not None:
         check_choice(f"unit of {file_label}", unit, [*UNITS_M])
@@ -76,11 +89,12 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
         for fact, value in (
             ("hands.names", content.get("names")),
             ("hands.unit", None if unit is None else UNITS_M[unit]),
+            ("hands.axes", _stated_axes(content, file_label)),
         )
         if value is not None
     ]
     names, names_row = settle("hands.names", statements, declared, None)
-    signs, axes_row = settle("hands.axes", (), declared, (1.0, 1.0, 1.0))
+    signs, axes_row = settle("hands.axes", statements, declared, (1.0, 1.0, 1.0))
     unit_m, unit_row = settle("hands.unit", statements, declared, None)
     joints = joints[:, :, _joint_order(names, names_label)]
     joints = joints * torch.tensor(signs, dtype=torch.float64)
@@ -89,6 +103,9 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     if (reasons := content.get("reason")) is not None:
         stated_reasons = _read_reasons(reasons, len(joints), f"reason of {file_label}")
         believed_mask = stated_reasons == 0
+    if _are_swapped(content.get("sides"), file_label):
+        joints, believed_mask = joints.flip(1), believed_mask.flip(1)
+        stated_reasons = None if stated_reasons is None else stated_reasons.flip(1)
     joints, note = in_metres(joints, unit_m, believed_mask, file_label)
     track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
     reason = track.reason if stated_reasons is None else stated_reasons
@@ -96,7 +113,45 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
         reason = torch.where((reason == 0) & complete_hands(joints) & doubt_mask, number, reason)
     rows = (names_row, axes_row, unit_row if unit_m is not None else unstated_unit(note))
     declared.part("hands.").argument.check_applied(rows, "these hands")
+    unread_remarks = unread_fields(content.keys() - READ_FIELDS, file_label)
+    note = "; ".join(filter(None, [note, *map(str, unread_remarks)]))
+    if (numbers := content.get("frame_idx")) is not None:
+        indices = _frame_numbers(numbers, len(track), f"frame_idx of {file_label}")
+        order = indices.argsort(stable=True)
+        own_frames = Frames(indices=indices[order], times_s=indices[order] / UNTIMED_FPS)
+        track = replace(track, joints=track.joints[order], frames=own_frames)
+        reason = reason[order]
     return replace(track, reason=reason, note=note, facts=rows)
+
+
+def _stated_axes(content: dict, label: str) -> tuple[float, float, float] | None:
+    axes = content.get("axes")
+    return axes and Declared.of({"hands.axes": axes}, f"axes of {label}").value("hands.axes")
+
+
+def _are_swapped(sides: object, label: str) -> bool:
+    """Check whether a file has the right hand first."""
+    names = [str(side).lower() for side in sides] if isinstance(sides, list) else sides
+    if names not in (None, [*SIDES], [*reversed(SIDES)]):
+        raise EgoXInputError(
+            f"sides of {label}",
+            got=repr(sides)[:60],
+            expected="left and right, in the order of the file's hands",
+            fix="name both once, or leave sides out where the left hand is first",
+        )
+    return names == [*reversed(SIDES)]
+
+
+def _frame_numbers(numbers: object, count: int, label: str) -> Tensor:  # [T] int64
+    values = as_tensor(numbers, label, count).double()
+    if bool(((values % 1 != 0) | (values < 0)).any()):
+        raise EgoXInputError(
+            label,
+            got="numbers that aren't of frames",
+            expected="whole numbers from 0 on, of the video's frames",
+            fix="number the entries by frame, or leave frame_idx out",
+        )
+    return values.long()
 
 
 def unstated_unit(note: str) -> FactRow:

@@ -130,7 +130,9 @@ class HandTrack:
             EgoXInputError: hands that may be of other frames.
         """
         label = f"hands {self.source}"
-        numbering = Numbering(what=label, count=len(self), file_frames=file_frames)
+        numbering = Numbering(
+            what=label, count=len(self), numbers=self.frames.numbers, file_frames=file_frames
+        )
         entries = entries_of(frames, numbering)
         return replace(
             self,

@@ -208,6 +208,25 @@ def test_the_users_word_makes_a_hand_file_right(tmp_path, change_joints, declare
 
 
 @pytest.mark.parametrize(
+    ("change_joints", "fields"),
+    [
+        (lambda joints: joints * torch.tensor([1.0, -1, -1]), {"axes": "opengl"}),
+        (lambda joints: joints * 1000, {"units": "mm"}),
+        (lambda joints: joints.flip(1), {"sides": ["right", "left"]}),
+        (lambda joints: joints.flip(2), {"joint_names": [*reversed(JOINT_NAMES)]}),
+        (lambda joints: joints.flip(0), {"frame_idx": [3, 2, 1, 0]}),
+    ],
+)
+def test_what_a_hand_file_states_in_other_words_is_read(tmp_path, change_joints, fields):
+    joints = draw_hands_at(random_rotations(4))
+    hand_track = read_hands(write_hand_file(tmp_path, change_joints(joints), **fields))
+    assert (hand_track.joints - joints).abs().max() < 1e-12 and hand_track.valid.all()
+    assert "not read" not in hand_track.note
+    noted = read_hands(write_hand_file(tmp_path, joints, fps=30, coordinate_system="y up")).note
+    assert "warning: hands" in noted and "coordinate_system" in noted and "fps" in noted
+
+
+@pytest.mark.parametrize(
     ("declarations", "message"),
     [
         ({"unit": "mm"}, "unit of hands .*: got hands whose bones are 0.8.* long together, in mm"),
@@ -216,6 +235,9 @@ def test_the_users_word_makes_a_hand_file_right(tmp_path, change_joints, declare
         ({"names": ["wrist"] * 21}, "names of hands .* each of these once, in the file's order"),
         ({"names": [*JOINT_NAMES[:-1], 7]}, "names of hands"),
         ({"names": [*reversed(JOINT_NAMES)]}, "order of joints of hands"),
+        ({"axes": "y up"}, "hands.axes.* expected opencv, opengl, unity"),
+        ({"sides": ["left", "left"]}, "sides of hands"),
+        ({"frame_idx": [0, 1.5, 2, 3]}, "frame_idx of hands .*whole numbers"),
     ],
 )
 def test_wrong_declarations_are_refused(tmp_path, declarations, message):
