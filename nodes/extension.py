@@ -57,6 +57,12 @@ def _render_ego_prior() -> ModuleType:
     return render_ego_prior
 
 
+def _moge_video() -> ModuleType:
+    from . import moge_video
+
+    return moge_video
+
+
 def _preview_ego_view() -> ModuleType:
     from . import preview_ego_view
 
@@ -151,6 +157,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _scene: ("EgoXBuildScene", "EgoXFuseScenes"),
     _render_ego_prior: ("EgoXRenderEgoPrior",),
     _preview_ego_view: ("EgoXPreviewEgoView",),
+    _moge_video: ("EgoXMoGeVideo",),
     _draw_hands: ("EgoXDrawHands",),
     _lora: ("EgoXLoadLora",),
     _text: ("EgoXText", "EgoXCaptionRequest"),

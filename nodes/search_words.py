@@ -106,6 +106,16 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "미리보기",
         "预览",
     ),
+    "EgoXMoGeVideo": (
+        "egox",
+        "moge",
+        "depth",
+        "monocular depth",
+        "深度",
+        "深度推定",
+        "깊이 추정",
+        "深度估计",
+    ),
     "EgoXDrawHands": (*EGO_WORDS, "hand pose", "skeleton", "手の描画", "손 그리기", "绘制手部"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (

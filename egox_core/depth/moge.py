@@ -25,7 +25,8 @@ def moge_depth(
 ) -> DepthSource:
     """Convert a MoGe payload to z depth with one camera for the clip.
 
-    It is metric where the payload has normals, which only MoGe v2 predicts.
+    It is metric where the payload has normals, which only MoGe v2 predicts, or says
+    ``is_metric``, as that of our own node does.
 
     Raises:
         EgoXInputError: a panorama, no depth, a frame without valid pixels.
@@ -58,7 +59,7 @@ def moge_depth(
     # normalised coordinates count from the outline, pixels from the first pixel's centre
     k[:, :2, 2] -= 0.5
     camera, camera_notes = median_camera(k, width, height, "MoGe")
-    is_metric = "normal" in payload
+    is_metric = "normal" in payload or payload.get("is_metric") is True
     if not is_metric:
         note = (
             "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; "

@@ -220,3 +220,25 @@ def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_pay
         "metric depth: MoGe; video depth: Depth Anything 3" in report
         and preview.shape[:3] == true_depth.shape
     )
+
+
+def test_moge_on_a_cpu_sees_every_fourth_frame_of_a_video(pack, comfy_host, monkeypatch):
+    """Check the depth of a clip, in the half precision that ComfyUI chooses on a CPU, too."""
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, "fp32_text_enc", False)
+    model = make_moge_model()
+    assert (model.load_device.type, model.dtype) == ("cpu", torch.float16)
+    clip = torch.rand(6, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(2))
+    node = importlib.import_module(f"{pack.__name__}.nodes.moge_video").EgoXMoGeVideo
+    with torch.inference_mode():
+        (payload,) = node.execute(model, clip).result
+        (payload_of_seen,) = node.execute(model, clip[4:5]).result
+    assert model.dtype == torch.float16, "the loaded model itself is as it was"
+    source = import_core_module(pack, "depth.moge").moge_depth(payload)
+    assert source.depth.kind == "metric z"
+    assert len(source.depth.depth_m) == len(payload["intrinsics"]) == 6
+    seen_depth = payload_of_seen["depth"][0]
+    torch.testing.assert_close(payload["depth"][4], seen_depth)
+    torch.testing.assert_close(payload["depth"][5], seen_depth)
+    assert not torch.equal(payload["depth"][0], seen_depth)
