@@ -240,7 +240,7 @@ def test_docstrings_of_exported_names_are_in_google_form():
 
 
 def test_every_weight_that_a_graph_links_has_a_size_in_the_message_of_missing_files():
-    page_text = (ROOT / "web" / "js" / "refused_runs.js").read_text("utf-8")
+    page_text = (ROOT / "web" / "js" / "missing_files.mjs").read_text("utf-8")
     size_by_stem = dict(re.findall(r'(?m)^ +"?([\w.]+)"?: \[([\d.]+), "\w+", ', page_text))
     linked_names = {
         name

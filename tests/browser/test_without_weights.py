@@ -3,13 +3,16 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from egox_core.video import probe_video, read_frames, select_frames
 from egox_train.video_writer import write_video
+from lab.drawn import SyntheticSpec, make_take
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
 from tests.browser.small_graph import place_node, shrink_graph_on_canvas
@@ -26,7 +29,8 @@ from tests.browser.upload_page import (
 from tools.rigs.comfy_page import FORM_ROW, PageError
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
-PRIOR_NODE = "EgoXRenderEgoPrior"
+PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
+PANEL = "[data-testid=egox-missing]"
 PRIOR_BUTTON = '[data-testid="egox-preview-alone"]:visible'
 # Lists the pack's messages, except those on uploads.
 EGOX_TOASTS = (
@@ -41,11 +45,9 @@ MARKED_ROWS = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
     (framed) => getComputedStyle(framed).boxShadow !== 'none')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
-_RECORD_TOASTS = f"""() => {{
-  window.told = new Set();
-  const note = () => ({TOASTS})().forEach((text) => window.told.add(text));
-  new MutationObserver(note).observe(document.body, {{ childList: true, subtree: true }});
-}}"""
+_COUNT_CLICKS = """() => addEventListener('pointerdown', () => {
+  window.egoxClicks = (window.egoxClicks ?? 0) + 1;
+}, true)"""
 _LORA_ERROR_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
   (error) => error.extra_info.input_name)"""
 
@@ -170,42 +172,109 @@ def test_an_error_during_a_run_is_shown_with_its_reason(
     )
 
 
-def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
+def read_panel(page: PageUnderTest) -> dict[str, Any]:
+    """Wait for the panel of missing files, and read its parts, their links and its text."""
+    panel = page.browser_tab.get_by_test_id("egox-missing")
+    panel.wait_for()
+    return panel.evaluate(
+        """(panel) => ({ text: panel.innerText, parts: [...panel.querySelectorAll('details')].map(
+          (part) => ({ title: part.querySelector('summary').innerText, open: part.open,
+                       links: [...part.querySelectorAll('a')].map(({ href, innerText }) => [innerText, href]) })) })"""
+    )
+
+
+def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     open_page, read_shipped, hidden_weights
 ):
     page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_fast"))
-    page.evaluate(_RECORD_TOASTS)
-    page.run_form()
-    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
-    last_toast = wait_for_toast(page, "29 GB in all. The ego prior is made without them")
-    assert "https" not in last_toast
-    assert len(page.evaluate(EGOX_TOASTS)) == 1
-    toast_text = next(text for text in page.evaluate("() => [...window.told]") if "https" in text)
-    assert (
-        "wan2.1_i2v_480p_14B" in toast_text
-        and "wan_2.1_vae" in toast_text
-        and "6 files, 29 GB" in toast_text
+    page.browser_tab.evaluate(
+        "() => navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }"
     )
-    assert toast_text.count("https://huggingface.co/") == toast_text.count("models/") == 6
-    assert toast_text.count("\n• ") == 6, "a line for each file"
-    assert "The ego prior is made without them" in toast_text
+    press_run(page)
+    panel = read_panel(page)
+    assert "The ego prior is made without them" in panel["text"]
+    (model,) = panel["parts"]
+    assert model["title"] == "For the model: 6 files, 29 GB in all"
+    names, addresses = zip(*model["links"], strict=True)
+    assert "wan_2.1_vae.safetensors" in names and len(names) == 6
+    assert all(
+        address.startswith("https://huggingface.co/") and address.endswith(".safetensors")
+        for address in addresses
+    )
+    page.browser_tab.get_by_role("button", name="Copy the list").click()
+    page.browser_tab.get_by_role("button", name="Copied").wait_for()
+    copied_text = page.evaluate("() => window.copied")
+    assert copied_text.count("  models/") == 6
+    assert all(address in copied_text for address in addresses)
+    page.wait_for_run()
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
+    assert not read_panel(page)["parts"][0]["open"], "it lies not over what the run has made"
+    assert not page.evaluate(EGOX_TOASTS)
     assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
-    dismiss_toasts(page)
     open_small_form(page, read_shipped("egox_one_video"))
     page.browser_tab.locator(PRIOR_BUTTON).first.click()
-    toast_text = wait_for_toast(page, "moge_2_vitl")
-    assert "sdpose_wholebody" in toast_text
-    assert "sam3" in toast_text
-    assert "GB" in toast_text
-    assert "wan" not in toast_text and "qwen" not in toast_text, "only the prior's models"
-    assert "Missing even for the ego prior alone" in toast_text
-    assert "is made" not in toast_text
-    dismiss_toasts(page)
+    page.browser_tab.wait_for_function(
+        f"() => document.querySelector('{PANEL}').innerText.includes('moge')"
+    )
+    (now,) = read_panel(page)["parts"]
+    assert now["title"] == "For the picture now: 4 files, 4.9 GB in all"
     press_run(page)
-    toast_text = wait_for_toast(page, "Missing even for the ego prior alone")
-    assert "qwen" not in toast_text, "the prior comes first"
-    assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast_text
+    page.browser_tab.wait_for_function(
+        f"() => document.querySelector('{PANEL}').innerText.includes('qwen')"
+    )
+    panel = read_panel(page)
+    assert [part["title"] for part in panel["parts"]] == [
+        "For the picture now: 4 files, 4.9 GB in all",
+        "For the model: 6 files, 33 GB in all",
+    ]
+    assert "is made" not in panel["text"]
+    page.browser_tab.get_by_test_id("egox-missing-close").click()
+    page.browser_tab.get_by_test_id("egox-missing").wait_for(state="detached")
+
+
+def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
+    open_page, read_shipped, hidden_weights, upload_folder, browser_server, tmp_path
+):
+    """Check the way from an upload of an own drawn video with its depth to the saved preview."""
+    page = open_page(size=(1600, 900), webgl=True)
+    page.browser_tab.evaluate(_COUNT_CLICKS)
+    open_small_form(page, read_shipped("egox_preview"))
+    press_run(page)
+    (now,) = read_panel(page)["parts"]
+    assert now["title"] == "For the picture now: 150 MB"
+    ((name, address),) = now["links"]
+    assert name == "moge_2_vits_normal.pt" and address.endswith(
+        "/moge-2-vits-normal/resolve/main/model.pt"
+    )
+    page.browser_tab.get_by_test_id("egox-missing-close").click()
+
+    page.evaluate("() => { window.egoxClicks = 0; }")
+    own_take = write_own_take(tmp_path / "own")
+    choose_files(page, LOADER, own_take / "exo.mp4", own_take / "depth.npz")
+    assert "Run MoGe on Video" in wait_for_upload_note(page, LOADER, "are not used")
+    place_the_head(page)
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.browser_tab.get_by_test_id("egox-close").click()
+    press_run(page)
+    page.wait_for_run()
+    assert page.evaluate("() => window.egoxClicks") <= 10
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PREVIEW_NODE)["text"][0]
+    assert not page.evaluate(EGOX_TOASTS)
+    assert not page.browser_tab.get_by_test_id("egox-missing").count()
+    saved_files = list((browser_server.base.output / "egox_preview").glob("*.mp4"))
+    assert {path.name.split("_0")[0] for path in saved_files} == {"exo_prior_preview", "preview"}
+    classes = {node["class_type"] for node in page.to_prompt().values()}
+    assert not classes & {"UNETLoader", "VAELoader", "CLIPLoader", "EgoXMoGeVideo"}
+
+
+def write_own_take(folder: Path) -> Path:
+    """Write a drawn video with its depth, which no sample shows."""
+    take = make_take(SyntheticSpec(frames=FRAMES, exo_width=WIDTH, exo_height=HEIGHT, seed=7))
+    folder.mkdir()
+    write_video(folder / "exo.mp4", take.exo_rgb, 30.0)
+    np.savez_compressed(folder / "depth.npz", depth_m=take.depth_video().depth_m.numpy())
+    return folder
 
 
 def test_a_video_without_depth_marks_no_number(

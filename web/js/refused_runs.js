@@ -3,29 +3,12 @@
 // nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { filesOf, lacksFile, showMissing } from "./missing_files.mjs";
 import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
 import { behind } from "./prompts.mjs";
 import { toast } from "./toasts.mjs";
-
-// Of the files that the shipped graphs name: GB, folder, place on Hugging Face (docs/weights.md).
-const WAN = "Comfy-Org/Wan_2.1_ComfyUI_repackaged";
-const FILES = {
-  sam3: [1.75, "checkpoints", "Comfy-Org/sam3.1"],
-  sdpose: [1.9, "checkpoints", "Comfy-Org/SDPose"],
-  moge: [0.66, "geometry_estimation", "Comfy-Org/MoGe"],
-  depth_anything_3_base: [0.54, "geometry_estimation", "Comfy-Org/Depth-Anything-3"],
-  "wan2.1_i2v_480p_14B_fp8": [16.4, "diffusion_models", WAN],
-  "wan2.1_vace_14B": [34.7, "diffusion_models", WAN],
-  "wan2.1_fun_control_1.3B": [3.1, "diffusion_models", WAN],
-  umt5_xxl_fp8: [6.7, "text_encoders", WAN],
-  "wan_2.1_vae": [0.25, "vae", WAN],
-  clip_vision_h: [1.3, "clip_vision", WAN],
-  pytorch_lora_weights: [3.4, "loras", "DAVIAN-Robotics/EgoX"],
-  qwen3vl_4b: [5.2, "text_encoders", "Comfy-Org/Qwen3-VL"],
-  lightx2v: [0.74, "loras", "Kijai/WanVideo_comfy"],
-};
 
 const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
 const PRIOR = "EgoXRenderEgoPrior";
@@ -113,30 +96,28 @@ function tellFault({
   return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`);
 }
 
-// One message of a press of Run. isPart: something is made all the same.
+// What a press of Run lacks: a message of what is to mend, and a panel of the files that aren't
+// there. isPart: something is made all the same.
 function tell(isPart, faults, prompt) {
   // The host's own dependent_outputs also hold the faults of outputs that it happened to look at
   // before.
   const priors = Object.keys(prompt).filter((id) => prompt[id].class_type === PRIOR);
   const neededByPrior = new Set(priors.flatMap((id) => [...behind(prompt, id)]));
   const own = ownFaults(faults);
-  // The prior comes first: while something is in its way, the sampler's files are of no use.
-  const lines = [...own, ...missing(faults, { neededByPrior, isPart })];
-  ringNumbersOf(faults.filter(([, { errors }]) => !errors.every(lacksWeights)).map(([id]) => id));
-  if (!lines.length) return null;
-  if (!isPart || own.length) return toast(app, "error", lines.join("\n"), Infinity);
-  let takeAway = toast(app, "info", lines.join("\n"), Infinity);
-  const ended = new AbortController();
-  // The list of files would lie over what the run has made.
-  const shorten = () => {
-    takeAway();
-    takeAway = toast(app, "info", missing(faults, { isPart, isShort: true }).join(". "), Infinity);
-  };
-  api.addEventListener("execution_success", shorten, { once: true, signal: ended.signal });
-  return () => {
-    ended.abort();
-    takeAway();
-  };
+  ringNumbersOf(faults.filter(([, { errors }]) => !errors.every(lacksFile)).map(([id]) => id));
+  const now = filesOf(faults.filter(([id]) => neededByPrior.has(id)));
+  const named = new Set(now.map(({ name }) => name));
+  const model = filesOf(faults).filter(({ name }) => !named.has(name));
+  const ends = [];
+  if (own.length) ends.push(toast(app, "error", own.join("\n"), Infinity));
+  if (now.length || model.length) {
+    const panel = showMissing({ now, model, isPart });
+    const ended = new AbortController();
+    // The lists would lie over what the run has made.
+    api.addEventListener("execution_success", panel.fold, { once: true, signal: ended.signal });
+    ends.push(() => ended.abort(), panel.takeAway);
+  }
+  return ends.length ? () => ends.forEach((end) => end()) : null;
 }
 
 function ownFaults(faults) {
@@ -148,7 +129,7 @@ function ownFaults(faults) {
     if (!kind.startsWith("EgoX")) continue;
     const node = findNode(app, id);
     for (const { type, message, details, extra_info: info } of errors) {
-      if (lacksWeights({ type, extra_info: info })) continue;
+      if (lacksFile({ type, extra_info: info })) continue;
       const field = info?.input_name;
       const reason = details?.startsWith(`${field} - `)
         ? details.slice(field.length + 3)
@@ -171,46 +152,4 @@ function inShort(reason, title) {
   const lines = [`${got}.`, `${first[0].toUpperCase()}${first.slice(1)}.`];
   if (others.length) lines.push(sayerOf("previews")("moreWays", { node: title }));
   return lines.join(" ");
-}
-
-const lacksWeights = ({ type, extra_info: info }) =>
-  type === "value_not_in_list" && String(info?.received_value).endsWith(".safetensors");
-
-// neededByPrior: ids of the nodes without which there is no prior; isPart: the prior is made all
-// the same.
-function missing(faults, { neededByPrior = new Set(), isPart, isShort = false }) {
-  const forPrior = faults.filter(([id]) => neededByPrior.has(id));
-  const files = filesOf(forPrior.length ? forPrior : faults);
-  if (!files.length) return [];
-  files.sort((a, b) => sizeOf(b) - sizeOf(a));
-  const lineOf = (name) => {
-    const [size, folder, source] = known(name);
-    const where = folder ? `models/${folder}, https://huggingface.co/${source}` : "";
-    return `\n• ${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(
-      " ()",
-      "",
-    );
-  };
-  const say = sayerOf("previews");
-  const totals = (names) => ({
-    count: names.length,
-    size: names.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0),
-  });
-  const sum = files.length > 1 ? say("inAll", totals(files)) : "";
-  const names = sum && isShort ? sum : sum + files.map(lineOf).join("");
-  const others = filesOf(faults).filter((name) => !files.includes(name));
-  return [
-    say(forPrior.length ? "missingForPrior" : "missing", { names }),
-    ...(others.length ? [say("missingAfterPrior", { names: say("inAll", totals(others)) })] : []),
-    ...(isPart ? [say("priorMade")] : []),
-  ];
-}
-
-const known = (name) => Object.entries(FILES).find(([stem]) => name.startsWith(stem))?.[1] ?? [0];
-const sizeOf = (name) => known(name)[0];
-
-// The weights that faults name as not there.
-function filesOf(faults) {
-  const lacking = faults.flatMap(([, { errors }]) => errors.filter(lacksWeights));
-  return [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
 }

@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { sayerOf } from "./page_texts.mjs";
 
-const ORDER = ["egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"];
+const ORDER = ["egox_demo", "egox_preview", "egox_one_video", "egox_basic", "egox_fast"];
 
 app.registerExtension({
   name: "EgoX.Templates",

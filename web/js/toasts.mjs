@@ -20,7 +20,7 @@ export function toast(app, severity, detail, life = severity === "error" ? Infin
 }
 
 // They would lie over the form's first rows.
-function keepOffForm() {
+export function keepOffForm() {
   const form = document
     .querySelector("[data-testid=app-mode-widget-item]")
     ?.getBoundingClientRect();
