@@ -43,6 +43,7 @@ PREVIEW_NAMES = ("exo_prior_preview", "preview")
 NAMES_WITHOUT_TEXT = (
     "egox_demo",
     "egox_demo_episode",
+    "egox_preview",
     "egox_scene_3d",
     "egox_several_cameras",
     "egox_stereo",
