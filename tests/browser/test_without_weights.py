@@ -218,14 +218,14 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
         f"() => document.querySelector('{PANEL}').innerText.includes('moge')"
     )
     (now,) = read_panel(page)["parts"]
-    assert now["title"] == "For the picture now: 4 files, 4.9 GB in all"
+    assert now["title"] == "For the picture now: 4 files, 4.8 GB in all"
     press_run(page)
     page.browser_tab.wait_for_function(
         f"() => document.querySelector('{PANEL}').innerText.includes('qwen')"
     )
     panel = read_panel(page)
     assert [part["title"] for part in panel["parts"]] == [
-        "For the picture now: 4 files, 4.9 GB in all",
+        "For the picture now: 4 files, 4.8 GB in all",
         "For the model: 6 files, 33 GB in all",
     ]
     assert "is made" not in panel["text"]
@@ -263,7 +263,7 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
     assert not page.evaluate(EGOX_TOASTS)
     assert not page.browser_tab.get_by_test_id("egox-missing").count()
     saved_files = list((browser_server.base.output / "egox_preview").glob("*.mp4"))
-    assert {path.name.split("_0")[0] for path in saved_files} == {"exo_prior_preview", "preview"}
+    assert {path.name.split("_0")[0] for path in saved_files} == {"exo_prior_preview"}
     classes = {node["class_type"] for node in page.to_prompt().values()}
     assert not classes & {"UNETLoader", "VAELoader", "CLIPLoader", "EgoXMoGeVideo"}
 
