@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix
-from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_w2c
+from ..cameras import CameraModel, CameraPath, World, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..facts import Declared, StatedPoses, settle_clock, settle_poses
 from ..frames import Frames, Numbering
@@ -247,6 +247,7 @@ def _read_text(path: Path) -> CameraFile:
             raise _unknown_format(path.name, f"lines of {pose_rows.shape[1]} numbers")
         return _of_table(table)
     # TUM's: time, place, quaternion
+    order = "xyzw"
     for header_line in _text_lines(path)[:10]:
         header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
         quaternion_words = [word for word in header_words if word.startswith("q")]
@@ -257,12 +258,14 @@ def _read_text(path: Path) -> CameraFile:
             and quaternion_words[0].endswith("w")
         ):
             pose_rows = pose_rows[:, [*range(4), 5, 6, 7, 4]]
+            order = "wxyz"
             break
     pose_rows = pose_rows[np.abs(pose_rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         rotations = scipy.spatial.transform.Rotation.from_quat(pose_rows[:, 4:])
-        w2c = invert(_c2w(rotations, pose_rows))
-    return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(pose_rows[:, 0]))
+        c2w = _c2w(rotations, pose_rows)
+    stated = StatedPoses(name=path.name, poses=c2w, camera_to_world=True, quaternion=order)
+    return CameraFile.of_stated(stated, times_s=torch.from_numpy(pose_rows[:, 0]))
 
 
 def _of_table(table: PoseTable) -> CameraFile:

@@ -34,6 +34,7 @@ class StatedPoses:
     world: World = "unknown"
     gravity: bool = True
     of_body: bool = False  # of a tracked body that carries the camera
+    quaternion: str = ""  # order in which its quaternions were read; empty: it has none
 
 
 def settle_poses(
@@ -83,6 +84,13 @@ def settle_poses(
     turns_world = world_axes == "turned" or axes == "unity"
     world_signs = camera_signs if turns_world else torch.ones(3, dtype=torch.float64)
     poses = validate_w2c(stated.poses, label)
+    if stated.quaternion:
+        order, order_row = settled(
+            "quaternion", stated.quaternion, form, f"declare {camera}.quaternion=wxyz where w leads"
+        )
+        rows.append(order_row)
+        if order != stated.quaternion:
+            poses = _with_other_quaternions(poses, w_first=order == "wxyz")
     if is_turned or unit_m != 1:
         c2w = poses if direction == "c2w" else invert(poses)
         column_factors = torch.cat((camera_signs, torch.tensor([float(unit_m)]).double()))  # ty: ignore[invalid-argument-type]  parsed
@@ -91,6 +99,16 @@ def settle_poses(
         w2c = invert(poses) if direction == "c2w" else poses
     path = CameraPath(lens=None, w2c=w2c, world=stated.world, gravity=stated.gravity)
     return path, tuple(rows)
+
+
+def _with_other_quaternions(poses: Tensor, *, w_first: bool) -> Tensor:  # [N, 3, 4]
+    """Read the quaternions that made the rotations in the other order: w first, or w last."""
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
+    xyzw = Rotation.from_matrix(poses[..., :3].numpy()).as_quat()
+    other_order = [1, 2, 3, 0] if w_first else [3, 0, 1, 2]
+    rotations = Rotation.from_quat(xyzw[..., other_order]).as_matrix()
+    return torch.cat((torch.from_numpy(rotations), poses[..., 3:]), -1)
 
 
 def _check_known(

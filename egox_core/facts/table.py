@@ -27,6 +27,8 @@ WORLD_AXES = ("stored", "turned")
 DIRECTIONS = ("c2w", "w2c")
 """Directions of a pose: from the camera to the world, so that its last column is the camera's
 place, or from the world to the camera."""
+QUATERNIONS = ("xyzw", "wxyz")
+"""Orders of a quaternion's numbers in a file."""
 WORLDS = ("take", "exo")
 """Worlds of a path: that of the scene and of meta.json, or the exo camera's own in frame 0."""
 DEPTH_KINDS = ("z", "ray", "inverse")
@@ -137,6 +139,11 @@ def _camera_facts(name: str) -> dict[str, Fact]:
             meaning=f"direction of the {name} poses, camera to world or world to camera",
             expected=", ".join(DIRECTIONS),
             parse=_choice(*DIRECTIONS),
+        ),
+        f"{name}.quaternion": Fact(
+            meaning=f"order of the {name} poses' quaternions",
+            expected=", ".join(QUATERNIONS),
+            parse=_choice(*QUATERNIONS),
         ),
         f"{name}.unit": Fact(
             meaning=f"unit of the places of the {name} poses",

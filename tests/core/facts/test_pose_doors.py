@@ -158,3 +158,23 @@ def test_a_tracked_body_is_no_exo_camera():
     )
     with refuses("give the product as TUM"):
         settle_poses(stated, Declared.of(MOUNT), "exo")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "# time tx ty tz qw qx qy qz", "# time tx ty tz qx qy qz qw"]
+)
+def test_order_of_quaternions_is_stated_or_declared(tmp_path, header):
+    x, y, z, w = pose_doors.quaternions(C2W).T
+    is_w_last = header.endswith("qw")
+    columns = np.stack((x, y, z, w) if is_w_last else (w, x, y, z), 1)
+    file = tmp_path / "a.tum"
+    np.savetxt(file, np.c_[TIMES, C2W[:, :3, 3], columns], header=header, comments="", fmt="%.17g")
+    answers = {
+        "": bool(header),
+        "ego.quaternion=wxyz": not is_w_last,
+        "ego.quaternion=xyzw": is_w_last,
+    }
+    for declared, is_right in answers.items():
+        trajectory, _ = path(file, frames=FRAMES, declared=declared)
+        assert torch.allclose(trajectory.ego.w2c, W2C, atol=1e-9) == is_right
+        assert "ego.quaternion" in {row.fact for row in trajectory.facts}
