@@ -51,8 +51,10 @@ def settle_depth(stated: Sequence[Statement], declared: Declared, what: str) -> 
         EgoXInputError: maps that say of themselves that they have no scale, or whose name says
             disparity, without the user's word.
     """
-    kind, kind_row = settle("depth.kind", stated, declared, "z")
-    unit_m, unit_row = settle("depth.unit", stated, declared, 1.0)
+    kind_advice = "declare depth.kind where they are distances from the camera (ray) or inverse"
+    kind, kind_row = settle("depth.kind", stated, declared, "z", advice=kind_advice)
+    unit_advice = "declare depth.unit where it is another"
+    unit_m, unit_row = settle("depth.unit", stated, declared, 1.0, advice=unit_advice)
     far_m, far_row = settle("depth.far_m", stated, declared, None)
     metric, metric_row = settle("depth.metric", stated, declared, "yes")
     if metric == "no" and declared.value("depth.unit") is None:
