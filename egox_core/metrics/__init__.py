@@ -19,4 +19,5 @@ from .image import (
 from .off_path import PathError, PathViews, PictureMatch
 from .path_lag import PathLag, path_lag
 from .redrawn import keep_observed
+from .straighten import Straighten, correct_path, straighten_picture
 from .sweep import sweep_points

@@ -1,0 +1,70 @@
+"""Test turning an ego video back to its path, and its path to the video."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.cameras import preset_camera, sensor_from_upright
+from egox_core.metrics import ClipTurn, correct_path, straighten_picture
+from tests.poses import make_path, still_poses
+from tests.refusals import refuses
+
+CAMERA = preset_camera("aria_released", 112)
+AXES = sensor_from_upright(CAMERA.quarter_turns).double()
+
+
+def turn_of(*turn_deg: float, interval_deg: float = 1.0) -> ClipTurn:
+    vector = torch.tensor(turn_deg, dtype=torch.float64)
+    return replace(ClipTurn.unjudged("", 0.6), turn_deg=vector, interval_deg=interval_deg)
+
+
+def draw_spots(rays: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [1, H, W, 3]
+    spots_uv, _ = CAMERA.project(rays)
+    distance = (CAMERA.pixel_grid(torch.float64)[:, :, None] - spots_uv).norm(dim=-1)
+    return (1 - distance.amin(-1) / 4).clamp(0, 1)[None, ..., None].expand(1, -1, -1, 3).float()
+
+
+def test_a_turned_picture_shows_what_the_ordered_camera_sees():
+    turn = turn_of(4.0, -5.0, 3.0)
+    points = torch.tensor([(0.1, 0.2, 1.0), (-0.4, 0.1, 1.0), (0.3, -0.3, 1.0)]).double()
+    sensor_points = points @ AXES.T
+    drawn_points = (points @ turn.rotation.T) @ AXES.T
+    straight, words = straighten_picture(draw_spots(drawn_points), turn, CAMERA)
+    assert words.startswith("Straightened by 7° ± 1")
+    ordered = draw_spots(sensor_points)
+    assert (straight - ordered).abs().mean() < 0.1 * ordered.mean()
+    assert (draw_spots(drawn_points) - ordered).abs().mean() > ordered.mean()
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        (turn_of(3.0, 0.0, 0.0), "too small"),
+        (turn_of(6.0, 0.0, 0.0, interval_deg=7.0), "too small"),
+        (turn_of(0.0, 14.0, 0.0), "camera path can be corrected"),
+        (ClipTurn.unjudged("nothing fits"), "nothing fits"),
+    ],
+)
+def test_a_picture_that_would_not_gain_stays_as_it_is(turn, words):
+    video = torch.rand(1, 112, 112, 3)
+    straight, said = straighten_picture(video, turn, CAMERA)
+    assert straight is video and words in said
+
+
+def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
+    shading = 1 - CAMERA.axis_distance_px().float() / 112
+    flat_video = shading[None, ..., None].expand(1, -1, -1, 3).contiguous()
+    straight, _ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA, shading=shading)
+    assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.02
+
+
+def test_the_corrected_path_is_the_one_that_the_video_shows():
+    path = make_path(still_poses(3), CAMERA, 20.0)
+    turn = turn_of(2.0, 11.0, -4.0)
+    corrected = correct_path(path, turn)
+    points = torch.randn(5, 3, dtype=torch.float64)
+    expected = (points @ AXES @ turn.rotation.T) @ AXES.T
+    assert torch.allclose(points @ corrected.ego.w2c[1, :, :3].T.double(), expected, atol=1e-9)
+    with refuses("turn of the view"):
+        correct_path(path, ClipTurn.unjudged("nothing fits"))
