@@ -7,6 +7,7 @@ degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and Lo
 from .clip_turn import ClipTurn
 from .exact_scene import exact_scene
 from .exo_turn import exo_turned_error
+from .frame_alignment import PictureMatch
 from .image import (
     PSNR_CAP_DB,
     check_pair,
@@ -16,8 +17,8 @@ from .image import (
     squared_error,
     ssim_map,
 )
-from .off_path import PathError, PathViews, PictureMatch
+from .off_path import PathError, PathViews
 from .path_lag import PathLag, path_lag
 from .redrawn import keep_observed
-from .straighten import Straighten, correct_path, straighten_picture
+from .straighten import correct_path, straighten_picture
 from .sweep import sweep_points

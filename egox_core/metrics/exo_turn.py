@@ -14,7 +14,8 @@ from torch import Tensor
 from ..cameras import compose
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
-from .off_path import GRID_PIXELS, PathError, PathViews, PictureMatch
+from .frame_alignment import GRID_PIXELS, PictureMatch
+from .off_path import PathError, PathViews
 
 GRID_ROUNDS = ((12, 3), (4, 2))
 """Reach and step of the grids about each axis, degrees: the second around the best of the first."""

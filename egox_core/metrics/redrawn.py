@@ -17,7 +17,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import EARLIER
-from .off_path import blur_inside
+from .frame_alignment import blur_inside
 
 SCALE = 2
 """Pictures are compared at a half of their size."""

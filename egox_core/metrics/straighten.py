@@ -8,22 +8,21 @@ pixels stay, feathered.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, sensor_from_upright
+from ..cameras import CameraModel, compose, is_aria, sensor_from_upright
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..prior import aria_shading
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import CameraTrajectory
 from .clip_turn import ClipTurn
 
-Straighten = Literal["off", "picture", "camera"]
 LEAST_DEG, MOST_DEG = 5.0, 10.0
 """Of real outputs, turning back less gains nothing, and beyond the rim's old pixels show doubled
 arms and windows."""
@@ -41,7 +40,6 @@ def straighten_picture(
     turn: ClipTurn,
     camera: CameraModel,
     *,
-    shading: Tensor | None = None,  # [H, W], of the lens, which stays where it is
     progress: Progress = no_progress,
 ) -> tuple[Tensor, str]:
     """Turn a video's pictures back to the ordered path, if that pays.
@@ -70,11 +68,9 @@ def straighten_picture(
             "picture empty. The camera path can be corrected instead"
         )
     weight = _feather(shown_mask.numpy(), FEATHER_PX * height / REFERENCE_SIZE)[..., None]
-    lens_light = (
-        np.ones((height, width), np.float32)
-        if shading is None
-        else shading.float().clamp_min(DARKEST_RIM).numpy()
-    )[..., None]
+    lens_light = np.ones((height, width, 1), np.float32)
+    if is_aria(camera):  # whose shading stays where it is
+        lens_light = aria_shading(camera).clamp_min(DARKEST_RIM).numpy()[..., None]
 
     def straightened():
         for number, frame in enumerate(video):

@@ -21,7 +21,7 @@ import torch
 
 from ..cameras import sensor_from_upright
 from .clip_turn import ClipTurn, angle_between
-from .off_path import (
+from .frame_alignment import (
     COARSE,
     FINE,
     GRID_PIXELS,
@@ -31,12 +31,12 @@ from .off_path import (
     MIN_STEP,
     SHIFT_PRIOR_M,
     SPREAD_FACTOR,
+    FrameView,
     PictureMatch,
-    _align_frame,
-    _Pose,
-    _rotation_matrices,
-    _View,
+    Pose,
+    align_frame,
     frame_equations,
+    rotation_matrices,
 )
 
 SEARCH_FRAMES = 9
@@ -85,17 +85,17 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     if np.mean([mask.mean() for mask in views.masks]) < MIN_COVERED or not numbers:
         return ClipTurn.unjudged("the scene covers too little of what the camera sees")
     upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
-    coarse_views = [_View.of(match, t, COARSE) for t in numbers]
+    coarse_views = [FrameView.of(match, t, COARSE) for t in numbers]
     starts = _best_turns(match, numbers, upright_axes)
-    poses = [_align_clip(coarse_views, _Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
+    poses = [_align_clip(coarse_views, Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
     finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
     finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
     clip_pose = max(finalists, key=lambda pose: pose.score)
     evidence = clip_pose.score + _edge_correlation(match, numbers, clip_pose)
     frame_poses = []
     for t, view in zip(numbers, coarse_views, strict=True):
-        middle_pose = _align_frame(view, clip_pose, MIDDLE)
-        frame_poses.append(_align_frame(_View.of(match, t, FINE), middle_pose, FINE))
+        middle_pose = align_frame(view, clip_pose, MIDDLE)
+        frame_poses.append(align_frame(FrameView.of(match, t, FINE), middle_pose, FINE))
     score = float(np.median([pose.score for pose in frame_poses]))
     vectors_deg = _vectors_deg([pose.rotation for pose in frame_poses]) @ upright_axes
     shifted_turn_deg = np.median(vectors_deg, 0)
@@ -155,7 +155,7 @@ def _best_turns(
 ) -> list[np.ndarray]:
     """Find the best rotations on the grid that lie apart from each other."""
     grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
-    rotations = _rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
+    rotations = rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
     roll = np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64)
     scores = _grid_scores(match, numbers, rotations.astype(np.float32), roll)
     best_turns = []
@@ -266,12 +266,12 @@ def _even(values: np.ndarray, mask: np.ndarray, sigma: float, least: float) -> n
 
 
 def _align_clip(
-    views: list[_View],
-    pose: _Pose,
+    views: list[FrameView],
+    pose: Pose,
     rounds: int,
     parts: list[np.ndarray] | None = None,  # [s, s] bool per frame, what alone counts
     shift_prior_m: float = SHIFT_PRIOR_M,
-) -> _Pose:
+) -> Pose:
     """Align all frames with their renders by one turn and one shift."""
     rotation, shift, score = pose.rotation, pose.shift, 0.0
     for is_last in [False] * rounds + [True]:
@@ -288,7 +288,7 @@ def _align_clip(
         ]
         equations = [frame for frame in frames if frame is not None]
         if 3 * len(equations) < len(views):
-            return _Pose(rotation, shift)
+            return Pose(rotation, shift)
         product, video_sum, scene_sum = np.sum([frame.sums for frame in equations], 0)
         score = float(product / max(math.sqrt(video_sum * scene_sum), 1e-9))
         if is_last:
@@ -299,12 +299,12 @@ def _align_clip(
         if step_length < MIN_STEP:
             break
         change *= MAX_STEP / max(step_length, MAX_STEP)
-        turn = _rotation_matrices(change[:3])
+        turn = rotation_matrices(change[:3])
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
-    return _Pose(rotation, shift, score)
+    return Pose(rotation, shift, score)
 
 
-def _align_halves(views: list[_View], pose: _Pose) -> list[_Pose]:
+def _align_halves(views: list[FrameView], pose: Pose) -> list[Pose]:
     """Align the nearer and the farther half of each frame's points, by a turn alone."""
     near_parts, far_parts = [], []
     for view in views:
@@ -312,14 +312,14 @@ def _align_halves(views: list[_View], pose: _Pose) -> list[_Pose]:
         metres[view.covered_mask] = np.linalg.norm(view.points, axis=1)
         near_parts.append(metres <= np.median(metres[view.covered_mask]))
         far_parts.append(view.covered_mask & ~near_parts[-1])
-    turned_pose = _Pose(pose.rotation, np.zeros(3))
+    turned_pose = Pose(pose.rotation, np.zeros(3))
     return [
         _align_clip(views, turned_pose, HALF_ROUNDS, parts, HALF_SHIFT_M)
         for parts in (near_parts, far_parts)
     ]
 
 
-def _edge_correlation(match: PictureMatch, numbers: list[int], pose: _Pose) -> float:
+def _edge_correlation(match: PictureMatch, numbers: list[int], pose: Pose) -> float:
     """Correlate the gradients' lengths of all frames and renders, aligned by a pose."""
     views = match.views
     every_second = (slice(1, None, 2),) * 2

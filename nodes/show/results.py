@@ -234,8 +234,6 @@ def ego(
     lens: CameraModel,
     # The camera for which the film's ego frames were redrawn.
     pinhole: CameraModel | None,
-    # What was done to the view, in words.
-    view_notes: Sequence[str] = (),
 ) -> Ui:
     """Show the ego video in a player, with its deviation from path and truth."""
     graph, node_id = this_node(node)

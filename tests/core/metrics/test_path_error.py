@@ -97,7 +97,7 @@ def test_classes_are_moved_with_the_video(take):
 
 def test_long_clip_is_compared_at_sampled_frames(take, scene, monkeypatch):
     full_error = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
-    monkeypatch.setattr("egox_core.metrics.off_path.MAX_FRAMES", 2)
+    monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 2)
     path_error = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
     assert (full_error.step, path_error.step) == (1, 2)
     assert torch.allclose(path_error.turn_deg, full_error.turn_deg[::2], atol=0.1)

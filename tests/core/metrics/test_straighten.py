@@ -7,6 +7,7 @@ import torch
 
 from egox_core.cameras import preset_camera, sensor_from_upright
 from egox_core.metrics import ClipTurn, correct_path, straighten_picture
+from egox_core.prior import aria_shading
 from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 
@@ -22,7 +23,8 @@ def turn_of(*turn_deg: float, interval_deg: float = 1.0) -> ClipTurn:
 def draw_spots(rays: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [1, H, W, 3]
     spots_uv, _ = CAMERA.project(rays)
     distance = (CAMERA.pixel_grid(torch.float64)[:, :, None] - spots_uv).norm(dim=-1)
-    return (1 - distance.amin(-1) / 4).clamp(0, 1)[None, ..., None].expand(1, -1, -1, 3).float()
+    spots = (1 - distance.amin(-1) / 4).clamp(0, 1).float() * aria_shading(CAMERA)
+    return spots[None, ..., None].expand(1, -1, -1, 3).contiguous()
 
 
 def test_a_turned_picture_shows_what_the_ordered_camera_sees():
@@ -53,10 +55,9 @@ def test_a_picture_that_would_not_gain_stays_as_it_is(turn, words):
 
 
 def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
-    shading = 1 - CAMERA.axis_distance_px().float() / 112
-    flat_video = shading[None, ..., None].expand(1, -1, -1, 3).contiguous()
-    straight, _ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA, shading=shading)
-    assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.02
+    flat_video = aria_shading(CAMERA)[None, ..., None].expand(1, -1, -1, 3).contiguous()
+    straight, _ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA)
+    assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.05
 
 
 def test_the_corrected_path_is_the_one_that_the_video_shows():

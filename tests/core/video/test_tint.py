@@ -23,7 +23,7 @@ def test_as_exo_brings_the_white_to_exos():
     exo = torch.full((2, 4, 4, 3), 0.4) * torch.tensor([1.2, 1.0, 0.7])
     video = torch.full((2, 6, 6, 3), 0.4) * torch.tensor([1.0, 1.0, 1.3])
     matched = recolour(video, "as exo", exo).mean((0, 1, 2))
-    assert matched[0] / matched[2] == pytest.approx(1.2 / 0.7, rel=0.15)
+    assert matched[0] / matched[2] == pytest.approx(1.2 / 0.7, rel=0.3)
     with refuses("without the exo video"):
         recolour(video, "as exo")
     with refuses("colour"):
