@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from ..frozen import frozen
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_FRAMES = 17
 """Frames compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
