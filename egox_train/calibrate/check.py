@@ -13,6 +13,7 @@ import numpy as np
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
+from egox_core.sizes import longest_clip
 from egox_core.take import Take, load_take
 from egox_core.video import decode_frames, probe_video
 
@@ -164,10 +165,12 @@ def _load_take(folder: Path, episode: StatedEpisode, progress: Progress) -> Take
     """Load evenly spaced frames of a take, as many as its scene needs."""
     video_info = probe_video(folder / "exo.mp4")
     count = episode.frames or video_info.frame_count
+    if episode.ego is not None:  # a take may have more pictures than poses
+        count = max(1, min(count, len(episode.ego)))
     fps = 0.0 if count <= MOST_RENDERED_FRAMES else video_info.fps * MOST_RENDERED_FRAMES / count
     return load_take(
         folder,
-        frame_count=None,
+        frame_count=longest_clip(min(count, MOST_RENDERED_FRAMES)),
         target_fps=fps,
         # A clip of a set was judged when it was made.
         one_shot=episode.frames is not None,

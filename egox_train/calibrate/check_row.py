@@ -38,6 +38,17 @@ class EpisodeResult:
         return motion.lag_s if abs(motion.lag_s) >= LEAST_LAG_FRAMES * motion.frame_s else 0.0
 
     @property
+    def is_clock_tested(self) -> bool:
+        """True if the head's turns could tell when its poses are, or that they are others."""
+        is_lag_known = self.motion is not None and self.motion.is_lag_known
+        return is_lag_known or self.mismatch_sigmas is not None
+
+    @property
+    def is_view_tested(self) -> bool:
+        """True if the view of the scene could tell a turn and a shift."""
+        return self.deviation is not None
+
+    @property
     def is_displaced(self) -> bool:
         """True if the camera's measured pose certainly differs from the stated one."""
         deviation = self.deviation

@@ -11,6 +11,7 @@ from egox_core.safe_files import write_json
 from ..options import CalibrateOptions, add_dataclass_arguments, from_arguments
 
 CHECK_FILE = "check.json"
+UNTESTED_CODE = 3
 
 
 def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,8 +112,9 @@ def _run_with_point_log(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``calibrate --check``, print one line per episode, and exit with 1 if a camera is
-    wrong."""
+    """Run ``calibrate --check``, and print one line per episode.
+
+    The exit code is 1 if a camera is wrong, and 3 if no episode could be tested."""
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 
@@ -125,6 +127,14 @@ def _run_check(args: argparse.Namespace, progress: Progress) -> int:
         f"{wrong_episode_count} of {len(rows)} episodes are wrong"
         + (f", {mended_count} mended" if mended_count else "")
     )
+    clock_count = sum(row.is_clock_tested for row in rows)
+    view_count = sum(row.is_view_tested for row in rows)
+    print(
+        f"testable: the clock of {clock_count} of {len(rows)} by the head's turns, turn and shift "
+        f"of {view_count} of {len(rows)} by its view of the scene"
+    )
     if args.out is not None:
         write_json(args.out / CHECK_FILE, [row.to_json() for row in rows])
-    return 1 if wrong_episode_count > mended_count else 0
+    if wrong_episode_count > mended_count:
+        return 1
+    return 0 if clock_count or view_count or mended_count else UNTESTED_CODE

@@ -60,8 +60,14 @@ def stated_poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
-    assert train_egox.main(["calibrate", str(drawn_takes), str(tmp_path), "--check"]) == 0
-    assert "0 of 2 episodes are wrong" in capsys.readouterr().out
+    takes = shutil.copytree(drawn_takes, tmp_path / "takes")
+    meta_content = read_json(takes / "one" / META)  # as released takes: a picture more than poses
+    poses = meta_content["ego_extrinsics"][:-1]
+    write_json(takes / "one" / META, meta_content | {"ego_extrinsics": poses})
+    assert train_egox.main(["calibrate", str(takes), str(tmp_path), "--check"]) == 0
+    output = capsys.readouterr().out
+    assert "0 of 2 episodes are wrong" in output
+    assert "the clock of 2 of 2 by the head's turns, turn and shift of 2 of 2 by its view" in output
     for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
         assert row["sigmas"] < 3 and abs(row["late_s"]) < 0.05
         assert np.linalg.norm(row["turn_deg"]) < 0.7 and np.linalg.norm(row["shift_m"]) < 0.015
@@ -134,6 +140,14 @@ def test_uncorrectable_errors_are_reported(drawn_takes, tmp_path, wrong_part, ex
     (row,) = check_set(tmp_path / "set", write=True)
     assert row.is_wrong and not row.is_correctable and row.finding.startswith(expected_start)
     assert (folder / META).read_bytes() == stated_bytes
+
+
+def test_set_of_which_nothing_can_be_tested_is_not_called_right(drawn_takes, tmp_path, capsys):
+    ego, _ = stated_poses(drawn_takes / "one")
+    copy_changed(drawn_takes, tmp_path / "set" / "one", ego_extrinsics=ego[:3])
+    (tmp_path / "set" / "one" / DEPTH).unlink()
+    assert train_egox.main(["calibrate", str(tmp_path / "set"), "--check"]) == 3
+    assert "testable: the clock of 0 of 1 by" in capsys.readouterr().out
 
 
 def test_robot_sets_and_takes_without_depth_are_checked(drawn_takes, tmp_path):
