@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..egox_core.cameras import preset_camera
 from ..egox_core.file_names import TRUTH
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.video import reproject
+from ..egox_core.video import recolour, reproject
 from ..egox_core.wan import ego_half
 from .host.film import Film
 from .host.graph import this_node
@@ -20,6 +20,7 @@ from .observed import compare_with_prior
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
 from .show import result_views
+from .view import colour_input, straighten_input, straighten_view
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -122,6 +123,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                         "makes outlines sharp. Colours of large areas stay the model's."
                     ),
                 ),
+                straighten_input(),
+                colour_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),
@@ -137,6 +140,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                     tooltip=(
                         "Exo video, prior, ego video and, if known, the true ego video side by "
                         "side, for Save Video."
+                    ),
+                ),
+                EgoXTrajectory.Output(
+                    display_name="trajectory",
+                    tooltip=(
+                        "The camera path that the video shows: corrected if straighten is 'camera' "
+                        "and the turn was measured, otherwise the one that was ordered."
                     ),
                 ),
             ],
@@ -168,6 +178,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         audio=None,
         scene=None,
         keep_observed=0.0,
+        straighten="off",
+        colour="as drawn",
     ) -> io.NodeOutput:
         latent_sources = latent.get(LATENT_SOURCES, {})
         connected_inputs = {
@@ -190,6 +202,15 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         # Before decoding, since a wrong angle is refused.
         pinhole_camera = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
         frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
+        view_notes = []
+        if straighten != "off":
+            decoded_frames, trajectory, sources, view_note = straighten_view(
+                decoded_frames, straighten, lens, sources
+            )
+            view_notes.append(view_note)
+        frames = decoded_frames = recolour(
+            decoded_frames, colour, sources.get("exo_images"), progress=host_progress()
+        )
         lens_circle = lens.circle()
         observed_video = None
         if bool(result_views) or keep_observed:
@@ -227,6 +248,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             lens_circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
             film,
+            trajectory,
             ui=result_views
             and result_views.ego(
                 cls,
@@ -236,5 +258,6 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 observed_video,
                 lens,
                 pinhole_camera,
+                view_notes,
             ),
         )

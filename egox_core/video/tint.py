@@ -45,7 +45,7 @@ RELEASED_TINT = Tint(
     sites=5,
     lens="aria_released",
     strength=1.0,
-    fitted="least squares over the clips' mean colours, relative to green (benchmarks/tint.py)",
+    fitted="least squares over the clips' mean colours, relative to green",
 )
 
 

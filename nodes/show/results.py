@@ -234,6 +234,8 @@ def ego(
     lens: CameraModel,
     # The camera for which the film's ego frames were redrawn.
     pinhole: CameraModel | None,
+    # What was done to the view, in words.
+    view_notes: Sequence[str] = (),
 ) -> Ui:
     """Show the ego video in a player, with its deviation from path and truth."""
     graph, node_id = this_node(node)
@@ -241,7 +243,7 @@ def ego(
     frame_count, height, width = frames.shape[:3]
     trajectory, exo_images = sources.get("trajectory"), sources.get("exo_images")
     lora_lines = [sources["loras"]] if "loras" in sources else []
-    note_lines = [f"{frame_count} frames of {width}x{height}", *lora_lines]
+    note_lines = [f"{frame_count} frames of {width}x{height}", *lora_lines, *view_notes]
     error_curve = None
     short_result = None
     path_error, geometry = measure_path_error(

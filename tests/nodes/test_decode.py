@@ -76,6 +76,18 @@ def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
     assert circle_mask.all()
 
 
+def test_colour_is_chosen_and_a_turn_that_is_not_measured_changes_nothing(decode_latent):
+    samples = torch.randn(1, 16, 1, 4, 4)
+    plain_frames = decode_latent(samples).result[0]
+    for straighten in ("picture", "camera"):
+        frames, *_, trajectory = decode_latent(samples, straighten=straighten).result
+        assert torch.equal(frames, plain_frames) and trajectory is None
+    tint_frames = decode_latent(samples, colour="tint").result[0]
+    assert tint_frames[..., 2].mean() < plain_frames[..., 2].mean()
+    with refuses("without the exo video"):
+        decode_latent(samples, colour="as exo")
+
+
 def test_values_upstream_of_a_node_are_collected(pack):
     """Check that the values of all upstream nodes are collected."""
     upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
