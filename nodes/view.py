@@ -7,10 +7,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.cameras import CameraModel
+from ..egox_core.errors import EgoXInputError
 from ..egox_core.metrics import correct_path, straighten_picture
 from ..egox_core.types import CameraTrajectory
 from .host.progress import host_progress
-from .show import measure_clip_turn
+from .path_views import views_of
 
 
 def straighten_input() -> io.Combo.Input:
@@ -56,21 +57,22 @@ def straighten_view(
     Returns:
         Frames, path, the sources with that path, and what was done, in words.
     """
-    trajectory = sources.get("trajectory")
-    turn = measure_clip_turn(
-        frames,
-        sources.get("scene"),
-        trajectory,
-        sources.get("depth"),
-        sources.get("exo_images"),
-    )
+    path, scene = sources.get("trajectory"), sources.get("scene")
+    unchanged = frames, path, dict(sources)
+    if scene is None or path is None:
+        return *unchanged, "Not straightened: neither scene nor camera path came with the latent"
+    try:  # what doesn't fit here must not cost a sampled video
+        views, _ = views_of(scene, path, sources.get("depth"), sources.get("exo_images"))
+        turn = views.clip_turn(frames.cpu())
+    except EgoXInputError as error:
+        return *unchanged, f"Not straightened: {error}"
     if choice == "picture":
         frames, words = straighten_picture(
             frames.cpu(), turn, lens, progress=host_progress(len(frames))
         )
-        return frames, trajectory, dict(sources), words
-    if trajectory is None or not turn.judged:
-        return frames, trajectory, dict(sources), f"Camera path not corrected: {turn.reason}"
-    trajectory = correct_path(trajectory, turn)
+        return frames, path, dict(sources), words
+    if not turn.judged:
+        return *unchanged, f"Camera path not corrected: {turn.reason}"
+    path = correct_path(path, turn)
     words = f"Camera path corrected by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
-    return frames, trajectory, {**sources, "trajectory": trajectory}, words
+    return frames, path, {**sources, "trajectory": path}, words

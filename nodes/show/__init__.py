@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...egox_core.page import attention_view, depth_preview, draw_head_path, plot_report
-from .judgement import measure_clip_turn
 
 
 def _import_results() -> ModuleType | None:

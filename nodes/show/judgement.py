@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.metrics import ClipTurn, PathError, PathViews, exact_scene
+from ...egox_core.metrics import PathError
 from ...egox_core.stages import judge
 from ...egox_core.types import CameraTrajectory, DepthVideo, PointCloud
-from ..host.progress import host_progress
-from ..host.remember import remembered
+from ..path_views import views_of
 
 EXACT = (
     "Judged by the exact geometry ({}), which shows what the wearer saw. The prior has another "
@@ -37,56 +36,10 @@ def measure_path_error(
     if scene is None or trajectory is None:
         return None, ""
     try:  # what doesn't fit here must not cost a sampled video
-        views, geometry = _views_of(scene, trajectory, depth, exo_images)
+        views, geometry = views_of(scene, trajectory, depth, exo_images)
         return judge(frames, views=views)[0].path, geometry and EXACT.format(geometry)
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}", ""
-
-
-def measure_clip_turn(
-    frames: Tensor,
-    scene: PointCloud | None,
-    trajectory: CameraTrajectory | None,
-    depth: DepthVideo | None = None,
-    exo_images: Tensor | None = None,
-) -> ClipTurn:
-    """Measure the one turn of decoded frames against the requested path, or say why it can't be."""
-    if scene is None or trajectory is None:
-        return ClipTurn.unjudged("neither scene nor camera path came with the latent")
-    try:
-        return _views_of(scene, trajectory, depth, exo_images)[0].clip_turn(frames.cpu())
-    except EgoXInputError as error:
-        return ClipTurn.unjudged(str(error))
-
-
-def _views_of(
-    scene: PointCloud,
-    trajectory: CameraTrajectory,
-    depth: DepthVideo | None,
-    exo_images: Tensor | None,
-) -> tuple[PathViews, str]:
-    exact_result = None
-    if depth is not None and exo_images is not None and scene.exo == depth.exo:
-        exact_result = render_exact_views(exo_images, depth, trajectory)
-    return exact_result or (render_requested_views(scene, trajectory), "")
-
-
-@remembered(slots=1)
-def render_exact_views(
-    exo_images: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
-) -> tuple[PathViews, str] | None:
-    """Render the exact scene along the requested path, or return None."""
-    exact_result = exact_scene(exo_images, depth, trajectory, progress=host_progress())
-    if exact_result is None:
-        return None
-    points, note = exact_result
-    return PathViews.of(points, trajectory, progress=host_progress()), note
-
-
-@remembered(slots=1)
-def render_requested_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
-    """Render the scene along the requested path, and cache the result."""
-    return PathViews.of(scene, trajectory, progress=host_progress())
 
 
 def angle_curve(path_error: PathError, frames: int) -> dict[str, Any]:

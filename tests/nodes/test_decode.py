@@ -132,7 +132,7 @@ def test_the_video_output_has_the_sources_frame_rate_and_sound(pack, decode_late
     samples = torch.randn(1, 16, 3, 4, 4)
     sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
     camera_trajectory = make_trajectory(pack, 9, 30000 / 1001)
-    ego_frames, _, video, _ = decode_latent(
+    ego_frames, _, video, *_ = decode_latent(
         samples, trajectory=camera_trajectory, audio=sound
     ).result
     components = video.get_components()

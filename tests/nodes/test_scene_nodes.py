@@ -111,6 +111,7 @@ def test_images_and_depth_can_replace_a_scene(take, scene):
 
 def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
     """Check that two videos of one path share the views drawn for the comparison."""
+    from egox_pack.nodes import path_views
     from egox_pack.nodes.host.remember import PRIOR_SOURCES
     from egox_pack.nodes.show import judgement
 
@@ -121,9 +122,9 @@ def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
         "with the scene's own exo camera"
     )
     draw_calls = []
-    draw_views = judgement.PathViews.of
+    draw_views = path_views.PathViews.of
     monkeypatch.setattr(
-        judgement.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
+        path_views.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
     )
     first_path, second_path = (
         judgement.measure_path_error(prior * brightness, scene, ego_trajectory)[0]
