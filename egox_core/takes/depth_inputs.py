@@ -110,6 +110,9 @@ def take_depth(
         mode=mode,
         progress=progress,
     )
+    if meta is not None:
+        exo_rows = [row for row in meta.facts if row.fact.startswith("exo.")]
+        depth = replace(depth, facts=(*depth.facts, *exo_rows))
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
         notes=(*notes, Remark(scale_report.text())),

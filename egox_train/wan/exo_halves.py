@@ -9,7 +9,7 @@ values until backward ends (``tests/twins/exo_alone.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,15 @@ from torch import Tensor, nn
 from egox_core.gga import Grid, join_tokens
 from egox_core.sizes import PATCH
 
-if TYPE_CHECKING:
-    from .diffusers_processor import GgaScope
 
 RotaryTables = tuple[Tensor, ...]  # as diffusers' rope returns them: [1, tokens, 1, D] each
+
+
+class HalvesScope(Protocol):
+    """What the halves of a model's blocks need of its scope of guided attention."""
+
+    exo: Any
+    alone_grid: Grid | None
 
 
 def split_halves(x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
@@ -63,7 +68,7 @@ class HalvesForward:
     both.
     """
 
-    def __init__(self, block: nn.Module, scope: GgaScope, *, is_last: bool) -> None:
+    def __init__(self, block: nn.Module, scope: HalvesScope, *, is_last: bool) -> None:
         self.original_forward: Callable[..., Tensor] = block.forward
         self.scope, self.is_last = scope, is_last
 
@@ -96,7 +101,7 @@ class HalvesForward:
         return join_tokens(exo.unflatten(1, (grid[0] * grid[1], -1)), ego)
 
 
-def run_blocks_by_halves(model: Any, scope: GgaScope) -> None:
+def run_blocks_by_halves(model: Any, scope: HalvesScope) -> None:
     """Have a transformer's blocks run half by half where ``scope.alone_grid`` is set.
 
     Exo has time step 0 there. Elsewhere nothing changes.

@@ -262,7 +262,7 @@ def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, ke
     )
     assert ("backend cudnn means auto; " in note) is (changes.get("backend") == "cudnn")
     assert node == "7"
-    assert note.startswith("mask released; ")
+    assert note.startswith("no LoRA; ") and "; mask released; " in note
     timeless_note, _, time_text = note.rpartition("; ")
     assert timeless_note.endswith(f"; {kernel_note}") if kernel_note else "attention by" not in note
     assert " s per step in the model" in time_text and (

@@ -237,7 +237,7 @@ def test_masks_are_resized_and_checked():
     )
     assert mask_share(fitted_mask) == pytest.approx(0.5, abs=0.02)
     assert mask_share(None) == 0
-    wide_masks = torch.zeros(FRAME_COUNT + 1, HEIGHT, WIDTH + 12)
+    wide_masks = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH + 12)
     wide_masks[:, :, 6] = 1
     fitted_mask, (remark,) = fit_host_mask(wide_masks, FRAMES, HEIGHT, WIDTH, "dynamic mask")
     assert bool(fitted_mask[:, :, 0].all())
