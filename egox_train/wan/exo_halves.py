@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from egox_core.gga import Grid, join_tokens
 from egox_core.sizes import PATCH
 
-
 RotaryTables = tuple[Tensor, ...]  # as diffusers' rope returns them: [1, tokens, 1, D] each
 
 
