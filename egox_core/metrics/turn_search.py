@@ -57,9 +57,9 @@ MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
 and how much more is asked for each degree beyond SURE_TO_DEG.
 
-Real pairs of one take reach .79 to 1.11 (four), drawn ones .85 and more (18 under a model's look),
-pairs of two takes at most .58 (103), and .62 at 23 degrees: another clip's best turn lies anywhere
-on the grid, a right one's seldom beyond SURE_TO_DEG."""
+Real pairs of one take reach .79 to 1.11 (four), drawn ones .85 and more (18 under a model's look).
+Pairs of two takes reach .58, in trials of earlier forms .62 at 23 degrees: another clip's best turn
+lies anywhere on the grid, a right one's seldom beyond SURE_TO_DEG."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
 INTERVAL_FACTOR, LEAST_INTERVAL_DEG, GAP_SHARE = 1.0, 0.3, 0.5
