@@ -21,7 +21,7 @@ RotaryTables = tuple[Tensor, ...]  # as diffusers' rope returns them: [1, tokens
 
 
 class HalvesScope(Protocol):
-    """What the halves of a model's blocks need of its scope of guided attention."""
+    """Hold what the halves of a model's blocks need of its scope of guided attention."""
 
     exo: Any
     alone_grid: Grid | None

@@ -50,6 +50,7 @@ def list_value_paths(value: Any, field_path: tuple[str, ...] = ()) -> list[tuple
     return [
         path
         for field in fields(value)
+        if field.compare  # such as the end of the video, which the frames' own video decides
         for path in list_value_paths(getattr(value, field.name), (*field_path, field.name))
     ]
 
