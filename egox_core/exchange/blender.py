@@ -30,7 +30,7 @@ DISTORTION = re.compile(r"[kpsb]\d+|(ftheta|distortion|equirect|latlong|ortho|sk
 MAX_ROTATION_ERROR = 4e-3
 """Largest difference of R Rt from 1 where R has three digits behind the point."""
 MAX_BREATH = 1.05
-"""Ratio of focal lengths of one lens that focuses anew, judged; more is a zoom."""
+"""Ratio of focal lengths of one lens that focuses anew, judged. More is a zoom."""
 READ_FIELDS = frozenset(
     (
         "camera_model camera_angle_x camera_angle_y w h fl_x fl_y cx cy is_fisheye egox_camera "

@@ -16,7 +16,7 @@ _SEPARATOR = re.compile(r"[,\s]+(?=\w+\.\w+\s*=)|[;\n]+")
 
 
 ARGUMENT = "declared"
-"""Who declares what comes as an argument."""
+"""Name in rows of whoever gives declarations as an argument."""
 
 
 class Declaration(NamedTuple):

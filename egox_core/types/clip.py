@@ -61,6 +61,7 @@ class FrameSelection(Frames):
             total=frames.total,
             source=frames.source,
             counted=frames.counted,
+            end_s=frames.end_s,
             fps=frames.rate,
             source_size=size,
             size=size,

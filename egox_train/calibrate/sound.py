@@ -28,9 +28,9 @@ ECHO_S = 0.02
 LAG_TOLERANCE_S = 0.004  # off the line: two echoes, not the same one
 MOST_DRIFT = 500e-6
 MOST_ROUNDS, SETTLED_DRIFT = 5, 20e-6
-"""How often the drift is applied and measured anew, and what is then none."""
+"""Rounds in which the drift is applied and measured anew, and the rest that is then none."""
 RIVAL_S, RIVAL_RATIO = 0.15, 0.3
-"""How far from its lag a match is another one, and from which ratio on that one is as good. Loops
+"""Distance from its lag at which a match is another one, and ratio from which it is as good. Loops
 and metronomes have .33 to 1.1, speech, claps and music that doesn't repeat up to .18."""
 LEAST_SHARED_S = 8.0
 """Sound of one moment that a clock needs, as pictures do."""
