@@ -24,4 +24,4 @@ from .items import (
     stage_with_failures,
 )
 from .measured import RunEstimate, estimate_run
-from .threads import map_chunks, single_threaded
+from .threads import single_threaded

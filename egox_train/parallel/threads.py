@@ -1,14 +1,9 @@
-"""Process chunks of frames in one thread per CPU core."""
+"""Keep torch to one thread."""
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-
-MAX_THREADS = 8  # more would mostly wait for the interpreter's lock
-Result = TypeVar("Result")
 
 
 @contextmanager
@@ -23,17 +18,3 @@ def single_threaded() -> Generator[int]:
         yield thread_count
     finally:
         torch.set_num_threads(thread_count)
-
-
-def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
-    """Run ``work(0)`` to ``work(count - 1)`` in threads, and yield their results in order.
-
-    All threads end, even after an error or if the caller stops early."""
-    if count == 1:
-        yield work(0)
-        return
-    thread_pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
-    try:
-        yield from thread_pool.map(work, range(count))
-    finally:
-        thread_pool.shutdown(wait=True, cancel_futures=True)

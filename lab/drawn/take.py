@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from egox_core.frozen import frozen
 from egox_core.hands import HandTrack
 from egox_core.progress import Progress, no_progress
 from egox_core.types import CameraTrajectory, DepthVideo
-from egox_train.parallel import map_chunks, single_threaded
+from egox_train.parallel import single_threaded
 
 from .layout import Layout, draw_layout
 from .scene import Scene
@@ -20,6 +23,9 @@ from .shading import crease_neighbours
 from .solids import MOVING_GROUPS
 from .spec import SyntheticSpec
 from .views import CAST_AT_ONCE, Renderer, View
+
+MAX_THREADS = 8  # more would mostly wait for the interpreter's lock
+Result = TypeVar("Result")
 
 
 @frozen
@@ -170,7 +176,7 @@ def _render(
 
     rendered_parts = []
     progress(0, spec.frames, "synthetic take")
-    for frames, chunk_views in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
+    for frames, chunk_views in zip(chunks, _map_chunks(render, len(chunks), workers), strict=True):
         rendered_parts.append(chunk_views)
         for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
@@ -178,6 +184,20 @@ def _render(
         tuple(torch.cat(values) for values in zip(*camera_chunks, strict=True))
         for camera_chunks in zip(*rendered_parts, strict=True)
     ]
+
+
+def _map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
+    """Run ``work(0)`` to ``work(count - 1)`` in threads, and yield their results in order.
+
+    All threads end, even after an error or if the caller stops early."""
+    if count == 1:
+        yield work(0)
+        return
+    thread_pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
+    try:
+        yield from thread_pool.map(work, range(count))
+    finally:
+        thread_pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pack_view(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,10 +40,6 @@ class ExoCall:
     sigmas: list[float]  # of the run
     weights: Hashable
     asked: Collection  # conditions that are asked for together; empty: not known
-
-    def select_conditions(self, places: list[int]) -> ExoCall:
-        """Copy this cache request for some of its conditions only."""
-        return replace(self, conditions=tuple(self.conditions[place] for place in places))
 
 
 @torch.compiler.disable

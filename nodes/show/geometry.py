@@ -17,7 +17,6 @@ from ..patch.patch import clip_geometry
 from .temp_files import write_temp_file
 
 GUIDED_CLASSES = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
-LORA_CLASS = "EgoXLoadLora"
 
 
 def collect_geometry(
