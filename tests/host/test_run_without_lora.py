@@ -79,7 +79,8 @@ def test_each_form_of_a_lora_is_named_and_not_told(
     load_lora = rig.nodes("lora").load_lora
     merged_file = tmp_path / "merged.safetensors"
     base_file = repo_root / "models" / standins.SHIPPED["transformer"]
-    merge(base_file, lora_file, merged_file)
+    # ComfyUI 0.26.0 doesn't know the default form.
+    merge(base_file, lora_file, merged_file, form="float8_e4m3fn")
     graph = {"5": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": lora_file.name}}}
     # The saved file has no settings, so it must be a form that ComfyUI assumes.
     standins.save_standin(tmp_path / "base.safetensors", standins.make_transformer(GGUF_FORM)[0])
