@@ -23,8 +23,7 @@ SHARES = torch.tensor(
 "Proportions of hand segments" (Int. J. Morphol. 28, 2010)."""
 MAX_SHAPE_ERROR = 0.22
 """Distance of a clip's median shares from :data:`SHARES`, of their own length, for many hands; one
-hand alone may have twice as much. Hands of other proportions that are off by 1 cm a joint have up
-to 0.25, common orders of other networks 0.26 and more."""
+hand alone may have twice as much (``benchmarks/results/constants.md``)."""
 
 
 def in_metres(

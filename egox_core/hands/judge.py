@@ -31,8 +31,7 @@ MAX_BENT_BACK_M, MAX_TURNED_M = 0.025, 0.06
 of the other side in this frame alone, since none bends so far."""
 OTHER_PALM_M, PER_BENT = 0.003, 0.15
 """Medians over a clip by which a palm is more like one of the other side, with this share of how
-far the fingertips are behind it: a hand of that side. Stretched hands that are off by 5 mm a joint
-have at most 2 mm."""
+far the fingertips are behind it (``benchmarks/results/constants.md``)."""
 TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in FINGERS]
 
 

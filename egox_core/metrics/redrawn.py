@@ -27,8 +27,7 @@ EDGE_BLUR_PX, COLOUR_BLUR_PX = 1.0, 3.0
 """Of the compared pictures. A model's soft outlines are no other colour."""
 FRAME_GAIN, PLACE_GAIN = 0.7, 0.5
 """Share of the squared error, of a frame and of a place's surroundings, under which a move explains
-it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each
-frame."""
+it (``benchmarks/results/constants.md``)."""
 MIN_ERROR = (2 / 255) ** 2
 """Squared error from which on there is something to explain."""
 PLACE_FRACTION = 4
@@ -36,11 +35,8 @@ PLACE_FRACTION = 4
 MIN_OBSERVED = 0.1
 """Share of the surroundings that must be observed, to judge them."""
 PLACE_CORRELATION, TEXTURE_FITS = 0.5, 0.75
-"""Correlation from which on a place fits, and the least share of places with texture that do.
-
-Drawn rooms: .98 and more of the true view (13 rooms), .81 and more of each frame of the small
-model's video (8). Of the true view next to a prior with wrong depth: 8 % off .41 and less; wavy by
-4 % .75 and less in 23 of 26, up to .80 where half of the places move by under 2 % of the side."""
+"""Correlation from which on a place fits, and the least share of places with texture that do
+(``benchmarks/results/constants.md``)."""
 TEXTURE, FIT_PLACE, FIT_LOW_PX = 0.01, 8, 6.0
 """Of texture: the least deviation of the prior's grey; the part of the picture's height that it is
 looked for in; the longest waves, px of the compared pictures."""

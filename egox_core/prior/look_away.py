@@ -29,14 +29,11 @@ SEEN = replace(CLEAN, dynamic="keep", supersample=1)
 BLACK = 0.02
 """Brightest channel of a prior's pixel that counts as a hole."""
 SAME_COLOUR = 0.08
-"""Mean difference of a place's colours in two frames from which on it moves. Drawn rooms, true
-pictures: remembered places equal the first visit to 30.7 and 34.7 dB at 0.04, 33.2 and 35.4 at
-0.08, 33.2 and 35.2 at 0.16, 32.6 and 35.2 without a limit, which also draws more of what has
-moved."""
+"""Mean difference of a place's colours in two frames from which on it moves
+(``benchmarks/results/constants.md``)."""
 MAX_PARALLAX = 0.4
-"""Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn
-rooms, true pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model
-invents such places at 17."""
+"""Head's way, as a share of the scene's median distance, up to which a place is drawn again
+(``benchmarks/results/constants.md``)."""
 
 
 def guess_depth(

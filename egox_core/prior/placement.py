@@ -32,8 +32,8 @@ HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own. The ring from twice
 to four times that is what stands around it."""
 NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
-"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head
-is hidden. Without a mask the second one finds 23 of 45 drawn takes with disparity."""
+"""Share of the ego picture that is no coverage, and that is less than a hidden head leaves
+(``benchmarks/results/constants.md``)."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is
 right."""
@@ -49,23 +49,17 @@ PLAIN = 8.0
 no file's unit."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.3
 """A ratio that is none for any surface, and how far (logarithm) a head stands out of what is around
-it: a smaller ratio without that is a path through a place where exo sees nobody. Without a mask the
-first one finds 7 of 45 drawn takes in millimetres."""
+it (``benchmarks/results/constants.md``)."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 """Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and
-within which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo
-camera within the second one may see raised arms alone. From farther away the body's middle is below
-the eyes, within 45 degrees, in all but one of 542 right takes: ``alarms`` with 60 seeds each from
-72515325, 90865580, 23339253 and 19083740, and 62 of another ray caster. That one is a head tilted
-by 55 degrees."""
+within which some of it must be, as shoulders are (``benchmarks/results/constants.md``)."""
 BODY_STEP_M = 0.12
 """Metres of depth between neighbouring px of the thinned picture at which one body ends."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
 MAX_MISFIT, MARGIN = 1.0, 1.5
 """Misfit up to which a reading is named, and by how much it must be better than the files as they
-are. With a misfit's weights a sensor is named turned from a tilt of 60 degrees on: a neck bends by
-45."""
+are: a sensor is named turned from a tilt of 60 degrees on, and a neck bends by 45."""
 POSES = ("ego", "exo")
 SATURATED_M = 999.0
 """Aligned depth ends at 1000 m: from here on it tells nothing."""

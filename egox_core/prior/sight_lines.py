@@ -21,9 +21,8 @@ from ..types import DOUBTFUL, EARLIER, NOW, UNOBSERVED, ExoSight, PointCloud
 from .splat_points import SplatImage, SplatOptions
 
 STEPS = 40
-"""Places that are asked about on each line. Each is farther by the same factor, so that what is in
-front of the eye isn't missed on long lines: of lines of 8 m and more in drawn halls, even steps
-judge 8.4 % otherwise than 800 steps do, and these 0.4 % (``sight_lines.md``)."""
+"""Places that are asked about on each line, each farther by the same factor, so that what is in
+front of the eye isn't missed on long lines (``benchmarks/results/sight_lines.md``)."""
 NEAR_M, END_SHARE = 0.2, 0.985
 """Metres from the eye where lines begin, in front of the wearer's own head, and share of the way
 at which they end, before the point's own surface."""

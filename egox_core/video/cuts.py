@@ -27,26 +27,24 @@ CELL = (16, 18)
 SHIFT = 1
 """px that a cell may move between two frames: a camera in a hand."""
 MOVING, STEADY_CELLS = 4, 0.7
-"""px that it may move where the camera pans, and the share of the cells that such a shot keeps: .94
-and more in drawn pans, .5 and less across punch-ins, .22 and less across cuts to another camera."""
+"""px that it may move where the camera pans, and the share of the cells that such a shot keeps
+(``benchmarks/results/constants.md``)."""
 PLAIN = 1.5
 """Standard deviation, of 255 grey levels, under which a cell has no pattern to compare."""
 KEPT_CELLS = 0.2
 """Share of the cells with a pattern that a take keeps from frame to frame."""
 SWUNG_CELLS = 0.4
-"""The same of a picture turned back. Measured in drawn rooms: .66 and more in pans, .19 and less
-across cuts."""
+"""The same of a picture turned back (``benchmarks/results/constants.md``)."""
 SWUNG_SIZE = (320, 180)
 """px (width, height) at which features are matched: a plain room has enough of them."""
 PUNCH = 1.2
-"""Zoom within one frame that is a cut to a part of the picture: editors crop by a fifth and more,
-and in no turn up to 60 degrees do more than .23 of the picture follow one zoom of that size
-(computed for lenses of .45 widths and more)."""
+"""Zoom within one frame that is a cut to a part of the picture: editors crop by a fifth and more
+(``benchmarks/results/constants.md``)."""
 AGREE_PX = 2.0
 """px of SWUNG_SIZE within which a feature agrees with a common motion: corners of a plain room are
 found to a pixel or two."""
 SAME_PATTERN = 0.65
-"""Correlation of a cell that is kept. Measured: .82 and more in takes, .55 and less across cuts."""
+"""Correlation of a cell that is kept (``benchmarks/results/constants.md``)."""
 RELEASE_EVERY = 64
 """Frames of a mapped clip that are in memory at a time."""
 
