@@ -38,7 +38,7 @@ from .depth import (
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
 from .facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
-from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
+from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
@@ -238,7 +238,7 @@ def align(
     aligned, report = take_depth(
         source,
         meta,
-        Frames.given(frames),
+        frames,
         sockets,
         lens=camera,
         fov_deg=fov_deg,
@@ -349,11 +349,9 @@ def path(
         EgoXInputError: a file that can't be read, matrices that are no poses, fewer poses than
             frames in use, keyframes of another video.
     """
-    frames = Frames.given(frames)
     declared = Declared.of(declared, own=("ego.", "exo."))
-    frames_in_use = frames.or_those(Frames.of_count(count))
-    default_size = REFERENCE_SIZE, REFERENCE_SIZE
-    size = ego_size or FrameSelection.of_picture(frames_in_use, default_size).size[1]
+    frames_in_use = frames or (Frames.of_count(count) if count else None)
+    size = ego_size or (frames.size[1] if is_a(frames, FrameSelection) else REFERENCE_SIZE)
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
     meta_lens = preset_camera("aria_released", size)
@@ -366,7 +364,8 @@ def path(
         )
     if is_a(poses, CameraTrajectory):
         _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
-        trajectory = resample(_to_device(poses, "cpu"), frames)
+        trajectory = _to_device(poses, "cpu")
+        trajectory = resample(trajectory, frames) if frames else trajectory
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
             poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
@@ -386,7 +385,7 @@ def path(
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
         _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
-        check_made_on(poses, video_mark(frames_in_use.source))
+        check_made_on(poses, video_mark(Frames.video_of(frames)))
         trajectory = trajectory_of_keyframes(poses, default_lens, frames_in_use, scene)
         if lens_given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)
@@ -471,7 +470,7 @@ def scene(
     if not is_a(depth, DepthVideo) or camera is not None:
         source = _array_source(depth)
         picture_size = pictures.shape[2], pictures.shape[1]
-        depth, report = take_depth([source], None, UNSAID, lens=camera, picture=picture_size)
+        depth, report = take_depth([source], None, None, lens=camera, picture=picture_size)
         notes = report.notes
     depth, mask_notes = with_host_masks(
         _to_device(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask

@@ -253,7 +253,6 @@ class EgoXDepthAlign(io.ComfyNode):
         file_frames="auto",
         declared="",
     ) -> io.NodeOutput:
-        frames = Frames.given(frames)
         scale = PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
         sockets = select_connected(
@@ -325,7 +324,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
         exo_meta(camera_file, depth_path, frames, str(input_values.get("preset")), declared)
 
 
-def _find_depth_file(name: str, frames: Frames) -> Path | None:
+def _find_depth_file(name: str, frames: Frames | None) -> Path | None:
     """Find the named depth file, or the one beside the video if no name is given."""
     if not name.strip():
         return beside_video(frames, DEPTH)
@@ -336,7 +335,7 @@ def _find_depth_file(name: str, frames: Frames) -> Path | None:
 def exo_meta(
     camera_file: str,
     depth_path: Path | None,
-    frames: Frames,
+    frames: Frames | None,
     preset: str,
     declared: Declared = NOTHING_DECLARED,
 ) -> tuple[TakeMeta | None, str]:
@@ -349,12 +348,12 @@ def exo_meta(
     if meta_path is not None:
         prior_options = PRIOR_PRESETS.get(preset)
         lens = prior_options.exo_lens if prior_options is not None else None
-        meta = read_meta(meta_path, video=frames.source, declared=declared.part("exo."))
+        meta = read_meta(meta_path, video=Frames.video_of(frames), declared=declared.part("exo."))
         return with_exo_lens(meta, lens or "as given")
     return None, "exo lens as given"
 
 
-def _find_meta_file(name: str, depth_path: Path | None, frames: Frames) -> Path | None:
+def _find_meta_file(name: str, depth_path: Path | None, frames: Frames | None) -> Path | None:
     """Find the named camera file, else the meta.json beside the depth file, else the one beside the
     video."""
     if name.strip():

@@ -82,11 +82,7 @@ class EgoXDrawHands(io.ComfyNode):
     def execute(
         cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto", declared=""
     ) -> io.NodeOutput:
-        hand_track = (
-            read_hands_in_use(Frames.given(frames), file_frames, declared)
-            if hands is None
-            else hands
-        )
+        hand_track = read_hands_in_use(frames, file_frames, declared) if hands is None else hands
         ego_trajectory = trajectory if depth is None else use_depth_camera(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         hand_report = "\n".join(
@@ -105,7 +101,7 @@ class EgoXDrawHands(io.ComfyNode):
 
 
 def read_hands_in_use(
-    frames: Frames, file_frames: FileFrames = "auto", declared: str = ""
+    frames: Frames | None, file_frames: FileFrames = "auto", declared: str = ""
 ) -> HandTrack:
     """Read the wearer's hands from hands.json beside the exo video, for the frames in use.
 
@@ -113,7 +109,7 @@ def read_hands_in_use(
         EgoXInputError: no such file, a bad one, fewer frames.
     """
     hands_file = beside_video(frames, HANDS)
-    if hands_file is None:
+    if not frames or hands_file is None:
         raise EgoXInputError(
             "hands",
             got=f"neither hands nor {HANDS} next to the exo video",
@@ -124,7 +120,7 @@ def read_hands_in_use(
     declared_facts = Declared.of(declared, own=("hands.",))
     meta_file = beside_video(frames, META)
     if meta_file is not None:
-        meta = read_meta(meta_file, video=frames.source)
+        meta = read_meta(meta_file, video=Frames.video_of(frames))
         declared_facts = declared_facts.over(meta.declared.part("hands."))
     return read_hands(hands_file, declared_facts).in_use(frames, file_frames)
 

@@ -19,7 +19,7 @@ from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
 from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
+from ..egox_core.types import CameraTrajectory, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
@@ -240,8 +240,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if exo_images is not None:
             frame_count = len(exo_images)
             picture_size = exo_images.shape[1]
-        frames = Frames.given(frames)
-        picture_size = FrameSelection.of_picture(frames, (picture_size, picture_size)).size[1]
+        picture_size = picture_size if frames is None else frames.size[1]
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
         declared_facts = NOTHING_DECLARED
@@ -294,7 +293,7 @@ def check_poses(graph: Graph, node: str) -> None:
     if source == "file" and isinstance(file, str):
         frames = frames_in_use(graph, node)
         file_entry = input_values.get("entry")
-        if (file != BESIDE or frames.source is not None) and isinstance(file_entry, str):
+        if (file != BESIDE or Frames.video_of(frames)) and isinstance(file_entry, str):
             read_trajectory(
                 find_trajectory_file(file, frames),
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
@@ -352,7 +351,7 @@ def missing_poses_error() -> EgoXInputError:
     )
 
 
-def find_trajectory_file(file: str, frames: Frames) -> Path:
+def find_trajectory_file(file: str, frames: Frames | None) -> Path:
     """Find the trajectory file that the node's widget names.
 
     Raises:
@@ -360,7 +359,7 @@ def find_trajectory_file(file: str, frames: Frames) -> Path:
     """
     if file != BESIDE:
         trajectory_path = resolve(file, "trajectory file")
-        check_same_take("poses", trajectory_path, frames.source)
+        check_same_take("poses", trajectory_path, Frames.video_of(frames))
         return trajectory_path
     trajectory_path = beside_video(frames, META)
     if trajectory_path is None:

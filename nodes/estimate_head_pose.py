@@ -17,7 +17,7 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.frames import UNSAID, Frames
+from ..egox_core.frames import Frames, settle_frames
 from ..egox_core.hands import judged_hands
 from ..egox_core.takes import read_meta, take_exo
 from ..egox_core.trajectory import estimate_head, joined_points, keyframes_of_path
@@ -171,7 +171,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
     ) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
-        frames = Frames.given(frames)
         used_frames = check_frames(pictures, depth, frames)
         detections = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
         points, mask, notes = find_wearer_points(
@@ -235,7 +234,8 @@ def find_wearer_points(
     Raises:
         EgoXInputError: points or masks that may be of other frames.
     """
-    frames = frames.closed  # these pictures are all that anything can be of
+    if frames.counted:  # these pictures are all that anything can be of
+        frames = replace(frames, total=len(frames))
     wearer_mask = None
     mask_notes = ()
     if person_mask is not None:
@@ -256,23 +256,23 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """
     input_values = inputs_of(graph, node)
     if not input_values.keys() & DETECTORS:  # linked, or a value: the API allows it
-        joined_points({}, UNSAID)  # refuses it
+        joined_points({}, Frames.of_count(0))  # refuses it
     frames = frames_in_use(graph, node)
     if linked_node_id(graph, node, "depth") is None:
         exo_without_depth(frames, (1, 1))
 
 
-def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
+def exo_without_depth(frames: Frames | None, size: tuple[int, int]) -> tuple[CameraPath, str]:
     """Choose the exo camera when no depth gives one, with a note on its source."""
     meta_path = beside_video(frames, META)
     meta = None if meta_path is None else read_meta(meta_path)
-    if meta is not None and meta.exo_camera is not None:
+    if frames and meta is not None and meta.exo_camera is not None:
         lens_note = f"exo camera: {META} next to the video"
         return take_exo(meta, frames), lens_note
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
-def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
+def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames | None) -> Frames:
     """Check that depth, mask and key points belong to the same frames, and return those frames.
 
     Raises:
@@ -280,7 +280,7 @@ def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frame
     """
     picture_count = len(pictures)
     depth_frames = Frames.of_count(picture_count) if depth is None else depth.frames
-    used_frames = frames.or_those(depth_frames)
+    used_frames = settle_frames(frames, depth_frames)
     depth_maps = depth_frames if depth is None else depth.depth_m
     for name, entries in {"depth": depth_maps, "frames": used_frames}.items():
         if len(entries) != picture_count:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frames import UNSAID, Frames
+from ..frames import Frames
 from ..frozen import frozen
 from .model import CameraModel, sensor_from_upright
 from .poses import compose, invert, validate_w2c
@@ -19,6 +19,8 @@ from .poses import compose, invert, validate_w2c
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
+COUNTED = Frames.of_count(0)
+"""Frames that nobody says, as many as a camera has poses."""
 MIN_MOTION = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
@@ -40,7 +42,7 @@ class CameraPath:
 
     lens: CameraModel | None  # in px of the pictures in use; None: only the poses are known
     w2c: Tensor
-    frames: Frames = UNSAID  # [T], those of the poses
+    frames: Frames = COUNTED  # [T], those of the poses
     world: World
     # size of the source's picture, and what the frames show of it (left, top, width, height), px;
     # None: nobody said
@@ -63,14 +65,15 @@ class CameraPath:
             # names the shape, or drops the last row
             w2c = validate_w2c(w2c, "poses of a camera path")
         object.__setattr__(self, "w2c", w2c)
-        object.__setattr__(self, "frames", self.frames.or_those(Frames.of_count(len(w2c))))
+        if not self.frames:
+            object.__setattr__(self, "frames", Frames.of_count(len(w2c)))
 
     @classmethod
     def of_exo(
         cls,
         lens: CameraModel | None,
         w2c: Tensor | None = None,
-        frames: Frames = UNSAID,
+        frames: Frames = COUNTED,
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
@@ -212,7 +215,13 @@ class CameraPath:
 
     def one(self, frame: int) -> CameraPath:
         """Select the camera of a single frame, as a static camera."""
-        return replace(self, w2c=self.at(frame), frames=UNSAID)
+        return replace(self, w2c=self.at(frame), frames=COUNTED)
+
+    def counted(self, count: int) -> CameraPath:
+        """Set the number of frames of a static camera if nobody says which ones they are."""
+        if not self.stands or not self.frames.counted or len(self.frames) == count:
+            return self
+        return replace(self, frames=Frames.of_count(count))
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
         """Return poses for the first ``count`` frames, with ``what`` as their name in errors.
@@ -220,7 +229,7 @@ class CameraPath:
         Raises:
             EgoXInputError: a pose per frame, but fewer.
         """
-        if self.stands and len(self.frames.recounted(count)) >= count:
+        if len(self.counted(count).frames) >= count and self.stands:
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(

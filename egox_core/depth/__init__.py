@@ -11,7 +11,7 @@ from .align import align_depth, depth_advice
 from .between import depth_between
 from .report import AlignReport
 from .resample import depth_window, fit_depth_size, fit_host_mask, frames_of_size, with_host_masks
-from .roles import align_sources
+from .roles import align_sources, choose_roles
 from .sources import (
     GUESSED_FOV_DEG,
     DepthSource,

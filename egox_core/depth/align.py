@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
+from ..frames import settle_frames
 from ..progress import Progress, no_progress
 from ..types import ALIGN_MODES, AlignMode, DepthVideo
 from .fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
@@ -146,7 +147,7 @@ def align_depth(
         dynamic=dynamic,
         sky=sky,
         trust=_combine_maps(torch.minimum, metric.trust, video.trust),
-        exo=replace(metric.exo, frames=metric.frames.moments_of(video.frames)),
+        exo=replace(metric.exo, frames=settle_frames(metric.frames, video.frames)),
     )
     return aligned_video, report
 

@@ -24,7 +24,7 @@ from ..arrays import Array, as_floats, as_mask, rectangle
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
-from ..frames import UNSAID, Frames, Numbering, entries_of
+from ..frames import Frames, Numbering, entries_of, settle_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
@@ -297,7 +297,7 @@ def fit_depth_size(
     height: int,
     name: str = "depth",
     # The frames of that size; the maps may belong to their source.
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
 ) -> tuple[DepthVideo, str]:
     """Resize depth, masks and camera to ``width`` x ``height``, with a note on rounded sides.
 
@@ -311,7 +311,9 @@ def fit_depth_size(
     size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
         return depth, ""
-    window = _window_of_picture(depth_size, size) or depth_window(depth_size, frames, name, size)
+    window = _window_of_picture(depth_size, size) or depth_window(
+        depth_size, settle_frames(frames, depth.frames), name, size
+    )
 
     def fit_each(values: Tensor | None, fit_map) -> Tensor | None:
         return (

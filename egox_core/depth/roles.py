@@ -11,7 +11,7 @@ from ..cameras import CameraPath
 from ..errors import EgoXInputError, in_words
 from ..facts import StatedLens, settle_lens
 from ..frame_store import store_frames
-from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
+from ..frames import FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
 from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
@@ -38,8 +38,7 @@ Sources = Sequence[DepthSource]
 
 
 def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
-    """Choose the metric depth and the video depth among sources, and list the sources that aren't
-    used.
+    """Choose the metric depth and the video depth among sources, and list those left out.
 
     Sources come by priority: the first metric one gives the scale, the first other one is the
     video depth. That may be metric too. Only its changes over time count then, not its scale.
@@ -64,8 +63,8 @@ def align_sources(
     # They are sorted by priority; sizes and lengths may differ, by the rules below.
     sources: Sequence[DepthSource],
     *,
-    # The exo frames in use; without, the metric depth's own number and size.
-    frames: Frames = UNSAID,
+    # The exo frames in use.
+    frames: Frames,
     # Poses of the exo camera, where they are known.
     exo: CameraPath | None = None,
     # Its lens at the frames' size, as others state it than the sources.
@@ -88,20 +87,19 @@ def align_sources(
     """
     chosen_sources, unused_sources = choose_roles(sources)
     height, width = chosen_sources[0].depth.depth_m.shape[1:]
-    map_frames = frames.or_those(chosen_sources[0].depth.frames)
-    width, height = FrameSelection.of_picture(map_frames, (width, height)).size
+    width, height = FrameSelection.of_picture(frames, (width, height)).size
 
     def fit_source(source: DepthSource) -> DepthSource:
         depth = source.depth
         what = f"depth of {source.name}"
         source_frames = depth.frames
         source_notes = []
-        if source_frames != map_frames.without_sizes:
+        if source_frames != frames.without_sizes:
             numbering = Numbering.of_own(what, source_frames, file_frames)
-            entries = entries_of(map_frames, numbering)
+            entries = entries_of(frames, numbering)
             depth = of_frames(depth, entries.at)
             source_notes += [entries.remark]
-        depth, note = fit_depth_size(depth, width, height, what, map_frames)
+        depth, note = fit_depth_size(depth, width, height, what, frames)
         source_notes += map(Remark, filter(None, [note]))
         return replace(source, depth=depth, notes=(*source.notes, *source_notes))
 
@@ -110,7 +108,7 @@ def align_sources(
     def fit_mask(mask: Array | None, label: str) -> Tensor | None:
         if mask is None:
             return None
-        fitted_mask, read_notes = fit_host_mask(mask, map_frames, height, width, label)
+        fitted_mask, read_notes = fit_host_mask(mask, frames, height, width, label)
         mask_notes.extend(read_notes)
         return fitted_mask
 
@@ -121,7 +119,7 @@ def align_sources(
     lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
     exo_path = exo if exo is not None and exo.world == "take" else metric.exo
     exo_path = replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed)
-    exo_path = FrameSelection.shown_by(map_frames, exo_path)
+    exo_path = FrameSelection.shown_by(frames, exo_path)
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
     if chosen_sources[0].along_rays:

@@ -157,7 +157,7 @@ class CameraFile:
             raise _unknown_format(name)
         return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=file_form == "ours")
 
-    def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
+    def track(self, frames: Frames | None, **declared: Any) -> tuple[PoseTrack, str]:
         """Assign the file's poses to moments of the video, and describe how the moments were found.
 
         ``declared`` are fields of Numbering that the user sets.

@@ -12,7 +12,7 @@ import torch
 from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..file_names import META
-from ..frames import FileFrames, Frames
+from ..frames import FileFrames, Frames, settle_frames
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_in_scene
 from ..takes import MAX_META_BYTES
@@ -111,7 +111,7 @@ def trajectory_of_keyframes(
     document: object,
     camera: CameraModel,
     # The frames in use; of a count alone, so many of the scene's, numbered from 0.
-    frames: Frames,
+    frames: Frames | None,
     # Gives keyframes their world.
     scene: PointCloud | None = None,
 ) -> CameraTrajectory:
@@ -124,7 +124,7 @@ def trajectory_of_keyframes(
         return keyframe_track(document, camera).trajectory(camera, frames)
     rest_pose = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
     track = keyframe_track(document, camera, rest=rest_pose)
-    return track.trajectory(camera, frames.moments_of(scene.frames.from_zero()), exo=scene.exo)
+    return track.trajectory(camera, settle_frames(frames, scene.frames.from_zero()), exo=scene.exo)
 
 
 def export_path(

@@ -13,7 +13,7 @@ from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared
-from ..frames import UNSAID, FileFrames, Frames, states_moments
+from ..frames import FileFrames, Frames, settle_frames, states_moments
 from ..safe_files import read_json, read_optional, write_json
 from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
 from ..trajectory import (
@@ -46,7 +46,7 @@ SENSOR_NOTE = (
 def read_trajectory(
     path: Path,
     camera: CameraModel,
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
     *,
     entry: str = "",
     lens: bool = True,
@@ -66,7 +66,7 @@ def read_trajectory(
             one is put in afterwards by :func:`trajectory.adapted`). Its quarter turns are those
             of a meta.json's sensor.
         frames: the frames in use; poses follow their index (meta.json) or time. A count alone:
-            the file's first poses; :data:`.frames.UNSAID`: all.
+            the file's first poses; None: all.
         entry: the take, where a meta.json lists several.
         lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
@@ -90,7 +90,7 @@ def read_trajectory(
         if file_form == "ours" and isinstance(content, dict):
             return parse_trajectory(content, path.name, frames)
         if file_form == "keyframes":
-            check_made_on(content, video_mark(frames.source))
+            check_made_on(content, video_mark(Frames.video_of(frames)))
             track = keyframe_track(content, camera, path.name)
             clock = "number" if track.clock == "index" else "time"
             sentences = [f"{len(track.moments)} keyframes: read by {clock}"]
@@ -99,7 +99,7 @@ def read_trajectory(
             notes = TakeNotes(source=path.name, placed="; ".join(sentences))
             return track.trajectory(camera, frames), notes
         if file_form == "meta":
-            meta = parse_meta(content, path, entry, frames.source, declared)
+            meta = parse_meta(content, path, entry, Frames.video_of(frames), declared)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         camera_file = CameraFile.parse(content, path.name, path.parent)
     camera_file = camera_file.settled(declared)
@@ -148,7 +148,7 @@ def write_trajectory(
 
 
 def parse_trajectory(
-    content: dict, name: str, frames: Frames = UNSAID
+    content: dict, name: str, frames: Frames | None = None
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Parse our own trajectory JSON, resampled to the times of ``frames``.
 
@@ -193,6 +193,7 @@ def parse_trajectory(
     )
     if not ego.stands:
         frames = _moments_in_use(Frames.timed(times), frames, name)
+    frames = settle_frames(frames, Frames.of_count(1))
     if not exo.stands:
         exo_name = f"exo_w2c of {name}"
         exo_track = PoseTrack(
@@ -210,15 +211,15 @@ def parse_trajectory(
     )
 
 
-def _moments_in_use(file_frames: Frames, frames: Frames, name: str) -> Frames:
+def _moments_in_use(file_frames: Frames, frames: Frames | None, name: str) -> Frames:
     """Choose the times at which a path is needed: those of the given frames, or the file's first
     ones.
 
     Raises:
         EgoXInputError: fewer.
     """
-    chosen_frames = frames.moments_of(file_frames)
-    if len(chosen_frames) < len(frames):
+    chosen_frames = settle_frames(frames, file_frames)
+    if frames and len(chosen_frames) < len(frames):
         raise EgoXInputError(
             f"trajectory {name}",
             got=f"{len(file_frames)} poses",
@@ -247,7 +248,7 @@ def _guessed_flags(content: dict, times: Tensor, name: str, frames: Frames) -> T
     )
     if numbers is None:
         return None
-    return flags_at(numbers > 0, times, frames.moments_on("seconds", times))
+    return flags_at(numbers > 0, times, frames.times_s)
 
 
 def _finite_numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -59,15 +59,15 @@ class Frames:
             )
 
     @staticmethod
-    def of_count(count: int | None) -> Frames:
-        """Make ``count`` frames of an unknown video, or :data:`UNSAID` for None."""
-        indices = torch.arange(count or 0)
+    def of_count(count: int) -> Frames:
+        """Make ``count`` frames of an unknown video."""
+        indices = torch.arange(count)
         return Frames(indices=indices, times_s=indices.double() / UNTIMED_FPS, counted=True)
 
     @staticmethod
-    def given(frames: Frames | None) -> Frames:
-        """Return the given frames, or :data:`UNSAID` for None."""
-        return UNSAID if frames is None else frames
+    def video_of(frames: Frames | None) -> Path | None:
+        """Return the video's file that frames are of, where somebody says it."""
+        return frames.source if frames else None
 
     @staticmethod
     def timed(times_s: Tensor) -> Frames:  # [T]
@@ -129,17 +129,16 @@ class Frames:
         return len(self.indices)
 
     @property
+    def values(self) -> dict:
+        """Fields of the frames by name, without the sizes of their pictures."""
+        return {value.name: getattr(self, value.name) for value in fields(Frames)}
+
+    @property
     def without_sizes(self) -> Frames:
         """Copy of these frames without the sizes of their pictures, as payloads store them."""
-        return Frames(
-            indices=self.indices,
-            times_s=self.times_s,
-            rate=self.rate,
-            total=self.total,
-            source=self.source,
-            counted=self.counted,
-            end_s=self.end_s,
-        )
+        return Frames(**self.values)
+
+    bare = without_sizes  # its name until 1.3
 
     @property
     def last(self) -> int:
@@ -176,28 +175,19 @@ class Frames:
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
-    def or_those(self, default_frames: Frames) -> Frames:
-        """Return these frames, or the default frames if these are empty."""
-        return self if len(self) else default_frames
+    of = select  # its name until 1.3
 
-    def moments_of(self, default_frames: Frames) -> Frames:
-        """Return these frames, or the first default frames if only their count is known.
+    def or_those(self, own: Frames) -> Frames:
+        """Return these frames, or others if these are empty: until 1.3, now settle_frames."""
+        return self if len(self) else own
 
-        Of no frames at all, all default ones are returned.
-        """
-        return default_frames.select(slice(len(self) or None)) if self.counted else self
+    def moments_of(self, own: Frames) -> Frames:
+        """Return these frames, or the first of others if only counted: until 1.3."""
+        return own.select(slice(len(self) or None)) if self.counted else self
 
-    def recounted(self, count: int) -> Frames:
-        """Set the number of these frames if only their count is known.
-
-        Stated frames stay as they are.
-        """
-        return Frames.of_count(count) if self.counted else self
-
-    @property
-    def closed(self) -> Frames:
-        """Copy these frames, with their count as the video's length if only that is known."""
-        return replace(self, total=len(self)) if self.counted else self
+    def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the sizes of source and pictures, both ``own`` where unknown: until 1.3."""
+        return getattr(self, "source_size", own), getattr(self, "size", own)
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
         """Compute the times of source frames by number, extrapolated at a constant rate."""
@@ -219,10 +209,9 @@ class Frames:
             len(self) - 1
         )
 
-    def moments_on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
-        """Return the frames' numbers or times by ``clock``, or a default if they are unknown."""
-        moments = self.indices.double() if clock == "index" else self.times_s
-        return moments if len(self) else default_moments
+    def moments_on(self, clock: Clock) -> Tensor:  # [T] float64
+        """Return the frames' numbers or times by ``clock``."""
+        return self.indices.double() if clock == "index" else self.times_s
 
     def from_zero(self: SomeFrames) -> SomeFrames:
         """Renumber the same moments one after the other from 0."""
@@ -266,8 +255,8 @@ class Frames:
         )
 
 
-UNSAID = Frames.of_count(None)
-"""Frames of which nothing is known, beside which values keep their own frames."""
+UNSAID = Frames.of_count(0)
+"""Empty frames, which doors take for None: the name of a default until 1.3."""
 
 
 def _refuse_older(frames: Frames, state: object) -> None:

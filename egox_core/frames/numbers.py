@@ -72,8 +72,8 @@ def numbers_of(names: Sequence[object], label: str) -> Tensor:  # [N] float64
     return torch.from_numpy(numbers)
 
 
-def find_moments(numbering: Numbering, frames: Frames) -> Placed:
-    """Assign poses to frame numbers or times of the video.
+def find_moments(numbering: Numbering, frames: Frames | None) -> Placed:
+    """Assign poses to frame numbers or times of the video, or to their own if that is unknown.
 
     Numbers that a form states, and what the user declares, go by the rule; pictures and times of
     other programs by :func:`place_values`.
@@ -101,7 +101,7 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
     if numbering.times_of_video and numbering.times_s is not None:
         pose_order = torch.arange(numbering.count)
         words = f"{name}: {numbering.count} poses"
-        if frames.counted and len(frames):  # of unknown times
+        if frames is not None and frames.counted:  # of unknown times
             return Placed(
                 pose_order, pose_order.double(), "index", f"{words}: the first ones are used"
             )
@@ -118,7 +118,7 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
         stated_values = numbers_of(names, name)
         clock = "index"
     pose_order = stated_values.argsort()
-    if not len(frames):
+    if frames is None:
         moments = (
             stated_values[pose_order]
             if clock == "seconds"
@@ -144,12 +144,13 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
     )
 
 
-def _declared_clock(times: Tensor, numbering: Numbering, frames: Frames) -> Placed:
+def _declared_clock(times: Tensor, numbering: Numbering, frames: Frames | None) -> Placed:
     """Place times by the clock that the user declares."""
     order = times.argsort()
     span = float(times.max() - times.min())
-    factor = numbering.time_factor
-    if factor is None:  # units are a thousandth of each other, recordings of like lengths
+    factor = numbering.time_factor or 1.0
+    if numbering.time_factor is None and frames is not None:
+        # Units are a thousandth of each other, recordings of like lengths.
         end_s = max(frames.last_time_s, 1 / frames.rate)
         factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
     offset_s = numbering.offset_s or 0.0

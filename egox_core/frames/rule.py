@@ -73,6 +73,16 @@ class Numbering:
         return last - first == len(numbers) - 1 and last >= total
 
 
+def settle_frames(given: Frames | None, own: Frames) -> Frames:
+    """Settle the frames in use: the given ones or, where none are, a source's own.
+
+    Of a given count alone they are the source's first ones, if it states any.
+    """
+    if not given:
+        return own
+    return own.select(slice(len(given))) if given.counted and not own.counted else given
+
+
 class Entries(NamedTuple):
     """Positions of the file entries that belong to the frames in use, with a remark."""
 

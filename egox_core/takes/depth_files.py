@@ -19,7 +19,7 @@ from ..facts import (
     settle_lens,
 )
 from ..frame_store import store_frames
-from ..frames import UNSAID, FileFrames, Frames, entries_of
+from ..frames import FileFrames, Frames, entries_of, settle_frames
 from ..progress import Progress, no_progress
 from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
@@ -39,7 +39,7 @@ def load_depth_file(
     # Intrinsics and pose of exo; None: both are unknown, and the camera is a guess.
     meta: TakeMeta | None,
     # The frames in use; without, every frame at the file's own size.
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
     *,
     # A meta without intrinsics gets a guess, too, instead of being refused.
     guess_camera: bool = False,
@@ -74,8 +74,8 @@ def load_depth_file(
     source = path
     declared = declared if meta is None else declared.over(meta.declared)
     facts = settle_depth(source.statements, declared, f"depth {source.name}")
-    map_frames = frames.or_those(Frames.of_count(source.numbering.count))
-    entries = entries_of(map_frames, source.numbering.declared(file_frames))
+    frames = settle_frames(frames, Frames.of_count(source.numbering.count))
+    entries = entries_of(frames, source.numbering.declared(file_frames))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window = depth_window(source.size, frames, f"depth {source.name}")
     size = source.size
@@ -101,7 +101,7 @@ def load_depth_file(
     depth_m, dynamic, invalid_share = window.fit_clip(
         read_maps(), len(used_maps), source.name, progress
     )
-    exo = exo_poses(meta, map_frames)
+    exo = exo_poses(meta, frames)
     if exo.world == "exo" and source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         exo = replace(exo, w2c=reduce_static_poses(compose(w2c, invert(w2c[:1]))))
@@ -153,7 +153,7 @@ def _settle_file_lens(
 def check_depth(
     source: DepthFile,
     # The frames for which the depth will be read.
-    frames: Frames,
+    frames: Frames | None,
     *,
     # True if the exo picture has another camera than the video.
     redrawn: bool = False,
@@ -165,9 +165,9 @@ def check_depth(
         EgoXInputError: maps that may be of other frames, another aspect.
     """
     numbering = source.numbering
+    frames = settle_frames(frames, Frames.of_count(numbering.count))
     size = FrameSelection.of_picture(frames, source.size).size
-    map_frames = frames.or_those(Frames.of_count(numbering.count))
-    entries = entries_of(map_frames, numbering.declared(file_frames))
+    entries = entries_of(frames, numbering.declared(file_frames))
     label = f"depth {source.name}"
     depth_window(source.size, frames, label)
     if redrawn and not same_aspect(source.size, size):  # wider maps are of videos as filmed

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..cameras import CameraModel, CameraPath
+from ..cameras import CameraModel
 from ..depth import (
     AlignReport,
     DepthSource,
     align_sources,
     camera_of_view,
+    choose_roles,
     depth_advice,
     depth_window,
     socket_sources,
@@ -22,7 +23,7 @@ from ..depth import (
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared, StatedLens
 from ..file_names import DEPTH, DEPTH_NAMES
-from ..frames import UNSAID, FileFrames, Frames
+from ..frames import FileFrames, Frames, settle_frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
 from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
@@ -46,8 +47,8 @@ def take_depth(
     source: Path | Sequence[DepthSource] | None,
     # The exo camera, as far as it is known.
     meta: TakeMeta | None,
-    # The frames in use; without, those of the depth.
-    frames: Frames,
+    # The frames in use; None: those of the depth.
+    frames: Frames | None,
     # Payloads of the connected sockets, see depth.adapters.
     sockets: Mapping[str, Any] | None = None,
     *,
@@ -93,17 +94,22 @@ def take_depth(
         ]
     else:
         sources = list(source or ())
-    given_lenses: Sequence[StatedLens] = ()
-    if sources:
-        map_size = sources[0].depth.exo.camera.stored_size
-        given_lenses = _stated_lenses(
-            None if from_file else meta, frames, (map_size, picture), fov_deg, lens
+    beside = None if from_file else meta
+    if not frames and beside is not None and not beside.exo.stands:
+        raise EgoXInputError(
+            f"camera_extrinsics of {beside.name}",
+            got="a pose per frame, without knowing which frames are in use",
+            expected="the frames of stages.load_clip",
+            fix="give 'frames'",
         )
+    metric_depth = choose_roles(sources)[0][0].depth
+    frames = settle_frames(frames, metric_depth.frames)
+    map_size = metric_depth.exo.camera.stored_size
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        exo=_exo_path(None if from_file else meta, frames, sources),
-        lenses=given_lenses,
+        exo=exo_poses(beside, frames),
+        lenses=_stated_lenses(beside, frames, (map_size, picture), fov_deg, lens),
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
@@ -120,23 +126,6 @@ def take_depth(
         fit=fit,
         scale=scale_report,
     )
-
-
-def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
-    """Select the take's exo camera poses for the frames in use.
-
-    Raises:
-        EgoXInputError: a pose per frame, and nobody knows which frames are in use.
-    """
-    if not len(frames) and meta is not None and not meta.exo.stands:
-        raise EgoXInputError(
-            f"camera_extrinsics of {meta.name}",
-            got="a pose per frame, without knowing which frames are in use",
-            expected="the frames of stages.load_clip",
-            fix="give 'frames'",
-        )
-    map_frames = sources[0].depth.frames if sources else Frames.of_count(1)
-    return exo_poses(meta, frames.or_those(map_frames))
 
 
 def _stated_lenses(
@@ -192,7 +181,7 @@ def file_source(
     path: Path,
     # Without intrinsics the camera is a guess.
     meta: TakeMeta | None,
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
     *,
     guess_camera: bool = True,
     file_frames: FileFrames = "auto",
@@ -205,7 +194,7 @@ def file_source(
         EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.load_depth_file`.
     """
     with depth_advice(), open_depth(path) as file:
-        check_same_take("depth", path, frames.source)
+        check_same_take("depth", path, Frames.video_of(frames))
         return load_depth_file(
             file,
             meta,
@@ -217,7 +206,7 @@ def file_source(
         )
 
 
-def check_depth_file(path: Path, frames: Frames, file_frames: FileFrames = "auto") -> None:
+def check_depth_file(path: Path, frames: Frames | None, file_frames: FileFrames = "auto") -> None:
     """Check before decoding that a depth file belongs to the video.
 
     A workflow that was opened with its sample keeps naming the sample's depth when the user chooses
@@ -227,5 +216,5 @@ def check_depth_file(path: Path, frames: Frames, file_frames: FileFrames = "auto
         EgoXInputError: the file of another take, maps that may be of other frames, another aspect.
     """
     with depth_advice(), open_depth(path) as file:
-        check_same_take("depth", path, frames.source)
+        check_same_take("depth", path, Frames.video_of(frames))
         check_depth(file, frames, file_frames=file_frames)

@@ -116,8 +116,7 @@ def with_takes_scale(
         return with_scale(depth, source, None)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source)
-    frames_in_use = frames.or_those(depth.frames)
-    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames_in_use)
+    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames)
     return with_scale(
         depth,
         source,

@@ -9,7 +9,7 @@ from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..errors import EgoXInputError
 from ..facts import StatedLens
-from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
+from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
 from ..types import (
@@ -289,7 +289,7 @@ def _is_same_k(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
 def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
     file_frames: FileFrames = "auto",
     *,
     declared: bool = False,
@@ -309,7 +309,7 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    frames = frames.or_those(Frames.of_count(max(len(meta.ego), len(meta.exo))))
+    frames = settle_frames(frames, Frames.of_count(max(len(meta.ego), len(meta.exo))))
     ego, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = replace(_exo_or_without_lens(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c

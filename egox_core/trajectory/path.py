@@ -26,7 +26,15 @@ from ..cameras import (
 )
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
-from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, find_moments
+from ..frames import (
+    Clock,
+    FileFrames,
+    Frames,
+    Numbering,
+    entries_of,
+    find_moments,
+    settle_frames,
+)
 from ..frozen import frozen
 from ..remarks import FactRow
 from ..types import CameraTrajectory
@@ -72,14 +80,14 @@ class PoseTrack:
         return poses if self.bends is None else apply_look_turns(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """Compute the poses at the frames in use, or the track's own if no frames are known.
+        """Compute the poses at the frames in use.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,
                 and its ends don't hold.
         """
         is_numbered = self.clock == "index"
-        moments = frames.moments_on(self.clock, self.moments)
+        moments = frames.moments_on(self.clock)
         unit = "" if is_numbered else " s"
         tolerance = frames.end_tolerance(self.clock)
         first_moment = float(self.moments[0])
@@ -106,7 +114,7 @@ class PoseTrack:
     def trajectory(
         self,
         camera: CameraModel,
-        frames: Frames = UNSAID,
+        frames: Frames | None = None,
         *,
         # The exo camera in the track's world; None: that world is the exo camera's frame.
         exo: CameraPath | None = None,
@@ -119,10 +127,12 @@ class PoseTrack:
         Raises:
             EgoXInputError: track shorter than the frames in use.
         """
-        w2c = self.of_frames(frames)
-        is_timed = self.clock == "seconds" and not self.constant
-        own_frames = Frames.timed(self.moments) if is_timed else Frames.of_count(len(self.w2c))
-        frames = frames.or_those(own_frames).without_sizes
+        if frames:
+            frames, w2c = frames.without_sizes, self.of_frames(frames)
+        else:
+            is_timed = self.clock == "seconds" and not self.constant
+            frames = Frames.timed(self.moments) if is_timed else Frames.of_count(len(self.w2c))
+            w2c = self.at(self.moments)
         exo = CameraPath.of_exo(None) if exo is None else exo
         exo = None if world == "unknown" else replace(exo, frames=frames)
         ego = CameraPath(
@@ -249,7 +259,7 @@ def apply_look_turns(
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
-    frames: Frames = UNSAID,
+    frames: Frames | None = None,
     *,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
     file_frames: FileFrames = "auto",
@@ -271,7 +281,7 @@ def trajectory_of_array(
         stated = StatedPoses(name=label, poses=given_w2c, camera_to_world=False, world="take")
         path, rows = settle_poses(stated, declared, camera)
         facts.extend(rows)
-        pose_frames = frames.or_those(path.frames)
+        pose_frames = settle_frames(frames, path.frames)
         if path.stands:
             return replace(path, frames=pose_frames.without_sizes)
         numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
@@ -289,7 +299,7 @@ def trajectory_of_array(
 def placed_track(
     w2c: Tensor,  # [N, 3, 4]
     numbering: Numbering,
-    frames: Frames,
+    frames: Frames | None,
 ) -> tuple[PoseTrack, str]:
     """Make a track of poses at the moments that :func:`.frames.find_moments` finds, with a note.
 
@@ -307,14 +317,11 @@ def placed_track(
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """Resample a path at the times of other frames, or return it unchanged if no frames are given.
+    """Resample a path at the times of other frames.
 
     Raises:
         EgoXInputError: the path does not reach over them.
     """
-    frames = frames.or_those(trajectory.frames)
-    if frames is trajectory.frames:
-        return trajectory
     times = trajectory.frames.times_s
     name = "path"
     later_mask = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame

@@ -55,17 +55,7 @@ class FrameSelection(Frames):
         if is_a(frames, FrameSelection):
             return frames
         return FrameSelection(
-            indices=frames.indices,
-            times_s=frames.times_s,
-            rate=frames.rate,
-            total=frames.total,
-            source=frames.source,
-            counted=frames.counted,
-            end_s=frames.end_s,
-            fps=frames.rate,
-            source_size=size,
-            size=size,
-            resize="crop",
+            **frames.values, fps=frames.rate, source_size=size, size=size, resize="crop"
         )
 
     @staticmethod

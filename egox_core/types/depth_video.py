@@ -12,7 +12,7 @@ from ..errors import EgoXInputError
 from ..frames import Frames
 from ..remarks import FactRow
 from .choices import DepthKind
-from .kept import Kept, convert_arrays, with_frame_count
+from .kept import Kept, convert_arrays
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
@@ -31,7 +31,7 @@ class DepthVideo(Kept):
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.exo, "depth video")
-        object.__setattr__(self, "exo", with_frame_count(self.exo, len(self.depth_m)))
+        object.__setattr__(self, "exo", self.exo.counted(len(self.depth_m)))
 
     @property
     def frames(self) -> Frames:

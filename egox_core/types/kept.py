@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,13 +67,6 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
         made_by = getattr(matching_type, "version", lambda: "1.1 or older")
         _check_version(value, kind, made_by())
     return matching_type is not None
-
-
-def with_frame_count(camera: CameraPath, count: int) -> CameraPath:
-    """Set the frame count of a static camera whose count isn't known."""
-    if camera.stands and len(camera.frames) != count:
-        return replace(camera, frames=camera.frames.recounted(count))
-    return camera
 
 
 def convert_arrays(payload: Kept, camera: CameraPath, label: str) -> None:

@@ -15,7 +15,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import FactRow, Remark
 from .depth_video import DepthVideo
-from .kept import Kept, with_frame_count
+from .kept import Kept
 
 RELEASED_RANGE = 0.1
 """The released renderer draws and averages points whose range (:attr:`PointSet.depth_range`) is
@@ -159,7 +159,7 @@ class PointCloud(Kept):
     facts: tuple[FactRow, ...] = ()  # those of the depth it was made of
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exo", with_frame_count(self.exo, len(self.moving)))
+        object.__setattr__(self, "exo", self.exo.counted(len(self.moving)))
 
     @property
     def frames(self) -> Frames:

@@ -263,7 +263,7 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
     return _find_file(file_name)
 
 
-def frames_in_use(graph: Graph, node_id: str) -> Frames:
+def frames_in_use(graph: Graph, node_id: str) -> Frames | None:
     """Predict which video frames an input will get, before a run.
 
     Raises:
@@ -271,7 +271,7 @@ def frames_in_use(graph: Graph, node_id: str) -> Frames:
     """
     loader_id = linked_node_id(graph, node_id, "frames")
     is_loader = loader_id is not None and graph[loader_id].get("class_type") == LOADER
-    return Frames.given(selection_of(graph, loader_id) if is_loader else None)
+    return selection_of(graph, loader_id) if is_loader else None
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:

@@ -201,15 +201,15 @@ def _absolute_path_error(name: str, label: str) -> EgoXInputError:
     )
 
 
-def beside_video(frames: Frames, name: str) -> Path | None:
+def beside_video(frames: Frames | None, name: str) -> Path | None:
     """Find a file in the exo video's folder, or return None.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
     """
-    if frames.source is None:
+    if not frames or frames.source is None:
         return None
-    path = Path(frames.source).parent / name
+    path = frames.source.parent / name
     return require_inside(path, name) if path.is_file() else None
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.frames import Frames
+from ...egox_core.frames import Frames, settle_frames
 from ...egox_core.scene import ego_in_scene
 from ...egox_core.types import CameraTrajectory, PointCloud
 from ...egox_core.video import video_mark
@@ -16,7 +16,7 @@ DIGITS = 6
 
 def collect_editor_data(
     trajectory: CameraTrajectory,
-    frames: Frames,
+    frames: Frames | None,
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
     # The id by which a run knows the node (in a subgraph this isn't the page's own number).
@@ -37,10 +37,10 @@ def collect_editor_data(
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
-        "source_frames": frames.total,
+        "source_frames": frames and frames.total,
         "camera": trajectory.ego.camera.to_json(),
         "scene": None,
-        "video": video_mark(frames.source),
+        "video": video_mark(Frames.video_of(frames)),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
@@ -60,7 +60,7 @@ def collect_editor_data(
 
 
 def select_editor_frames(
-    trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
+    trajectory: CameraTrajectory, frames: Frames | None, scene: PointCloud | None
 ) -> Frames:
     """Choose the frames that keyframe numbers refer to."""
     frame_count = len(trajectory)
@@ -70,7 +70,7 @@ def select_editor_frames(
         if scene_covers
         else Frames.of_count(frame_count)
     )
-    return frames.or_those(known_frames)
+    return settle_frames(frames, known_frames)
 
 
 def describe_scene(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]

@@ -131,7 +131,7 @@ def head(
 def path(
     node: Node,
     path: CameraTrajectory,
-    frames: Frames,
+    frames: Frames | None,
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
 ) -> Ui:

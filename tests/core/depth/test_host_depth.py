@@ -280,6 +280,7 @@ def test_given_dynamic_mask_replaces_a_files_mask_in_the_fit():
         )
         return align_sources(
             [metric_depth, video_depth],
+            frames=metric_depth.depth.frames,
             dynamic_mask=None if given_mask is None else given_mask.float(),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from egox_core.frames import UNSAID, Frames, Numbering, entries_of
+from egox_core.frames import Frames, Numbering, entries_of, settle_frames
 from egox_core.frames.frames import MAX_CLIP_FRAMES
 from egox_core.hands import HandTrack
 from egox_core.types import FrameSelection
@@ -40,23 +40,11 @@ def test_frames_are_equal_if_all_values_are():
 
 def test_unstated_frames_take_the_stated_ones():
     counted_frames = Frames.of_count(2)
-    assert (
-        UNSAID.or_those(CLIP_FRAMES) is CLIP_FRAMES
-        and CLIP_FRAMES.or_those(counted_frames) is CLIP_FRAMES
-    )
-    assert UNSAID.moments_of(CLIP_FRAMES) == CLIP_FRAMES == CLIP_FRAMES.moments_of(counted_frames)
-    assert (
-        counted_frames.moments_of(CLIP_FRAMES) == CLIP_FRAMES.select(slice(2))
-        and counted_frames.or_those(CLIP_FRAMES) is counted_frames
-    )
-    assert (
-        counted_frames.recounted(5) == Frames.of_count(5)
-        and CLIP_FRAMES.recounted(5) is CLIP_FRAMES
-    )
-    assert (
-        counted_frames.closed == replace(counted_frames, total=2)
-        and CLIP_FRAMES.closed is CLIP_FRAMES
-    )
+    assert settle_frames(None, CLIP_FRAMES) is CLIP_FRAMES
+    assert settle_frames(Frames.of_count(0), CLIP_FRAMES) is CLIP_FRAMES
+    assert settle_frames(CLIP_FRAMES, counted_frames) is CLIP_FRAMES
+    assert settle_frames(counted_frames, CLIP_FRAMES) == CLIP_FRAMES.select(slice(2))
+    assert settle_frames(counted_frames, Frames.of_count(1)) is counted_frames
     still_frame = Frames.of_count(1)  # of a camera that stands
     assert (
         still_frame.select(torch.tensor([4, 6])) is still_frame

@@ -9,6 +9,7 @@ from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import socket_sources
 from egox_core.depth.roles import align_sources
 from egox_core.depth.trust import with_trust
+from egox_core.frames import Frames
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -48,6 +49,7 @@ def make_maps(take: SyntheticTake) -> dict[str, Tensor]:
     sky_mask[:, :2] = 1
     depth, *_ = align_sources(
         list(socket_sources(sockets)),
+        frames=Frames.of_count(FRAMES),
         exo=CameraPath.of_exo(None, take.exo.pose),
         sky_mask=sky_mask,
         dynamic_mask=take.exo_dynamic.float(),

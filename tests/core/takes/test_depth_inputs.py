@@ -10,7 +10,6 @@ import torch
 from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
-from egox_core.frames import UNSAID
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection
 from tests.core.takes.test_depth_files import make_meta
@@ -76,7 +75,7 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size():
     depth, *_ = take_depth(
         None,
         make_meta(INTRINSICS),
-        UNSAID,
+        None,
         {"moge_geometry": moge_payload(size=(2 * WIDTH, 2 * HEIGHT))},
     )
     assert depth.exo.camera.stored_size == (2 * WIDTH, 2 * HEIGHT)
@@ -85,7 +84,7 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size():
         INTRINSICS, exo=CameraPath.of_exo(None, torch.eye(3, 4).expand(FRAME_COUNT, 3, 4))
     )
     with refuses("give 'frames'"):
-        take_depth(None, moving_meta, UNSAID, {"moge_geometry": moge_payload()})
+        take_depth(None, moving_meta, None, {"moge_geometry": moge_payload()})
 
 
 def test_files_beside_another_video_are_refused(depth_file, tmp_path):
