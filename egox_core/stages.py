@@ -38,7 +38,7 @@ from .depth import (
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
 from .facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
-from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
+from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of, settle_frames
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
@@ -365,7 +365,7 @@ def path(
     if is_a(poses, CameraTrajectory):
         _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
         trajectory = _to_device(poses, "cpu")
-        trajectory = resample(trajectory, frames) if frames else trajectory
+        trajectory = resample(trajectory, settle_frames(frames, trajectory.frames))
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
             poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None

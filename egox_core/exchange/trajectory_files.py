@@ -191,9 +191,8 @@ def parse_trajectory(
     exo = CameraPath.of_exo(
         read_value("exo_camera", CameraModel.from_json), read_value("exo_w2c", validate_w2c)
     )
-    if not ego.stands:
-        frames = _moments_in_use(Frames.timed(times), frames, name)
-    frames = settle_frames(frames, Frames.of_count(1))
+    own_frames = Frames.of_count(1) if ego.stands else Frames.timed(times)
+    frames = settle_frames(frames, own_frames, f"trajectory {name}")
     if not exo.stands:
         exo_name = f"exo_w2c of {name}"
         exo_track = PoseTrack(
@@ -209,24 +208,6 @@ def parse_trajectory(
         source=str(content.get("source") or name),
         placed=f"{name}: {len(times)} poses: read by time",
     )
-
-
-def _moments_in_use(file_frames: Frames, frames: Frames | None, name: str) -> Frames:
-    """Choose the times at which a path is needed: those of the given frames, or the file's first
-    ones.
-
-    Raises:
-        EgoXInputError: fewer.
-    """
-    chosen_frames = settle_frames(frames, file_frames)
-    if frames and len(chosen_frames) < len(frames):
-        raise EgoXInputError(
-            f"trajectory {name}",
-            got=f"{len(file_frames)} poses",
-            expected=f"at least {len(frames)}, the frames in use",
-            fix="use fewer frames, or a longer trajectory",
-        )
-    return chosen_frames
 
 
 def _timed_looks(looks: object, times: Tensor, name: str) -> object:

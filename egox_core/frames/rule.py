@@ -73,14 +73,26 @@ class Numbering:
         return last - first == len(numbers) - 1 and last >= total
 
 
-def settle_frames(given: Frames | None, own: Frames) -> Frames:
+def settle_frames(given: Frames | None, own: Frames, what: str = "source") -> Frames:
     """Settle the frames in use: the given ones or, where none are, a source's own.
 
     Of a given count alone they are the source's first ones, if it states any.
+
+    Raises:
+        EgoXInputError: fewer than that count; ``what`` names the source in it.
     """
     if not given:
         return own
-    return own.select(slice(len(given))) if given.counted and not own.counted else given
+    if own.counted or not given.counted:
+        return given
+    if len(own) < len(given):
+        raise EgoXInputError(
+            what,
+            got=f"{len(own)} poses or maps",
+            expected=f"at least {len(given)}, the frames in use",
+            fix="use fewer frames, or a longer one",
+        )
+    return own.select(slice(len(given)))
 
 
 class Entries(NamedTuple):

@@ -317,11 +317,13 @@ def placed_track(
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """Resample a path at the times of other frames.
+    """Resample a path at the times of other frames, or return it unchanged if they are its own.
 
     Raises:
         EgoXInputError: the path does not reach over them.
     """
+    if frames is trajectory.frames:
+        return trajectory
     times = trajectory.frames.times_s
     name = "path"
     later_mask = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
