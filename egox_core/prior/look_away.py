@@ -58,7 +58,7 @@ def guess_depth(
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptPlaces:
     """Generated points of one chunk, at places that no exo camera saw."""
 
     points: PointSet  # in the world
@@ -84,7 +84,7 @@ class LookAwayMemory:
         self.notes: tuple[Remark, ...] = ()
         self._progress, self._device = progress, device
         self._drawing_device: DrawingDevice  # of a chunk
-        self._chunks: list[Kept] = []
+        self._chunks: list[KeptPlaces] = []
         self._unseen_masks: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
         self._depth_m: list[Tensor] = []  # [H, W] per frame
 
@@ -133,7 +133,9 @@ class LookAwayMemory:
             [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
         )
         if not len(known_depths):
-            self._chunks.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
+            self._chunks.append(
+                KeptPlaces(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0)
+            )
             return  # without any surface all distances would be made up
         median_m = float(known_depths.median())
         rays = trajectory.ego.camera.depth_rays()
@@ -157,7 +159,9 @@ class LookAwayMemory:
                 new_points,
                 lift(guessed_depth, picture, new_mask, rays, frame_from_exo=frame_from_ego),
             )
-        self._chunks.append(Kept(new_points, camera_centre(trajectory.ego.at(frames[0])), median_m))
+        self._chunks.append(
+            KeptPlaces(new_points, camera_centre(trajectory.ego.at(frames[0])), median_m)
+        )
 
     def _draw(
         self, points: PointSet, ego: CameraPath
@@ -173,7 +177,7 @@ class LookAwayMemory:
         return picture_and_mask
 
 
-def nearby_points(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
+def nearby_points(kept: Sequence[KeptPlaces], ego: CameraPath) -> PointSet:
     """Join the remembered points of chunks whose head position was close to a pose."""
     centre = camera_centre(ego.at(0))
     close_chunks = (

@@ -112,7 +112,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
-    from ..data.dry_run import dry_run
+    from ..data.dry_run import estimate_preparation
     from ..data.prepare import prepare
     from ..data.set_files import REPORT
 
@@ -138,7 +138,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
     )
     if args.dry_run:
-        estimate = dry_run(args.source, *run_options, progress=progress)
+        estimate = estimate_preparation(args.source, *run_options, progress=progress)
         print(
             f"{estimate.clips} clips of {estimate.takes} takes ({estimate.skipped} skipped), "
             f"{estimate.files} files, {estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} "

@@ -108,7 +108,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     from egox_core.errors import EgoXInputError
 
     from ..train.checkpoints import checkpoint_folders
-    from ..train.loop import dry_run, train
+    from ..train.loop import describe_training, train
 
     config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
     if args.fresh and checkpoint_folders(Path(config.output)):
@@ -119,7 +119,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             fix="choose a different folder, or leave out --fresh to continue",
         )
     if args.dry_run:
-        print("\n".join(dry_run(config)))
+        print("\n".join(describe_training(config)))
         return 0
     _print_info_logs()
     train_outcome = train(

@@ -100,7 +100,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
                 "image_exo": vision_encoder.encode(first_frames[0]),
                 "image_ego": vision_encoder.encode(first_frames[1]),
             }
-    geometry = clip_geometry(clip, settings.rays)
+    geometry = guidance_of_clip(clip, settings.rays)
     return {name: to_storage(tensor, dtype) for name, tensor in clip_outputs.items()} | {
         "query_dirs": to_storage(geometry.query_dirs, torch.float32),
         "key_dirs": to_storage(geometry.key_dirs, torch.float32),
@@ -109,7 +109,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     }
 
 
-def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
+def guidance_of_clip(clip: Clip, rays: Rays) -> GgaGeometry:
     """Compute the ray directions of a clip for geometry-guided attention."""
     record = clip.record
     return gga_geometry(

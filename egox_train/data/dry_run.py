@@ -35,7 +35,7 @@ class PrepareEstimate:
     measured_clips: int  # clips that were made, to tell
 
 
-def dry_run(
+def estimate_preparation(
     source: Path,
     options: PrepareOptions,
     set_options: TrainingSetOptions = DEFAULT_SET_OPTIONS,

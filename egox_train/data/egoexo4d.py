@@ -89,14 +89,14 @@ def read_egoexo4d(
     take_list = read_take_list(root)
     for file in files:
         try:
-            take = read_take(root, file, exo_lens, take_list)
+            take = read_official_take(root, file, exo_lens, take_list)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
         else:
             yield take
 
 
-def read_take(
+def read_official_take(
     root: Path,
     pose_file: Path,
     exo_lens: ExoLens,
@@ -134,7 +134,7 @@ def take_of_annotation(
         every_frame: note how many frames have no pose; a list has those of its clips alone.
 
     Raises:
-        EgoXInputError: as :func:`read_take`.
+        EgoXInputError: as :func:`read_official_take`.
     """
     name = require_safe_name(str(annotation["metadata"].get("take_name", "")), "take name")
     folder = _video_folder(root, name)

@@ -60,7 +60,7 @@ def exo_mean_colour(
     return exo.float().mean(dim=(0, 1, 2)).expand_as(prior).contiguous()
 
 
-def shrink(
+def shrink_prior(
     exo: Tensor,  # [T, h, w, 3] float 0...1
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
@@ -96,7 +96,7 @@ BASELINES: Mapping[str, Baseline] = {
     "prior, filled": prior_filled,
     "exo resized": exo_resized,
     "exo mean colour": exo_mean_colour,
-    "shrink": shrink,
+    "shrink": shrink_prior,
 }
 SHADED_BASELINES: Mapping[str, ShadedBaseline] = {
     "prior, filled, shaded": prior_shaded,

@@ -203,7 +203,7 @@ def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  
     return {}
 
 
-class Tracker:
+class SamTracker:
     """SAM 2 video model of transformers that follows objects through a video.
 
     Raises:
@@ -295,5 +295,5 @@ class Tracker:
         )
 
 
-load_tracker, load_object_finder = lru_cache(maxsize=1)(Tracker), lru_cache(maxsize=1)(AutoMasks)
+load_tracker, load_object_finder = lru_cache(maxsize=1)(SamTracker), lru_cache(maxsize=1)(AutoMasks)
 """The models of a folder, read once a process."""

@@ -169,7 +169,7 @@ def memory_lines(
     )
 
 
-def dry_run(config: TrainConfig) -> list[str]:
+def describe_training(config: TrainConfig) -> list[str]:
     """Check settings, cache and base model, and predict the memory of a step, without training.
 
     Raises:

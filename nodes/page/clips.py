@@ -72,7 +72,7 @@ def write_clip(description: dict[str, Any], pictures: list[bytes]) -> dict[str, 
         native_video,
     )  # here: a host that lacks what it needs still has all other routes
 
-    frames = decode_frames(pictures)
+    frames = decode_page_frames(pictures)
     fps = number(description, "fps", 0.01, 1000)
     run_id = description.get("run")
     metadata = run_metadata(run_id) if isinstance(run_id, str) else {}
@@ -94,7 +94,7 @@ def write_clip(description: dict[str, Any], pictures: list[bytes]) -> dict[str, 
     return {"file": f"{subfolder}/{video_path.name}", "workflow": "workflow" in metadata}
 
 
-def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
+def decode_page_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     """Decode JPEGs of one size with even sides, which video files need.
 
     Raises:

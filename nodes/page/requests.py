@@ -213,7 +213,7 @@ async def iterate_blocks(part: BodyPartReader, size: int) -> AsyncIterator[bytes
         yield content_block
 
 
-def whole_number(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:
+def whole_field(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:
     """Read an integer field of a request, and refuse values out of range.
 
     Raises:

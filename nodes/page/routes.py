@@ -39,7 +39,7 @@ from .requests import (
     read_body,
     refuse,
     uncached_response,
-    whole_number,
+    whole_field,
 )
 from .scenes import SCENES, SceneEntry, jpeg
 
@@ -127,7 +127,7 @@ async def cloud(body: dict) -> web.Response:
         raise EgoXInputError(
             "part", got=repr(cloud_part)[:40], expected="static or moving", fix="send one of them"
         )
-    most_points = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
+    most_points = whole_field(body, "most", 1, MOST_POINTS, MOST_POINTS)
     frame = read_frame(body, stored_scene)
     points = (
         stored_scene.static
@@ -154,10 +154,10 @@ async def prior(body: dict) -> web.Response:
         raise EgoXInputError(
             "w2c", got=f"shape {tuple(ego_w2c.shape)}", expected="shape (3, 4)", fix="send one pose"
         )
-    picture_size = whole_number(body, "size", *PRIOR_SIZES, 224)
+    picture_size = whole_field(body, "size", *PRIOR_SIZES, 224)
     frame = read_frame(body, stored_scene)
     view_id = str(body.get("view", ""))[:64]
-    request_number = whole_number(body, "count", 0, 2**53, 0)
+    request_number = whole_field(body, "count", 0, 2**53, 0)
     NEWEST_REQUESTS.note(view_id, request_number)
     draw = functools.partial(
         _draw_prior,
@@ -279,7 +279,7 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     up = direction(body.get("up"), "up").tolist()
     options = (
         str(body.get("entry", "")),
-        whole_number(body, "every_nth", -MOST_FRAMES, MOST_FRAMES, 0),
+        whole_field(body, "every_nth", -MOST_FRAMES, MOST_FRAMES, 0),
         body.get("file_frames") or "auto",
     )
     if isinstance(body.get("file"), str):
@@ -407,7 +407,7 @@ def scene_entry(body: dict) -> SceneEntry:
 
 def read_frame(body: dict, entry: SceneEntry) -> int:
     """Read the request's frame number in a scene, 0 if it has none."""
-    return whole_number(body, "frame", 0, entry.frames - 1, 0)
+    return whole_field(body, "frame", 0, entry.frames - 1, 0)
 
 
 def read_camera(body: dict) -> CameraModel:
@@ -429,7 +429,7 @@ def read_camera(body: dict) -> CameraModel:
 
 def read_frames(body: dict) -> Frames:
     """Read the request's frames in use, with their times."""
-    source_count = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
+    source_count = whole_field(body, "source_frames", 0, MOST_FRAMES, 0)
     return Frames.stated(body.get("indices"), body.get("times_s"), source_count or None)
 
 

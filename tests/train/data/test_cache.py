@@ -17,7 +17,7 @@ from egox_core.sizes import FRAMES_PER_LATENT
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
-from egox_train.data.clip_tensors import clip_geometry
+from egox_train.data.clip_tensors import guidance_of_clip
 from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.options import CacheSettings, RunOptions
 from egox_train.train.samples import CachedSamples
@@ -80,7 +80,7 @@ def test_cached_clip_has_all_tensors_of_training(training_set, finished_cache):
     torch.testing.assert_close(
         tensors["ego_first"][:, :1], tensors["ego"][:, :1]
     )  # the VAE is causal: one first frame
-    geometry = clip_geometry(clip, "released")
+    geometry = guidance_of_clip(clip, "released")
     assert (
         torch.equal(tensors["key_dirs"], geometry.key_dirs)
         and tuple(tensors["grid"].tolist()) == geometry.grid
@@ -322,7 +322,7 @@ def test_trainer_rays_follow_the_released_trainers_formula(training_set):
         atol=1e-9,
         rtol=0,
     )
-    trainer_geometry = clip_geometry(clip, "trainer")
+    trainer_geometry = guidance_of_clip(clip, "trainer")
     exact_geometry = gga_geometry(
         clip.take.depth,
         trajectory,

@@ -11,7 +11,7 @@ import pytest
 
 from egox_core.safe_files import read_json
 from egox_train.data.clip_lists import read_clip_lists
-from egox_train.data.dry_run import dry_run
+from egox_train.data.dry_run import estimate_preparation
 from egox_train.data.manifest import read_splits
 from egox_train.options import TrainingSetOptions
 from tests.refusals import refuses
@@ -119,7 +119,7 @@ def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, 
     assert "frame-aligned videos" in skip_reasons["home_3_0_4"]
     assert "no exo_path in a folder" in skip_reasons["meta_unseen.json, entry 1"]
     set_options = TrainingSetOptions(validation=0, test=0, clip_lists=list_files)
-    assert dry_run(source, PLANE_OPTIONS, set_options).clips == 3
+    assert estimate_preparation(source, PLANE_OPTIONS, set_options).clips == 3
 
 
 def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):

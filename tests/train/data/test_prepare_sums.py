@@ -9,7 +9,7 @@ import pytest
 
 from egox_core.safe_files import read_json, write_json
 from egox_train.data import plan, prepare as preparing
-from egox_train.data.dry_run import dry_run
+from egox_train.data.dry_run import estimate_preparation
 from egox_train.data.manifest import read_manifest
 from egox_train.data.prepare import join, prepare
 from egox_train.options import RunOptions
@@ -62,12 +62,14 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
         file.stat().st_size for file in (long_set / "clips").rglob("*") if file.is_file()
     )
     assert float(gigabytes) * 1e9 == pytest.approx(clip_bytes, rel=0.2)
-    limited_estimate = dry_run(long_takes, replace(SMALL_OPTIONS, most_clips=4))
+    limited_estimate = estimate_preparation(long_takes, replace(SMALL_OPTIONS, most_clips=4))
     assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
     one_clip = replace(SMALL_OPTIONS, most_clips=1)
-    assert dry_run(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
+    assert (
+        estimate_preparation(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
+    )
     with refuses("no clip"):  # the other part gives none
-        dry_run(long_takes, one_clip, run_options=RunOptions(part=(1, 2)))
+        estimate_preparation(long_takes, one_clip, run_options=RunOptions(part=(1, 2)))
 
 
 def test_clips_are_chosen_over_the_whole_take(long_takes, tmp_path):

@@ -12,7 +12,7 @@ from egox_core.progress import Progress, no_progress
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import read_masks
 from egox_train.metrics import track_masks as tracking
-from egox_train.metrics.track_masks import Tracker, track_masks
+from egox_train.metrics.track_masks import SamTracker, track_masks
 from egox_train.options import MaskOptions
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
@@ -74,7 +74,7 @@ def test_both_videos_are_tracked_from_one_first_mask(sam_folder, clips_folder, c
 
 
 def test_a_grid_finds_each_outline_once(sam_folder):
-    tracker, calls = Tracker(sam_folder, "cpu"), []
+    tracker, calls = SamTracker(sam_folder, "cpu"), []
     square_mask, repeated_mask, dot_mask = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
     square_mask[8:40, 8:40] = repeated_mask[8:40, 8:41] = True
     dot_mask[0, 0] = True
@@ -103,14 +103,14 @@ def test_clips_without_masks_are_named_and_the_others_kept(sam_folder, clips_fol
         files = (clips_folder / "manifest.jsonl", clips_folder / generated, clips_folder / "masks")
         return track_masks(*files, options, progress=progress)
 
-    monkeypatch.setattr(Tracker, "find_objects", lambda self, video: {})
+    monkeypatch.setattr(SamTracker, "find_objects", lambda self, video: {})
     with locked_by_other_process(clips_folder / "masks" / "a.npz", 1) as progress:
         failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
     first_file, second_file = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")
     time_before = first_file.stat().st_mtime_ns
     monkeypatch.setattr(
-        Tracker, "find_objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)}
+        SamTracker, "find_objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)}
     )
     assert not track()
     assert first_file.stat().st_mtime_ns == time_before and second_file.is_file()
