@@ -132,6 +132,9 @@ def load_clip(
     undistortion: Undistortion | None = None,
     # True: what looks like a cut is a lamp, a shadow or a person who comes close.
     one_shot: bool = False,
+    # What the user knows of the picture, see facts.FACTS: "exo.part=left"; it goes before what a
+    # meta.json beside the video declares.
+    declared: Declared | Mapping[str, object] | str | None = None,
     # Device of the frames.
     device: Device = None,
     progress: Progress = no_progress,
@@ -150,6 +153,10 @@ def load_clip(
         fps_given = None if fps == UNTIMED_FPS else fps
         _refuse_arguments("load_clip", "frames in memory as video", sound=sound, fps=fps_given)
     width, height = size or (None, None)
+    declared_facts = Declared.of(declared, own=("exo.part",))
+    if isinstance(video, Path):
+        declared_facts = declared_facts.over(Declared.of_folder(video.parent))
+    exo_part, rows = declared_facts.exo_part
     source_clip = open_clip(
         video,  # ty: ignore[invalid-argument-type]  checked above
         start_frame=start_frame,
@@ -164,10 +171,11 @@ def load_clip(
         window_s=window_s,
         undistortion=undistortion,
         one_shot=one_shot,
+        exo_part=exo_part,
         progress=progress,
     )
     frames = source_clip.read(progress)
-    selection = source_clip.selection
+    selection = replace(source_clip.selection, facts=rows)
     if isinstance(video, Tensor):  # may be a part of another video
         selection = replace(selection, total=None, end_s=None)
     clip = Clip(
@@ -175,7 +183,7 @@ def load_clip(
         selection=selection,
         source=source_clip,
     )
-    return clip, StageReport(notes=source_clip.notes)
+    return clip, StageReport(notes=source_clip.notes, facts=rows)
 
 
 def align(

@@ -49,6 +49,7 @@ class Take:
         return tuple(
             dict.fromkeys(
                 (
+                    *self.frames.facts,
                     *self.depth.facts,
                     *self.trajectory.facts,
                     *hand_rows,
@@ -118,6 +119,7 @@ def load_take(
     meta = read_meta(meta_file or folder / META, entry, folder / EXO, declared)
     meta, lens_note = with_exo_lens(replace(meta, declared=declared.over(meta.declared)), exo_lens)
     width, height = size or (None, None)
+    exo_part, part_rows = meta.declared.exo_part
     clip = open_clip(
         folder / EXO,
         start_frame=start_frame,
@@ -127,8 +129,10 @@ def load_take(
         height=height,
         one_shot=one_shot,
         whole_latents=whole_latents,
+        exo_part=exo_part,
         progress=progress,
     )
+    clip = replace(clip, selection=replace(clip.selection, facts=part_rows))
     frames = clip.selection
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)

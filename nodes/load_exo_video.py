@@ -28,6 +28,7 @@ from .host.progress import host_progress
 from .host.steps import show_on_node
 from .host.video import native_video, wrap_audio
 from .io_types import EgoXFrames
+from .pose_inputs import declared_input
 from .search_words import node_schema
 
 FIRST_VIDEO = "sample/synthetic_room/exo.mp4"
@@ -157,6 +158,13 @@ class EgoXLoadExoVideo(io.ComfyNode):
                         "goes off, or a person fills the picture."
                     ),
                 ),
+                declared_input(
+                    "the picture",
+                    "exo.part=left of a stereo video, right, or mirrored of a selfie, which "
+                    "mirrors depth, masks, K and hands in files as well",
+                    # For the same reason.
+                    force_input=True,
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
@@ -206,6 +214,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         images=None,
         images_fps=UNTIMED_FPS,
         one_shot=False,
+        declared=None,
     ) -> io.NodeOutput:
         if images is not None:
             video = native_video(as_frames(images, "exo video"), images_fps)
@@ -216,6 +225,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "resize": resize,
             "size": (width, height),
             "one_shot": one_shot,
+            "declared": declared,
             "progress": host_progress(frame_count),
         }
         check_side(max(width, height))

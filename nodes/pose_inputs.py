@@ -1,5 +1,7 @@
 """Define inputs of the node Ego Pose Input that its page also uses."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..egox_core.file_names import META
@@ -50,13 +52,14 @@ def file_frames_input(label: str) -> io.Combo.Input:
     )
 
 
-def declared_input(label: str, example: str) -> io.String.Input:
+def declared_input(label: str, example: str, *, force_input: Any = None) -> io.String.Input:
     """Make the node input in which a user declares facts that a file doesn't state."""
     return io.String.Input(
         "declared",
         default="",
         optional=True,
         advanced=True,
+        force_input=force_input,
         tooltip=(
             f"What you know of {label} and the file doesn't state, as FACT=VALUE, for example "
             f"{example}. Several are separated by commas. It goes before what the file says. A "

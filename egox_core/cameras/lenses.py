@@ -58,6 +58,7 @@ class Lens:
     sensor_turns: int = 0
     turn_distortion: Callable[[Distortion], Distortion] = lambda distortion: distortion
     """The numbers after one clockwise turn of the picture; radial ones don't change."""
+    mirror_signs: tuple[int, ...] = ()  # factors of the numbers in a mirror, where any changes
     # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
     colmap: str | None = None
     simpler: Mapping[str, int] = field(default_factory=dict)
@@ -373,6 +374,7 @@ LENSES: Mapping[str, Lens] = {
         unproject=unproject_opencv,
         distortion_count=4,
         turn_distortion=turn_opencv,
+        mirror_signs=(1, 1, 1, -1),
         colmap="OPENCV",
         simpler={"SIMPLE_RADIAL": 1, "RADIAL": 2},
         blender="OPENCV",
@@ -393,6 +395,7 @@ LENSES: Mapping[str, Lens] = {
         distortion_count=12,
         sensor_turns=1,
         turn_distortion=turn_aria,
+        mirror_signs=(*(1,) * ARIA_RADIAL, -1, 1, -1, -1, 1, 1),
         colmap="RAD_TAN_THIN_PRISM_FISHEYE",
         blender="OPENCV_FISHEYE",
         blender_keys=("k1", "k2", "k3", "k4"),

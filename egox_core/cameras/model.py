@@ -432,6 +432,24 @@ class CameraModel:
             self, width=width, height=height, cx=self.cx - sensor_left, cy=self.cy - sensor_top
         )
 
+    def mirrored(self) -> CameraModel:
+        """Make the camera of the stored picture as a mirror shows it, left for right. Exact."""
+        turn_count = self.quarter_turns % 2
+        lens = LENSES[self.lens]
+        distortion = self.distortion
+        if distortion and lens.mirror_signs:
+            # A quarter turn swaps the sensor's axes, and three more turn them back.
+            for _ in range(turn_count):
+                distortion = lens.turn_distortion(distortion)
+            distortion = tuple(
+                sign * value for sign, value in zip(lens.mirror_signs, distortion, strict=True)
+            )
+            for _ in range(3 * turn_count):
+                distortion = lens.turn_distortion(distortion)
+        if turn_count:
+            return replace(self, cy=self.height - 1 - self.cy, distortion=distortion)
+        return replace(self, cx=self.width - 1 - self.cx, distortion=distortion)
+
     def upright(self) -> CameraModel:
         """Convert the camera to one without quarter turns that has the same pixels.
 

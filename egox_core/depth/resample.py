@@ -201,6 +201,13 @@ def depth_window(
     width, height = depth_size
     clip = FrameSelection.of_picture(frames, picture_size or depth_size)
     source, used_size = clip.source_size, clip.size
+    if clip.exo_part in ("left", "right") and same_aspect(depth_size, (2 * source[0], source[1])):
+        raise EgoXInputError(
+            what,
+            got=f"{width}x{height} px, both halves of the video's picture",
+            expected=f"maps of its {clip.exo_part} half, which exo.part declares",
+            fix=f"make them from the {clip.exo_part} half alone",
+        )
     source_window, in_use_window = (
         _window_of_picture(depth_size, source),
         _window_of_picture(depth_size, used_size),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import EgoXInputError
+from ..file_names import META
 from ..frozen import frozen
 from ..remarks import FactRow
+from ..safe_files import read_json
 from .table import FACTS, parse_fact
 
 _SEPARATOR = re.compile(r"[,\s]+(?=\w+\.\w+\s*=)|[;\n]+")
 """Between two declarations of one text: a new line, a semicolon, or a comma before the next."""
 
 
+MAX_BYTES = 256 * 2**20
+"""Of a meta.json, of which a list of takes has 99 MB."""
 ARGUMENT = "declared"
 """Name in rows of whoever gives declarations as an argument."""
 
@@ -68,6 +73,53 @@ class Declared:
         declared._check_own(own)
         return declared
 
+    @classmethod
+    def of_folder(cls, folder: Path) -> Declared:
+        """Read what the meta.json of a take's folder declares; a link elsewhere isn't followed.
+
+        Raises:
+            EgoXInputError: no such fact or value.
+        """
+        file = folder / META
+        if (
+            not file.is_file()
+            or file.resolve().parent != folder.resolve()
+            or b'"declared"' not in file.read_bytes()
+        ):
+            return NOTHING_DECLARED
+        content = read_json(file, META, MAX_BYTES)
+        given = content.get("declared") if isinstance(content, dict) else None
+        return cls.of(given, f"declared in {file.name}")
+
+    @property
+    def exo_part(self) -> tuple[str, tuple[FactRow, ...]]:
+        """Part of the exo video's picture that is exo's, with a row where that is declared."""
+        declaration = self.by_name.get("exo.part")
+        if declaration is None:
+            return "whole", ()
+        row = FactRow(fact="exo.part", value=declaration.value, by=declaration.by)
+        return declaration.value, (row,)
+
+    def check_whole_video(self, what: str) -> None:
+        """Refuse a declared part of the exo video where only whole videos are read.
+
+        Raises:
+            EgoXInputError: exo.part is declared.
+        """
+        part, _ = self.exo_part
+        if part != "whole":
+            crop = (
+                "hflip"
+                if part == "mirrored"
+                else f"crop=iw/2:ih:{'0' if part == 'left' else 'iw/2'}:0"
+            )
+            raise EgoXInputError(
+                f"exo.part of {what}",
+                got=part,
+                expected="a video that shows the exo camera's picture",
+                fix=f"write one with ffmpeg's filter {crop}, and leave exo.part out",
+            )
+
     @property
     def by_name(self) -> dict[str, Declaration]:
         """Declarations by the name of their fact."""
@@ -101,6 +153,9 @@ class Declared:
 
     def _check_own(self, own: tuple[str, ...]) -> None:
         other_facts = [name for name, _ in self.declarations if own and not name.startswith(own)]
+        # The picture's part is the video's, and neither a file's of maps nor of poses.
+        if own and "exo.part" not in own and "exo.part" in self.by_name:
+            other_facts.append("exo.part")
         if other_facts:
             raise EgoXInputError(
                 f"declared {', '.join(other_facts)}",

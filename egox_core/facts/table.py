@@ -31,6 +31,9 @@ QUATERNIONS = ("xyzw", "wxyz")
 """Orders of a quaternion's numbers in a file."""
 WORLDS = ("take", "exo")
 """Worlds of a path: that of the scene and of meta.json, or the exo camera's own in frame 0."""
+EXO_PARTS = ("whole", "left", "right", "mirrored")
+"""Parts of the exo video's picture that are the exo camera's: all, half of a stereo pair, or all as
+a mirror shows it."""
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
 
@@ -179,6 +182,11 @@ FACTS: Mapping[str, Fact] = {
     ),
     **_camera_facts("ego"),
     **_camera_facts("exo"),
+    "exo.part": Fact(
+        meaning="part of the exo video's picture that is the exo camera's",
+        expected=", ".join(EXO_PARTS),
+        parse=_choice(*EXO_PARTS),
+    ),
     "ego.world": Fact(
         meaning="world of the ego poses", expected=", ".join(WORLDS), parse=_choice(*WORLDS)
     ),

@@ -141,6 +141,11 @@ class Frames:
     bare = without_sizes  # its name until 1.3
 
     @property
+    def is_mirrored(self) -> bool:
+        """True if files of the source show it in a mirror, and the frames don't."""
+        return False
+
+    @property
     def last(self) -> int:
         """Index of the latest frame."""
         return int(self.indices.max())

@@ -134,10 +134,14 @@ class HandTrack:
             what=label, count=len(self), numbers=self.frames.numbers, file_frames=file_frames
         )
         entries = entries_of(frames, numbering)
+        joints, reason = self.joints[entries.at], self.reason[entries.at]
+        if frames.is_mirrored:  # what looks like a left hand there is the right one
+            joints = joints.flip(1) * torch.tensor([-1.0, 1, 1], dtype=joints.dtype)
+            reason = reason.flip(1)
         return replace(
             self,
-            joints=self.joints[entries.at],
-            reason=self.reason[entries.at],
+            joints=joints,
+            reason=reason,
             frames=frames.without_sizes,
             note="; ".join(filter(None, [self.note, str(entries.remark)])),
         )

@@ -79,7 +79,9 @@ def load_depth_file(
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window = depth_window(source.size, frames, f"depth {source.name}")
     size = source.size
-    chosen_lens, lens_row = _settle_file_lens(source, meta, window.picture or size, guess_camera)
+    chosen_lens, lens_row = _settle_file_lens(
+        source, meta, window.picture or size, frames, guess_camera=guess_camera
+    )
     lens = chosen_lens.lens
     unique_maps, map_of_frame = torch.unique(
         map_numbers, return_inverse=True
@@ -96,6 +98,9 @@ def load_depth_file(
                     expected=f"{size[::-1]} as the first",
                     fix="store all frames at one size",
                 )
+            if frames.is_mirrored:
+                depth = np.ascontiguousarray(depth[:, ::-1])
+                dynamic = None if dynamic is None else np.ascontiguousarray(dynamic[:, ::-1])
             yield facts.to_metres(depth, ray_lengths), dynamic
 
     depth_m, dynamic, invalid_share = window.fit_clip(
@@ -120,7 +125,12 @@ def load_depth_file(
 
 
 def _settle_file_lens(
-    source: DepthFile, meta: TakeMeta | None, picture_size: tuple[int, int], guess_camera: bool
+    source: DepthFile,
+    meta: TakeMeta | None,
+    picture_size: tuple[int, int],
+    frames: Frames,
+    *,
+    guess_camera: bool,
 ) -> tuple[StatedLens, FactRow]:
     """Settle the lens in px of a file's maps, which show a picture of ``picture_size``.
 
@@ -128,11 +138,13 @@ def _settle_file_lens(
         EgoXInputError: no intrinsics, and no guess is asked for.
     """
     file_lens = source.arrays.lens
+    if file_lens is not None and frames.is_mirrored:
+        file_lens = file_lens.mirrored()
     stated = []
     if meta is not None and (
         meta.exo_camera is not None or (file_lens is None and not guess_camera)
     ):
-        stated.append(meta_lens(meta, picture_size))
+        stated.append(meta_lens(meta, picture_size, frames))
     elif file_lens is None:
         guess = guessed_camera(*picture_size)
         stated.append(StatedLens(lens=guess, by="default", source="guess"))

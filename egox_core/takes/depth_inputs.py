@@ -26,7 +26,7 @@ from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import FileFrames, Frames, settle_frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
-from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
+from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta, is_a
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
@@ -77,6 +77,8 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets'
             adapters, :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
+    if is_a(frames, FrameSelection):
+        _check_exo_part(frames, meta)
     from_file = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets))
@@ -116,9 +118,10 @@ def take_depth(
         mode=mode,
         progress=progress,
     )
-    if meta is not None:
-        exo_rows = [row for row in meta.facts if row.fact.startswith("exo.")]
-        depth = replace(depth, facts=(*depth.facts, *exo_rows))
+    exo_rows = [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
+    if is_a(frames, FrameSelection):
+        exo_rows += frames.facts
+    depth = replace(depth, facts=(*depth.facts, *exo_rows))
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
         notes=(*notes, Remark(scale_report.text())),
@@ -126,6 +129,22 @@ def take_depth(
         fit=fit,
         scale=scale_report,
     )
+
+
+def _check_exo_part(frames: FrameSelection, meta: TakeMeta | None) -> None:
+    """Refuse a picture that was taken whole though the take declares a part of it.
+
+    Raises:
+        EgoXInputError: it does, and nobody declared another part for the video.
+    """
+    declared_part = "whole" if meta is None else meta.declared.exo_part[0]
+    if declared_part != "whole" and not frames.facts:
+        raise EgoXInputError(
+            "exo.part",
+            got=f"{declared_part}, declared in the take's meta file, and frames of the whole video",
+            expected="frames of that part",
+            fix=f"declare exo.part={declared_part} where the video is read",
+        )
 
 
 def _stated_lenses(
@@ -141,7 +160,7 @@ def _stated_lenses(
     source, size = clip.source_size, clip.size
     stated = []
     if meta is not None and meta.exo_camera is not None:
-        of_source = meta_lens(meta, source)
+        of_source = meta_lens(meta, source, frames)
         stated.append(replace(of_source, lens=clip.camera(of_source.lens)))
     if lens is not None:
         pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}

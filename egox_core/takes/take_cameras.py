@@ -162,13 +162,17 @@ def focal_difference(first: CameraModel, second: CameraModel) -> float:
 def meta_lens(
     meta: TakeMeta,
     size: tuple[int, int],  # (width, height) px of the whole picture
+    frames: Frames,
 ) -> StatedLens:
     """State the lens that a take's meta file has, for its whole picture at a size.
+
+    The file's is that of a mirror where the frames were mirrored in their file.
 
     Raises:
         EgoXInputError: as :func:`exo_lens_of_size`.
     """
     lens, note = exo_lens_of_size(meta, size)
+    lens = lens.mirrored() if frames.is_mirrored else lens
     key = "camera_intrinsics" if meta.exo.lens is None else "exo_camera"
     return StatedLens(lens=lens, by=f"{key} of {meta.name}", source="meta", note=note)
 
@@ -229,7 +233,7 @@ def take_exo(
     lens = meta.exo_camera
     if lens is not None:
         clip = FrameSelection.of_picture(frames, lens.stored_size)
-        lens = clip.camera(meta_lens(meta, clip.source_size).lens)
+        lens = clip.camera(meta_lens(meta, clip.source_size, frames).lens)
     exo = replace(exo_poses(meta, frames, file_frames), lens=lens)
     return FrameSelection.shown_by(frames, exo)
 

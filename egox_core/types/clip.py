@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..cameras import CameraModel, CameraPath
 from ..frames import Frames
 from ..frozen import frozen
-from ..remarks import Remark
+from ..remarks import FactRow, Remark
 from .choices import Resize
 from .kept import is_a
 
@@ -25,8 +25,16 @@ class FrameSelection(Frames):
     resize: Resize  # how the aspect difference was taken up
     # (left, top, width, height) px of the source picture: all of it that the container shows
     part: tuple[int, int, int, int] | None = None
+    # which part of the file's picture the source picture is, see facts.FACTS["exo.part"]
+    exo_part: str = "whole"
+    facts: tuple[FactRow, ...] = field(default=(), compare=False)  # who said so
     # Not those that a dataclass makes.
     __eq__, __hash__ = Frames.__eq__, Frames.__hash__
+
+    @property
+    def is_mirrored(self) -> bool:
+        """True if files of the source show it in a mirror, and the frames don't."""
+        return self.exo_part == "mirrored"
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:

@@ -16,7 +16,7 @@ from .cuts import refuse_cuts
 from .probe import memory_info, probe_video
 from .reader import read_frames
 from .reprojection import Undistortion
-from .selection import VideoInfo, select_frames, trim_info
+from .selection import VideoInfo, part_info, select_frames, trim_info
 from .source import VideoSource
 from .tracks import REMARKS
 
@@ -89,6 +89,8 @@ def open_clip(
     undistortion: Undistortion | None = None,
     # Cuts aren't looked for.
     one_shot: bool = False,
+    # See facts.FACTS["exo.part"].
+    exo_part: str = "whole",
     # Called for a file whose frames must be decoded to know their number.
     progress: Progress = no_progress,
     # Arguments of select_frames.
@@ -108,6 +110,7 @@ def open_clip(
         info = memory_info(source, fps, sound is not None)
     else:
         info = probe_video(source, progress)
+    info = part_info(info, exo_part)
     trimmed_info, first = trim_info(info, *window_s)
     frames_in_use = select_frames(
         trimmed_info if undistortion is None else undistortion.shown(trimmed_info),

@@ -49,9 +49,7 @@ def read_frames(
         selection.indices, return_counts=True
     )  # rising; uneven ones may repeat
     if isinstance(source, Tensor):
-        pictures = (
-            np.ascontiguousarray(source[number, ..., :3].cpu().numpy()) for number in indices
-        )
+        pictures = (_exo_part(source[number, ..., :3].cpu().numpy(), info) for number in indices)
     else:
         pictures = (picture for _, picture in decode_frames(source, info, indices.tolist()))
 
@@ -187,7 +185,18 @@ def _shown_picture(
         )
     transposed, down, right = info.turn
     picture = picture.swapaxes(0, 1) if transposed else picture
-    return np.ascontiguousarray(picture[::down, ::right])
+    return _exo_part(picture[::down, ::right], info)
+
+
+def _exo_part(picture: np.ndarray, info: VideoInfo) -> np.ndarray:  # [H, W, 3]
+    """Cut the half of a picture that is exo's, or mirror it."""
+    if info.exo_part == "left":
+        picture = picture[:, : info.width]
+    elif info.exo_part == "right":
+        picture = picture[:, -info.width :]
+    elif info.exo_part == "mirrored":
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
 
 
 def _black_outside(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:

@@ -39,6 +39,7 @@ class VideoInfo:
     remarks: tuple[tuple[str, str], ...] = ()  # key of tracks.REMARKS, value
     # Of recordings put end to end: seconds added to the stamps of each but the first.
     joins_s: tuple[float, ...] = ()
+    exo_part: str = "whole"  # of the file's picture, see facts.FACTS["exo.part"]
 
     @property
     def uneven_times(self) -> list[float] | None:
@@ -46,6 +47,29 @@ class VideoInfo:
         times = [round(time_s, 4) for time_s in self.times_s]
         is_even = all(abs(time_s * self.fps - frame) <= 0.5 for frame, time_s in enumerate(times))
         return None if is_even else times
+
+
+def part_info(info: VideoInfo, exo_part: str) -> VideoInfo:
+    """Describe a part of a video's picture, ``left`` or ``right`` half or ``mirrored``, as a video.
+
+    Raises:
+        EgoXInputError: no halves of whole pixels.
+    """
+    if exo_part == "whole":
+        return info
+    left, top, width, height = info.part or (0, 0, info.width, info.height)
+    if exo_part == "mirrored":
+        shown_part = (info.width - left - width, top, width, height)
+        return replace(info, exo_part=exo_part, part=info.part and shown_part)
+    if info.width % 2 or info.part is not None:
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"{info.width} px of width" + (", of which a part is shown" if info.part else ""),
+            expected="a picture of two equal halves",
+            fix="cut the half out with ffmpeg's filter crop, and leave exo.part out",
+        )
+    remarks = tuple(remark for remark in info.remarks if remark[0] not in ("stereo", "panorama"))
+    return replace(info, width=info.width // 2, exo_part=exo_part, remarks=remarks)
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
@@ -173,4 +197,5 @@ def select_frames(
         total=info.frame_count,
         end_s=info.times_s[-1],
         part=info.part,
+        exo_part=info.exo_part,
     )

@@ -30,8 +30,8 @@ REMARKS: Mapping[str, str] = {
     "gamut": "{} brought to sRGB",
     "matrix": "the file doesn't say how its colours are meant, so they are read as most programs "
     "write them ({}). If greens and reds look a little off, export it again as BT.709",
-    "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
-    "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
+    "stereo": "stereo 3D, both eyes {}: declare exo.part=left where the video is read (halves that "
+    "are one above the other: cut one out first), or exo is a picture of two rooms",
     "dolby": (
         "Dolby Vision profile {}, whose colours only its own players know (here they are green and "
         "purple): export the video as HDR10, HLG or SDR"

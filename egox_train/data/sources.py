@@ -225,6 +225,7 @@ def _from_meta(
             fix="complete its meta.json, or give a file of the wearer's poses as --ego-path; "
             "docs/own_recordings.md tells how to find cameras of your own recordings",
         )
+    meta.declared.check_whole_video(name)
     video = folder / EXO
     video_info = probe_video(video)
     check_ego_count(meta, select_all_frames(video_info, video))

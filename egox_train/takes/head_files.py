@@ -74,6 +74,7 @@ def estimate_take(
     declared = declared_of(options.declare)
     meta = read_meta(folder / META, options.entry, declared=declared)
     take_meta, _ = with_exo_lens(meta, options.exo_lens)
+    meta.declared.check_whole_video(folder.name)
     video_info = probe_video(folder / EXO)
     mask = (
         None

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,9 +15,10 @@ from typing import Any, TypeGuard
 import folder_paths
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.facts import Declared
 from ...egox_core.frames import Frames
 from ...egox_core.types import FrameSelection
-from ...egox_core.video import probe_video, select_frames
+from ...egox_core.video import open_clip
 from ...egox_core.wan import check_weights
 from .paths import TAKE_FILES, resolve
 
@@ -30,6 +30,8 @@ SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "hei
 """Inputs of Load Exo Video that select frames."""
 FROM_NODES = ("video", "images")
 """Inputs of Load Exo Video that replace its file."""
+TEXT_NODES = ("PrimitiveString", "PrimitiveStringMultiline")
+"""Nodes of ComfyUI that hand on the text which they hold."""
 LONGEST_NAME = 1000
 MAX_LOOKUPS = 500
 """Largest number of texts of a graph that are looked for on the disk, in some twenty folders each.
@@ -288,7 +290,22 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     video_path = resolve(input_values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in selection_options.values()):
         return None
-    return replace(select_frames(probe_video(video_path), **selection_options), source=video_path)
+    declared = _text_of(graph, loader, "declared")
+    if declared is None:
+        return None
+    declared_facts = Declared.of(declared, own=("exo.part",))
+    exo_part, _ = declared_facts.over(Declared.of_folder(video_path.parent)).exo_part
+    clip = open_clip(video_path, exo_part=exo_part, **selection_options)
+    return clip.selection
+
+
+def _text_of(graph: Graph, node_id: str, name: str) -> str | None:
+    """Look up a text that is given, or of the host's text node; None: only a run tells."""
+    source_id = linked_node_id(graph, node_id, name)
+    value = inputs_of(graph, node_id).get(name) or ""
+    if source_id is not None and graph[source_id].get("class_type") in TEXT_NODES:
+        value = inputs_of(graph, source_id).get("value")
+    return value if isinstance(value, str) else None
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:

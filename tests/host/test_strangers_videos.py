@@ -1,10 +1,14 @@
 """Check rate, length and sound of unusual videos after a run on the server."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from egox_core.video.clip import open_clip
+from egox_train.video_writer import write_video
 from tests.core.video.test_timing import JITTER_S, beep_starts, sine_tone, write_video_with_sound
+from tools.setup.api_client import PromptRefused
 
 av = pytest.importorskip("av", reason="decodes video")
 
@@ -84,3 +88,37 @@ def test_a_saved_video_has_the_files_rate_and_sound(
     assert beep_starts(saved_sound.waveform, saved_sound.sample_rate) == pytest.approx(
         [0.5 - lead_s], abs=0.05
     )
+
+
+def test_half_of_a_stereo_video_is_declared_by_a_text(client, server_base):
+    folder = server_base.root / "input" / "stereo"
+    folder.mkdir()
+    rows = torch.arange(48, dtype=torch.uint8)[:, None, None].expand(5, 48, 128, 3)
+    frames = rows + 100 * (torch.arange(128) >= 64)[:, None]
+    write_video(folder / "exo.mp4", frames.to(torch.uint8), 30.0)
+    depth = np.random.default_rng(1).uniform(1, 4, (5, 48, 64)).astype(np.float32)
+    np.savez(folder / "depth.npz", depth=depth, K=[[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
+    loader = video_graph("stereo/exo.mp4", 5)["1"]
+    texts = {"depth_file": "", "camera_file": "", "mode": "robust", "preset": "released"}
+    numbers = {"scale_factor": 1.0, "exo_fov": 0.0, "trust_map": False}
+    align_inputs = {"frames": ["1", 3], **texts, **numbers}
+    save_inputs = {"images": ["1", 0], "filename_prefix": "half/x"}
+    text_node = {"class_type": "PrimitiveString", "inputs": {"value": "exo.part=right"}}
+    graph = {
+        "2": {"class_type": "EgoXDepthAlign", "inputs": align_inputs},
+        "3": {"class_type": "SaveImage", "inputs": save_inputs},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["2", 1]}},
+        "5": text_node,
+    }
+    for declared in ("exo.part=right", ["5", 0]):
+        graph["1"] = loader | {"inputs": loader["inputs"] | {"declared": declared}}
+        assert client.run(graph).status == "success"
+        pictures = [*(server_base.root / "output" / "half").glob("x*.png")]
+        # The right half alone is bright.
+        assert all(cv2.imread(str(picture)).mean() > 100 for picture in pictures) and pictures
+        for picture in pictures:
+            picture.unlink()
+        text_node["inputs"]["value"] += " "
+    text_node["inputs"]["value"] = "exo.part=upper"
+    with pytest.raises(PromptRefused, match="left, right"):
+        client.run(graph)
