@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from egox_core.cameras import CameraModel
 from egox_core.exchange import read_trajectory
+from egox_core.facts import Declared
 from egox_core.frames import Frames
 from egox_core.frozen import frozen
 from egox_core.progress import Progress
@@ -194,9 +195,15 @@ def read_given_path(
         if has_named_lens
         else fisheye_lens
     )
+    declared = Declared.of("\n".join(options.declare), own=("ego.",))
     trajectory, path_notes = read_trajectory(
-        options.path, assumed_lens, select_all_frames(ego_info, ego_video), lens=not has_named_lens
+        options.path,
+        assumed_lens,
+        select_all_frames(ego_info, ego_video),
+        lens=not has_named_lens,
+        declared=declared,
     )
+    declared.check_applied(trajectory.facts, f"poses of {options.path.name}")
     camera = trajectory.ego.camera
     notes.append(
         f"path of {options.path.name}" + (f", {path_notes.placed}" if path_notes.placed else "")

@@ -25,7 +25,7 @@ from egox_core.take import load_take
 from egox_core.video import probe_video
 
 from ..fingerprint import file_ends, file_state, fingerprint
-from ..options import RobotOptions
+from ..options import RobotOptions, declared_of
 from .clip_files import read_all
 from .manifest import read_manifest
 
@@ -140,6 +140,8 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
     options_digested = {
         k: str(v) for k, v in asdict(options).items() if k not in NON_EPISODE_OPTION_NAMES
     }
+    if not options.declare:  # which sets of 1.3 don't know
+        del options_digested["declare"]
     source_files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
     if options.seen:
         source_files.append(source.seen)
@@ -195,6 +197,7 @@ def _append_or_check(
         ego_size=picture_size[1],
         file_frames=options.file_frames,
         whole_latents=source.generated,
+        declared=declared_of(options.declare),
         progress=progress,
     )
     take_path = take.trajectory.with_depth_camera(take.depth.exo)

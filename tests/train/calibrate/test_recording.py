@@ -124,7 +124,7 @@ def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path,
     path_file = tmp_path / "path.txt"
     rows = []
     for t, pose in enumerate(true_head_poses):
-        position = camera_centres(pose[None])[0]
+        position = 1000 * camera_centres(pose[None])[0]
         quaternion = Rotation.from_matrix(pose[:, :3].T).as_quat()
         rows.append(" ".join(map(str, (t / RECORDING.fps, *position, *quaternion))))
     path_file.write_text("\n".join(rows), "utf-8")
@@ -133,6 +133,7 @@ def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path,
         ego_lens=str(recording_folder / "lens.json"),
         exo_lens="phone",
         offset_s=RECORDING.offset_s,
+        declare=("ego.unit=mm",),
     )
     stages = []
     outcome = calibrate(

@@ -56,7 +56,7 @@ def test_a_recorded_clip_keeps_every_frame_and_a_generated_one_whole_latents(
         assert len(read_rows(set_folder, "data")) == expected_count
 
 
-@pytest.mark.parametrize("changed_part", [None, DEPTH, "depth", SEEN, "task"])
+@pytest.mark.parametrize("changed_part", [None, DEPTH, "depth", SEEN, "task", "declare"])
 def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part):
     folder = tmp_path / "clips" / "a"
     shutil.copytree(repo_root / "sample" / "calm_room", folder)
@@ -73,6 +73,8 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
         (folder / changed_part / "0.npy").write_bytes(b"0")
     elif changed_part == "task":
         source = replace(source, task="rest")
+    elif changed_part == "declare":
+        options = replace(options, declare=("depth.unit=m",))
     assert (robot_clips._digest(source, options) == digest_before) is (changed_part is None)
 
 
