@@ -20,7 +20,7 @@ from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, World, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..facts import Declared, StatedPoses, settle_clock, settle_poses
+from ..facts import Declared, StatedPoses, settle, settle_clock, settle_poses
 from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
@@ -166,6 +166,32 @@ class CameraFile:
             EgoXInputError: as :func:`placed_track`.
         """
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
+
+    def clock_rows(self, track: PoseTrack, frames: Frames) -> tuple[FactRow, ...]:
+        """Record where nothing ties the clock of the file's times to the video's.
+
+        A path that begins and ends with the video, by its own seconds, is tied.
+        """
+        times, moments = self.numbering.times_s, track.moments
+        is_tied = times is None or self.numbering.times_of_video or track.clock != "seconds"
+        if is_tied or not len(frames) or self.numbering.offset_s is not None:
+            return ()
+        tolerance_s = 0.51 / frames.rate
+        first_s, last_s = float(moments[0]), float(moments[-1])
+        begins, ends = (
+            (0.0, float(frames.times_s.min())),
+            (frames.last_time_s, *frames.times_s[-1:]),
+        )
+        spans_video = any(abs(first_s - time) <= tolerance_s for time in begins) and any(
+            abs(last_s - float(time)) <= tolerance_s for time in ends
+        )
+        unit_s = (last_s - first_s) / max(float(times.max() - times.min()), 1e-9)
+        has_own_zero = abs(first_s - float(times.min()) * unit_s) > tolerance_s
+        if spans_video and not has_own_zero:
+            return ()
+        by = "its length, which is the video's" if spans_video else "default"
+        advice = "nothing ties this clock to the video's, declare ego.time_offset_s if you know it"
+        return (settle("ego.time_offset_s", (), Declared(), first_s, by, advice)[1],)
 
     def for_depth(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
         """Assign the file's exo poses to the frames of a depth video, and describe how.

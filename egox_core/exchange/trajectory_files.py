@@ -107,7 +107,8 @@ def read_trajectory(
     track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     placement_note = "; ".join(filter(None, [placement_note, *map(str, camera_file.remarks)]))
-    trajectory = with_declared_mount(replace(trajectory, facts=camera_file.rows), declared)
+    rows = (*camera_file.rows, *camera_file.clock_rows(track, frames))
+    trajectory = with_declared_mount(replace(trajectory, facts=rows), declared)
     return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
 
 

@@ -75,7 +75,9 @@ class Declared:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Declared:
-        """Read what the meta.json of a take's folder declares; a link elsewhere isn't followed.
+        """Read what the meta.json of a take's folder declares.
+
+        A link to another folder isn't followed.
 
         Raises:
             EgoXInputError: no such fact or value.
