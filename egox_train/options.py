@@ -146,8 +146,11 @@ DECLARE_KEYWORDS: Mapping[str, Any] = {
     "help": DECLARE_HELP,
 }
 """Keywords of the argument ``--declare``."""
-DECLARE_OPTION: Mapping[str, Any] = {**DECLARE_KEYWORDS, "unset": []}
-"""Keywords of the option of a dataclass that is ``--declare``."""
+
+
+def declare_option() -> Any:
+    """Make the option of a dataclass that is ``--declare``."""
+    return argument((), DECLARE_HELP, action="append", unset=[], metavar="FACT=VALUE")
 
 
 def declared_of(words: Sequence[str] | None) -> Declared:
@@ -224,7 +227,7 @@ class TrainingSetOptions:
     new_lens: bool = argument(
         False, "make clips again that are there with another lens of the wearer, as of version 1.2"
     )
-    declare: tuple[str, ...] = argument((), **DECLARE_OPTION)
+    declare: tuple[str, ...] = declare_option()
 
 
 DEFAULT_RUN_OPTIONS = RunOptions()
@@ -336,7 +339,7 @@ class CalibrateOptions:
     eye_height_m: float = argument(
         1.6, "of the head camera over the floor while the wearer stands, metres", flag="eye-height"
     )
-    declare: tuple[str, ...] = argument((), **DECLARE_OPTION)
+    declare: tuple[str, ...] = declare_option()
 
 
 @frozen
@@ -382,7 +385,7 @@ class HeadOptions:
     file_frames: FileFrames = argument(
         "auto", "frames of key points that don't state them; source: the i-th are of frame i"
     )
-    declare: tuple[str, ...] = argument((), **DECLARE_OPTION)
+    declare: tuple[str, ...] = declare_option()
 
 
 @frozen
@@ -477,4 +480,4 @@ class RobotOptions:
     made_by: str = argument("", "model and weights that made the ego videos, for the data card")
     gpu_hours: float | None = argument(None, "for an hour of video, for the data card")
     license: str = argument("", "of the set, as the hub names it (cc-by-4.0), for the data card")
-    declare: tuple[str, ...] = argument((), **DECLARE_OPTION)
+    declare: tuple[str, ...] = declare_option()

@@ -300,7 +300,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
 
 
 def _text_of(graph: Graph, node_id: str, name: str) -> str | None:
-    """Look up a text that is given, or of the host's text node; None: only a run tells."""
+    """Look up a text, also of the host's text node, or return None if only a run tells."""
     source_id = linked_node_id(graph, node_id, name)
     value = inputs_of(graph, node_id).get(name) or ""
     if source_id is not None and graph[source_id].get("class_type") in TEXT_NODES:
