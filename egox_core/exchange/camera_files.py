@@ -167,14 +167,14 @@ class CameraFile:
         """
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
-    def clock_rows(self, track: PoseTrack, frames: Frames) -> tuple[FactRow, ...]:
+    def clock_rows(self, track: PoseTrack, frames: Frames | None) -> tuple[FactRow, ...]:
         """Record where nothing ties the clock of the file's times to the video's.
 
         A path that begins and ends with the video, by its own seconds, is tied.
         """
         times, moments = self.numbering.times_s, track.moments
         is_tied = times is None or self.numbering.times_of_video or track.clock != "seconds"
-        if is_tied or not len(frames) or self.numbering.offset_s is not None:
+        if is_tied or not frames or self.numbering.offset_s is not None:
             return ()
         tolerance_s = 0.51 / frames.rate
         first_s, last_s = float(moments[0]), float(moments[-1])
