@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from .preview_graph import choose_view, find_preview_part, read_preview, wait_for_preview
-from .small_graph import FRAMES, HEIGHT, shrink_graph_on_canvas
+from .small_graph import FRAMES, HEIGHT, WIDTH, shrink_graph_on_canvas
 from .test_workflows_in_page import OVERLAPS_SCRIPT
 
 DECODE_NODE, SEED = "EgoXDecodeEgoHalf", 71
@@ -88,8 +88,8 @@ _CELL_COUNT_SCRIPT = (
 def test_a_click_on_run_shows_the_ego_video(
     open_page, read_shipped, browser_server, is_pinned_host, vue_nodes
 ):
-    """Check that the subgraph's player shows frames during sampling, and that the video is saved at
-    the end."""
+    """Check that the subgraph's player shows frames during sampling, and that ego video and film are
+    saved at the end."""
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page)
@@ -110,15 +110,16 @@ def test_a_click_on_run_shows_the_ego_video(
         page.browser_tab.wait_for_function(f"() => !({_PLAYERS_SCRIPT})()[1].clips.length")
     page.wait_for_run()
     page.show()
-    player = page.evaluate(VIDEO_STATE_SCRIPT, "ego_")
-    assert (player["width"], player["height"]) == (HEIGHT, HEIGHT)
+    player = page.evaluate(VIDEO_STATE_SCRIPT, "side_by_side_")
+    assert player["width"] > WIDTH + 3 * HEIGHT, "exo, prior, ego and truth"
+    assert len(list((browser_server.base.output / "egox_demo").glob("ego_*.mp4"))) >= 1
     assert player["seconds"] > 0
     assert player["shown"] > 100
     assert player["deviation"] > 5, "one flat colour"
     page.browser_tab.wait_for_function(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
     if not vue_nodes:  # what a run shows makes nodes higher
         page.browser_tab.wait_for_function(
-            "() => app.graph.nodes.find((n) => n.type === 'SaveVideo').size[1] > 250"
+            "() => app.graph.nodes.find((n) => n.title === 'Save film').size[1] > 200"
         )
         page.browser_tab.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
         check_comparison_of_two_runs(page)

@@ -8,9 +8,10 @@ from tools.rigs.comfy_page import FORM_ROW
 from .small_graph import shrink_graph_on_canvas
 from .test_workflows_in_page import PACK
 
-# Returns the address of the ego video in the middle of the form.
-_EGO_VIDEO_SCRIPT = """() => [...document.querySelectorAll('video')].find(
-  (video) => /ego_lambda3_lora[01]_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+# Returns the address of the film in the middle of the form, once the page draws its four pictures.
+_FILM_SCRIPT = """() => [...document.querySelectorAll('video')].find((video) =>
+  /side_by_side_lambda3_lora[01]_seed1234_/.test(video.src) && video.videoWidth > 3 * video.videoHeight &&
+  video.getBoundingClientRect().width > 700)?.src"""
 
 _CARD_TEXT_SCRIPT = (
     "(card) => getComputedStyle(card.querySelector('div:has(> h3)'), '::after').content"
@@ -48,7 +49,7 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     ).wait_for()
     shrink_graph_on_canvas(page)
     page.run_form()
-    first_address = page.browser_tab.wait_for_function(_EGO_VIDEO_SCRIPT).json_value()
+    first_address = page.browser_tab.wait_for_function(_FILM_SCRIPT).json_value()
 
     slider = page.browser_tab.locator(
         FORM_ROW, has=page.browser_tab.locator('[role="slider"]')
@@ -82,7 +83,7 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
         comparison_note.bounding_box()["y"] > 0
         and stage_box["y"] + stage_box["height"] <= run_button["y"]
     ), "in sight, not below"
-    # The prior came from the server's cache; the ego video is shown, which was made after it.
+    # The prior came from the server's cache; the film is shown, which was made after it.
     page.browser_tab.wait_for_function(
-        f"(first) => ![first, undefined].includes(({_EGO_VIDEO_SCRIPT})())", arg=first_address
+        f"(first) => ![first, undefined].includes(({_FILM_SCRIPT})())", arg=first_address
     )
