@@ -1,19 +1,31 @@
 """Define the node Run MoGe on Video, which estimates the depth of a whole clip, also on a CPU."""
 
 import copy
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+import comfy.utils
+import folder_paths
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..egox_core.arrays import as_frames
 from ..egox_core.depth import depth_between
+from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
 from .host.progress import host_progress
 from .search_words import node_schema
 
+if TYPE_CHECKING:
+    from comfy.ldm.moge.model import MoGeModel as HostMoGe
+
 CPU_STEP = 4
 """Of how many frames MoGe sees one on a CPU, where a frame takes some seconds."""
 MOST_DETAIL = 9
+FOLDER = "geometry_estimation"
+"""ComfyUI's folder of MoGe files, which old versions lack."""
 MoGeModel, MoGeGeometry = io.Custom("MOGE_MODEL"), io.Custom("MOGE_GEOMETRY")
 
 
@@ -34,13 +46,21 @@ class EgoXMoGeVideo(io.ComfyNode):
             inputs=[
                 MoGeModel.Input(
                     "moge_model",
-                    tooltip=(
-                        "From Load MoGe Model. MoGe 2 gives depth in metres; on a CPU take its "
-                        "smallest, ViT-S."
-                    ),
+                    optional=True,
+                    tooltip="From Load MoGe Model. If unconnected, the file of model_name is used.",
                 ),
                 io.Image.Input(
                     "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
+                ),
+                io.Combo.Input(
+                    "model_name",
+                    options=_model_files(),
+                    optional=True,
+                    tooltip=(
+                        "A file in ComfyUI's folder geometry_estimation, if moge_model is "
+                        "unconnected. MoGe 2 gives depth in metres; on a CPU take its smallest, "
+                        "ViT-S, which Load MoGe Model refuses."
+                    ),
                 ),
             ],
             outputs=[
@@ -52,8 +72,10 @@ class EgoXMoGeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, moge_model, exo_images) -> io.NodeOutput:
+    def execute(cls, exo_images, moge_model=None, model_name="") -> io.NodeOutput:
         exo_images = as_frames(exo_images, "exo frames")[..., :3]
+        if moge_model is None:
+            moge_model = _load_moge(model_name)
         is_on_cpu = moge_model.load_device.type == "cpu"
         step = CPU_STEP if is_on_cpu else 1
         if is_on_cpu:
@@ -85,3 +107,48 @@ class EgoXMoGeVideo(io.ComfyNode):
                 "is_metric": moge_model.version == "v2",
             }
         )
+
+
+def _model_files() -> list[str]:
+    """List the files in the folder of MoGe, if ComfyUI has one."""
+    has_folder = FOLDER in folder_paths.folder_names_and_paths
+    return folder_paths.get_filename_list(FOLDER) if has_folder else []
+
+
+def _load_moge(model_name: str) -> "HostMoGe":
+    """Load a file as Load MoGe Model does, and ViT-S of MoGe 2, too."""
+    if not model_name:
+        raise EgoXInputError(
+            "MoGe's weights",
+            got="neither a file nor a loaded model",
+            expected=f"one file of MoGe 2 in the folder models/{FOLDER}",
+            fix="choose it under model_name, or connect Load MoGe Model",
+        )
+    from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
+
+    path = folder_paths.get_full_path_or_raise(FOLDER, model_name)
+    weights = comfy.utils.load_torch_file(path, safe_load=True)
+    return MoGeModel(
+        _spread_projections(weights.get("model", weights), MoGeModelV2.intermediate_layers)
+    )
+
+
+def _spread_projections(weights: Mapping[str, Tensor], layer_count: int) -> dict[str, Tensor]:
+    """Give each layer that ComfyUI reads a projection, of zeros where the file has none.
+
+    ComfyUI expects four, of layers at equal distances. ViT-S has two, of every second of them,
+    and the projections are summed, so zeros change nothing.
+    """
+    projection = re.compile(r"(encoder\.output_projections)\.(\d+)\.(\w+)")
+    found = {key: match for key in weights if (match := projection.fullmatch(key))}
+    count = len({match[2] for match in found.values()})
+    if not count or layer_count % count:
+        return dict(weights)
+    spread_weights = {key: value for key, value in weights.items() if key not in found}
+    step = layer_count // count
+    for key, match in found.items():
+        for place in range(int(match[2]) * step, (int(match[2]) + 1) * step):
+            is_last = place % step == step - 1
+            value = weights[key] if is_last else torch.zeros_like(weights[key])
+            spread_weights[f"{match[1]}.{place}.{match[3]}"] = value
+    return spread_weights

@@ -232,8 +232,8 @@ def test_moge_on_a_cpu_sees_every_fourth_frame_of_a_video(pack, comfy_host, monk
     clip = torch.rand(6, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(2))
     node = importlib.import_module(f"{pack.__name__}.nodes.moge_video").EgoXMoGeVideo
     with torch.inference_mode():
-        (payload,) = node.execute(model, clip).result
-        (payload_of_seen,) = node.execute(model, clip[4:5]).result
+        (payload,) = node.execute(clip, model).result
+        (payload_of_seen,) = node.execute(clip[4:5], model).result
     assert model.dtype == torch.float16, "the loaded model itself is as it was"
     source = import_core_module(pack, "depth.moge").moge_depth(payload)
     assert source.depth.kind == "metric z"
@@ -242,3 +242,35 @@ def test_moge_on_a_cpu_sees_every_fourth_frame_of_a_video(pack, comfy_host, monk
     torch.testing.assert_close(payload["depth"][4], seen_depth)
     torch.testing.assert_close(payload["depth"][5], seen_depth)
     assert not torch.equal(payload["depth"][0], seen_depth)
+
+
+def test_moge_files_of_two_projections_give_what_their_two_layers_give(pack, comfy_host, tmp_path):
+    """Check a file of ViT-S's kind, which ComfyUI's loader refuses, against the network itself."""
+    import folder_paths
+    from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
+
+    model = make_moge_model().model.float()
+    model.encoder.intermediate_layers = [1, 3]
+    model.encoder.output_projections = model.encoder.output_projections[:2]
+    weights = model.state_dict()
+    with pytest.raises(RuntimeError, match=r"output_projections\.2"):
+        MoGeModel(dict(weights))
+    torch.save({"model": weights, "model_config": {}}, tmp_path / "vits.pt")
+    picture = torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(3))
+    moge_video = importlib.import_module(f"{pack.__name__}.nodes.moge_video")
+    folder_paths.add_model_folder_path("geometry_estimation", str(tmp_path))
+    try:
+        loaded = moge_video._load_moge("vits.pt")
+        with torch.inference_mode():
+            (payload,) = moge_video.EgoXMoGeVideo.execute(picture, model_name="vits.pt").result
+    finally:
+        folder_paths.folder_names_and_paths["geometry_estimation"][0].remove(str(tmp_path))
+    assert isinstance(loaded.model, MoGeModelV2)
+    with torch.inference_mode():
+        pictures = picture.movedim(-1, 1)
+        given, expected = (net.float()(pictures, 64) for net in (loaded.model, model))
+    for name in expected:
+        torch.testing.assert_close(given[name], expected[name], atol=2e-3, rtol=2e-3)
+    assert bool(payload["is_metric"]) and len(payload["depth"]) == 1
+    with pytest.raises(import_core_module(pack, "errors").EgoXInputError, match="MoGe's weights"):
+        moge_video.EgoXMoGeVideo.execute(picture)
