@@ -162,6 +162,7 @@ def make_step(
             )
         ],
         GgaOptions(mode="released", lambda_g=3.0),
+        alone_grid=grid if offloaded and offloaded.conditioning.exo == "alone" else None,
     )
     optimizer = (
         torch.optim.AdamW(parameters, lr=1e-4)

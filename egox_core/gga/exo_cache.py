@@ -45,11 +45,14 @@ class Memory(Protocol):
 
 class UnlimitedMemory:
     """Memory manager without limits, for samplers that have none: tensors stay on the device that
-    made them."""
+    made them, or wait on the one that is given."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device
 
     def available_bytes(self, device: torch.device) -> int:
-        """Report unlimited free memory."""
-        return 2**63
+        """Report unlimited free memory, or none on another device than the given one."""
+        return 2**63 if self.device in (None, device) else 0
 
     def reserve(self, device: torch.device, size: int) -> None:
         """Do nothing, as memory is unlimited."""
@@ -162,13 +165,15 @@ class ExoCache:
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
-    all steps.
+    all steps. ``kept_on``: the one device to keep on; None: that of the forward.
     """
 
-    def __init__(self, every: int, *, alone: bool = False) -> None:
+    def __init__(
+        self, every: int, *, alone: bool = False, kept_on: torch.device | None = None
+    ) -> None:
         self.every = every
         self.exo_is_alone = alone
-        self.memory: Memory = UnlimitedMemory()
+        self.memory: Memory = UnlimitedMemory(kept_on)
         self.full_count = self.reused_count = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
         self.whole_canvas_code: set[str] = set()  # code that needs the whole canvas in each forward

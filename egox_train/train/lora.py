@@ -21,7 +21,13 @@ from egox_core.safe_files import atomic_write
 from egox_core.wan import PREFIX, convert_lora, trained_with
 
 from ..wan.weights import file_metadata
-from .config import LORA_FIELD_NAMES, LoraSettings, TrainConfig, config_to_share
+from .config import (
+    LORA_FIELD_NAMES,
+    LoraSettings,
+    TrainConfig,
+    config_to_share,
+    target_modules,
+)
 from .sharded import full_tensor
 
 if TYPE_CHECKING:
@@ -29,43 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ADAPTER = "egox"
-TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
-    # The released LoRA's eight matrices a block; the image projections stay as they are (quirks,
-    # key names).
-    "attn1": tuple(f"attn1.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
-    "attn2": tuple(f"attn2.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
-    "attn2_image": ("attn2.add_k_proj", "attn2.add_v_proj"),
-    "ffn": ("ffn.net.0.proj", "ffn.net.2"),
-}
 RELEASED_PREFIX = "transformer."
 Naming = Literal["released", "native"]
-
-
-def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """List the names of the modules in a block that the LoRA changes.
-
-    Raises:
-        EgoXInputError: neither a group nor a module of a block.
-    """
-    all_modules = {
-        module_name for group_modules in TARGET_GROUPS.values() for module_name in group_modules
-    }
-    module_names: list[str] = []
-    for target_name in targets:
-        group_members = TARGET_GROUPS.get(target_name) or (
-            (target_name,) if target_name in all_modules else ()
-        )
-        if not group_members:
-            raise EgoXInputError(
-                "LoRA target",
-                got=repr(target_name),
-                expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
-                fix="the released LoRA trains attn1 and attn2",
-            )
-        module_names.extend(
-            module_name for module_name in group_members if module_name not in module_names
-        )
-    return tuple(module_names)
 
 
 def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:

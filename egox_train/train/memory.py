@@ -6,6 +6,8 @@ What is counted, and how well it is known:
   recomputed, operation by operation as diffusers' Wan block has them, or what stands outside of the
   blocks, whichever is more;
 - one ego frame's attention bias with its temporaries;
+- while validation samples are made, instead of gradients and activations: what is kept of exo, and
+  one block's forward;
 - a flat share more. The sum is .2 and .5 % below the two steps that were measured on cards (14B,
   rank 256, bfloat16 and float8: benchmarks/results/gpu_nvidia_h100_80gb_hbm3.md and the H200's).
 ``bench gpu`` measures real steps beside it. What waits in the computer's main memory is counted
@@ -15,6 +17,7 @@ likewise.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,9 +26,10 @@ from torch import nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
+from egox_core.gga import kept_size
+from egox_core.sizes import PATCH
 
-from .config import TrainConfig, parse_config
-from .lora import TARGET_GROUPS, target_modules
+from .config import TARGET_GROUPS, TrainConfig, parse_config, target_modules
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -42,6 +46,8 @@ OPTIMIZER_BYTES = {
     "muon": 4.0,
 }  # of state, a trained weight
 OVERHEAD_SHARE = 0.03
+FORWARD_COPIES = 15
+"""Tensors as large as the tokens in bfloat16 that live in a block's forward without gradients."""
 CARD_BYTES = 1e9
 """Driver, kernels and libraries on a card beside its tensors."""
 PROCESS_BYTES = 3e9
@@ -103,6 +109,8 @@ class MemoryEstimate:
     block: float
     outer_tensors: float
     bias: float
+    # instead of gradients and activations while validation samples are made; 0: none are
+    samples: float
 
     @property
     def activation_bytes(self) -> float:
@@ -115,7 +123,8 @@ class MemoryEstimate:
     @property
     def total(self) -> float:
         """Predicted GPU memory in bytes for all purposes."""
-        return (1 + OVERHEAD_SHARE) * (self.base + self.trained_bytes + self.activation_bytes)
+        step_bytes = max(self.gradients + self.activation_bytes, self.samples)
+        return (1 + OVERHEAD_SHARE) * (self.base + self.trained_bytes - self.gradients + step_bytes)
 
     @property
     def trained_bytes(self) -> float:
@@ -126,7 +135,9 @@ class MemoryEstimate:
         return (
             f"predicted peak memory of a step: {self.total / 1e9:.1f} GB (base "
             f"{self.base / 1e9:.1f}, trained weights and their states "
-            f"{self.trained_bytes / 1e9:.1f}, activations {self.activation_bytes / 1e9:.1f})"
+            f"{self.trained_bytes / 1e9:.1f}, activations {self.activation_bytes / 1e9:.1f}"
+            + (f"; or validation samples {self.samples / 1e9:.1f}" if self.samples else "")
+            + ")"
         )
 
 
@@ -215,6 +226,11 @@ def predict(
     # kernel once). The product kernel makes none; copies in its backward pass take as much.
     guided_biases = config.conditioning.gga_options().biases
     bias_rows = (h // 2) * (w_ego // 2) * tokens if guided_biases else 0
+    kept_bytes, samples_bytes = _sampling_bytes(config, model, grid)
+    if samples_bytes:  # parked exo: that of the block in use and of the next
+        samples_bytes += kept_bytes * (2 if memory_settings.checkpoint_offload else block_count)
+        if memory_settings.compute_dtype == "bfloat16":
+            samples_bytes += trained_parameters * 2  # the LoRA's copies, which autocast keeps
     return MemoryEstimate(
         base=base_bytes,
         lora=trained_parameters * 4,
@@ -227,7 +243,29 @@ def predict(
         else block_count * block_estimate,
         outer_tensors=token_rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden_bytes,
         bias=bias_rows * (3 * 4.0 + 2 * activation_bytes),
+        samples=samples_bytes,
     )
+
+
+def _sampling_bytes(
+    config: TrainConfig, model: WanTransformer3DModel, grid: tuple[int, int, int, int]
+) -> tuple[float, float]:
+    """Estimate what sampling a validation clip keeps of exo in a block, and a block's forward.
+
+    Zeros where no samples are made.
+    """
+    validation, is_alone = config.validation, config.conditioning.exo == "alone"
+    if not validation.every or not validation.sample_steps:
+        return 0.0, 0.0
+    t, h, w_exo, w_ego = grid
+    model_config: Any = model.config
+    width = model_config.num_attention_heads * model_config.attention_head_dim
+    itemsize = 4 if config.memory.compute_dtype == "float32" else 2
+    token_grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
+    keeps_exo = is_alone or validation.recompute_exo != 1
+    kept_bytes = kept_size(1, 1, token_grid, width, itemsize) if keeps_exo else 0.0
+    widest = max(token_grid[2:]) if is_alone else sum(token_grid[2:])
+    return kept_bytes, FORWARD_COPIES * t * token_grid[1] * widest * width * itemsize
 
 
 def _block_activations(
@@ -275,19 +313,21 @@ class MainMemory:
 
     blocks: float  # of the base that wait there
     checkpoints: float
+    kept_exo: float  # of validation samples
     saved_copies: float  # of the trained weights and their states, while they are saved or resumed
     conversion_bytes: float  # the base while it is converted, before it is on the card
 
     @property
     def total(self) -> float:
         """Predicted peak of main memory in bytes."""
-        waiting_bytes = self.blocks + max(self.checkpoints, self.saved_copies)
+        waiting_bytes = self.blocks + max(self.checkpoints, self.kept_exo, self.saved_copies)
         return PROCESS_BYTES + max(waiting_bytes, self.conversion_bytes)
 
     def __str__(self) -> str:
         return (
             f"predicted main memory: {self.total / GB:.1f} GB (blocks {self.blocks / GB:.1f}, "
-            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving "
+            f"checkpoints {self.checkpoints / GB:.1f}, exo of validation samples "
+            f"{self.kept_exo / GB:.1f}, copies while saving "
             f"{self.saved_copies / GB:.1f}, reading the base {self.conversion_bytes / GB:.1f})"
         )
 
@@ -330,6 +370,9 @@ def predict_main(
     return MainMemory(
         blocks=linear_parameters * bytes_per_weight if memory_settings.block_offload else 0.0,
         checkpoints=model_config.num_layers * hidden_bytes
+        if memory_settings.checkpoint_offload
+        else 0.0,
+        kept_exo=model_config.num_layers * _sampling_bytes(config, model, grid)[0]
         if memory_settings.checkpoint_offload
         else 0.0,
         saved_copies=step_memory.lora + step_memory.optimizer + step_memory.ema,
@@ -485,4 +528,40 @@ def memory_table() -> str:
             table_lines.append(
                 f"| {canvas} | {base_name} | {row_title} | {' | '.join(table_cells)} |"
             )
-    return "\n".join(table_lines)
+    return "\n".join((*table_lines, "", *_part_lines()))
+
+
+def _part_lines() -> list[str]:
+    """Format a Markdown table of the parts of a step for small cards, with validation samples."""
+    lines = [
+        "| canvas | rank | exo | base | LoRA, optimizer | gradients | checkpoints | a block | step "
+        "| with samples | main memory | samples not parked |",
+        "|---" * 12 + "|",
+    ]
+    model = meta_model()
+    config = parse_config(
+        {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
+    )
+    for canvas, grid in CANVASES.items():
+        for rank, exo in ((256, "sees_ego"), (256, "alone"), (128, "sees_ego"), (128, "alone")):
+            settings = {**SWITCHES[5], "lora.rank": rank, "conditioning.exo": exo}
+            step_config = apply_settings(config, settings)
+            sample_config = apply_settings(step_config, {"validation.sample_steps": 50})
+            step, samples = (predict(c, model, grid) for c in (step_config, sample_config))
+            main = predict_main(sample_config, model, grid)
+            assert step is not None and samples is not None and main is not None
+            block_bytes = max(step.block + step.bias, step.outer_tensors)
+            kept_bytes = (model.config.num_layers - 2) * _sampling_bytes(
+                sample_config, model, grid
+            )[0]
+            on_card = replace(samples, samples=samples.samples + kept_bytes)
+            sizes = (
+                *(step.base, step.trained_bytes - step.gradients, step.gradients),
+                *(step.checkpoints, block_bytes, step.total, samples.total),
+            )
+            cells = " | ".join(f"{size / GB:.1f}" for size in sizes)
+            lines.append(
+                f"| {canvas} | {rank} | `{exo}` | {cells} | {main.total / GB:.0f} | "
+                f"{on_card.total / GB:.1f} |"
+            )
+    return lines

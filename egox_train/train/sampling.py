@@ -47,6 +47,8 @@ def sample_ego(
     | None = None,
     # exo is computed at every n-th step and kept between; 0: at the first alone
     recompute_exo: int = 1,
+    # What is kept of exo waits in main memory, all but the blocks in use.
+    parks_exo: bool = False,
     # for a model whose LoRA is float32 while it computes in the sample's dtype
     autocast: bool = False,
     progress: Progress = no_progress,
@@ -96,7 +98,11 @@ def sample_ego(
     exo_cache = (
         None
         if recompute_exo == 1 and not is_ego_alone
-        else ExoCache(0 if is_ego_alone else recompute_exo, alone=is_ego_alone)
+        else ExoCache(
+            0 if is_ego_alone else recompute_exo,
+            alone=is_ego_alone,
+            kept_on=torch.device("cpu") if parks_exo else None,
+        )
     )
     token_grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
     model_sizes: Any = model.config

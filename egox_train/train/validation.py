@@ -237,6 +237,7 @@ class HeldOutClips:
                             steps=config.validation.sample_steps,
                             shift=config.timesteps.shift or 1.0,
                             recompute_exo=config.validation.recompute_exo,
+                            parks_exo=config.memory.checkpoint_offload,
                         ).cpu()
                     )
         for (clip_number, clip_sample), latent in zip(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from egox_core.safe_files import read_json
@@ -17,6 +18,7 @@ from egox_train.train.config import parse_config
 from egox_train.train.loop import train
 from tests.paths import STANDIN_VAE
 
+FLOAT32 = {"base_dtype": "float32", "compute_dtype": "float32"}
 BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
@@ -39,46 +41,104 @@ def single_process_losses(
     return training_processes.read_losses(training_folder / "one")
 
 
-FORKED_PAIR = """
+FORKED_PAIRS = """
 import multiprocessing, os, sys
 from pathlib import Path
+from egox_train.train import loop
 from egox_train.train.config import load_config
-from egox_train.train.loop import train
+from tests.train import fsdp2_on_cpu
+from tests.twins.exo_alone import TwoPasses
+from tools.setup.server import find_free_port
 
-def run(rank):
+def run(rank, file, is_twin, flow_loss=loop.flow_loss):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    train(load_config(Path(sys.argv[1])))
+    if is_twin:
+        def loss_by_twin(model, scope, *more):
+            print("by two passes", flush=True)
+            return flow_loss(TwoPasses(model, scope), scope, *more)
+        loop.flow_loss = loss_by_twin
+    loop.train(load_config(Path(file)))
 
 context = multiprocessing.get_context("fork")
-processes = [context.Process(target=run, args=(rank,)) for rank in (0, 1)]
-for process in processes: process.start()
-for process in processes: process.join()
-sys.exit(max(abs(process.exitcode) for process in processes))
+for number, file in enumerate(sys.argv[1:]):
+    os.environ.update(MASTER_PORT=str(find_free_port()))
+    pair = [context.Process(target=run, args=(rank, file, number == 1)) for rank in (0, 1)]
+    for process in pair: process.start()
+    for process in pair: process.join()
+    if any(process.exitcode for process in pair): sys.exit(1)
 """
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
+def run_forked_pairs(training_processes, *config_files: Path, **environment: str) -> str:
+    """Train by each file in two processes, by the second one with the twin of ``exo_halves``."""
+    result = subprocess.run(
+        [sys.executable, "-c", FORKED_PAIRS, *map(str, config_files)],
+        cwd=training_processes.ROOT,
+        text=True,
+        env={
+            **training_processes.ENVIRONMENT,
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            **environment,
+        },
+        capture_output=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("launch", "memory"),
+    [
+        pytest.param("ddp", FLOAT32, marks=pytest.mark.slow),
+        ("ddp", {**BFLOAT16, "checkpoint_offload": True}),
+        pytest.param("fsdp2", FLOAT32, marks=pytest.mark.slow),
+        ("fsdp2", BFLOAT16),
+    ],
+)
+def test_exo_alone_in_two_processes_equals_two_passes_bit_for_bit(
+    training_folder, tiny_training, training_processes, launch, memory
+):
+    """Check losses, norms of the gradients, and the weights after three steps."""
+    environment = {}
+    if launch == "fsdp2":
+        shipped_file = training_processes.ROOT / "configs/accelerate_fsdp2.yaml"
+        fsdp_options = yaml.safe_load(shipped_file.read_text("utf-8"))["fsdp_config"]
+        environment = {
+            name.upper().replace("_LAYER", ""): str(value) for name, value in fsdp_options.items()
+        } | {"ACCELERATE_USE_FSDP": "true"}
+    settings = tiny_training.make_settings(
+        training_folder, steps=3, batch_size=1, conditioning={"exo": "alone"}, memory=memory
+    )
+    files = [
+        training_processes.write_config(training_folder, name, settings)
+        for name in ("blocks", "passes")
+    ]
+    printed = run_forked_pairs(training_processes, *files, **environment)
+    assert printed.count("by two passes") == 2 * 3
+    assert ("FSDP2 True, " in printed and ", 0 of" not in printed) == (launch == "fsdp2")
+    (curve, lora), (twin_curve, twin_lora) = (
+        (
+            tiny_training.read_log(training_folder / name),
+            load_file(training_folder / name / "lora.safetensors"),
+        )
+        for name in ("blocks", "passes")
+    )
+    assert len(curve) == 3 and curve == twin_curve and lora.keys() == twin_lora.keys()
+    assert all(float(x.abs().max()) > 0 and torch.equal(x, twin_lora[n]) for n, x in lora.items())
+
+
+@needs_fork
 def test_two_processes_have_the_losses_of_one(training_folder, tiny_training, training_processes):
     """Check that training in two processes has the losses of one process."""
     training_settings = tiny_training.make_settings(training_folder, steps=6)
     config = training_processes.write_config(
         training_folder, "two", {**training_settings, "batch_size": 2}
     )
-    process_environment = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(training_processes.find_free_port()),
-        "ACCELERATE_USE_CPU": "true",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", FORKED_PAIR, str(config)],
-        cwd=training_processes.ROOT,
-        text=True,
-        env={**training_processes.ENVIRONMENT, **process_environment},
-        capture_output=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
+    run_forked_pairs(training_processes, config)
     train(
         parse_config(
             {
@@ -156,9 +216,7 @@ def test_run_of_two_processes_resumes_with_one(training_folder, tiny_training, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
-)
+@pytest.mark.parametrize("memory", [FLOAT32, BFLOAT16])
 def test_sharded_training_equals_one_process(
     training_folder, tiny_training, training_processes, memory
 ):

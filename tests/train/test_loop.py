@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.gga import ExoCache
 from egox_core.safe_files import read_json, write_json
 from egox_core.video import probe_video
 from egox_train.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
@@ -130,12 +131,19 @@ def test_training_reduces_the_loss_and_keeps_last_checkpoints(training_folder, t
     assert not list((training_folder / "run" / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_validation_writes_sample_videos(training_folder, tiny_training, dtype):
+@pytest.mark.parametrize(("dtype", "exo"), [("float32", "sees_ego"), ("bfloat16", "alone")])
+def test_validation_writes_sample_videos(training_folder, tiny_training, monkeypatch, dtype, exo):
+    """Check the videos, and that checkpoints on the CPU have what is kept of exo there as well."""
+    places = []
+    monkeypatch.setattr(
+        "egox_train.train.sampling.ExoCache",
+        lambda *args, **more: places.append(more["kept_on"]) or ExoCache(*args, **more),
+    )
     tiny_training.train(
         training_folder,
         steps=2,
-        memory={"base_dtype": dtype, "compute_dtype": dtype},
+        memory={"base_dtype": dtype, "compute_dtype": dtype, "checkpoint_offload": True},
+        conditioning={"exo": exo},
         validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)},
     )
     (line,) = [
@@ -146,6 +154,7 @@ def test_validation_writes_sample_videos(training_folder, tiny_training, dtype):
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (training_folder / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
+    assert places == ([torch.device("cpu")] if exo == "alone" else [])
     for vae, expected_text in (
         (None, "no validation.vae"),
         ("none.safetensors", "none.safetensors"),

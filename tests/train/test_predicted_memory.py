@@ -15,6 +15,7 @@ from egox_train.train.loss import flow_loss
 from egox_train.train.memory import CANVASES, Machine, check_memory, meta_model, predict
 from egox_train.train.model import make_optimizer, make_trainable
 from egox_train.train.samples import TrainSample
+from egox_train.train.sampling import sample_ego
 from egox_train.wan.transformer import base_without_weights, transformer_config
 from tests.paths import ROOT
 from tests.refusals import refuses
@@ -235,6 +236,42 @@ def test_predicted_activations_agree_with_what_lives_at_the_peak(
         [second - first for first, second in pairwise(sizes)] for sizes in (counted, predicted)
     )
     assert counted_slopes == pytest.approx(predicted_slopes, rel=0.01)
+
+
+@pytest.mark.parametrize(("exo", "recompute_exo"), [("alone", 1), ("sees_ego", 0), ("sees_ego", 1)])
+def test_predicted_samples_agree_with_what_lives_at_the_peak(
+    tmp_path, tiny_training, exo, recompute_exo
+):
+    """Check the bytes while a validation clip is sampled, with exo kept and without."""
+    grid = (3, 8, 14, 8)
+    latents = {
+        name: torch.randn(1, 16, *grid[:2], width).bfloat16()
+        for name, width in (("exo", 14), ("ego", 8), ("cond_ego", 8))
+    }
+    sample = TrainSample(clips=("a",), text=torch.randn(1, 4, 24).bfloat16(), **latents)
+    for depth in (2, 4):
+        tiny_training.make_base(tmp_path / "base.safetensors", dim=256, layers=depth)
+        config = tiny_training.make_config(
+            tmp_path,
+            lora={"rank": 16, "alpha": 16},
+            memory={"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
+            conditioning={"exo": exo, "gga_mode": "off"},
+            validation={"every": 1, "sample_steps": 2, "recompute_exo": recompute_exo},
+        )
+        trainable, live_bytes = make_trainable(config, torch.device("cpu")), LiveBytes()
+        trainable.model.eval()
+        with live_bytes:
+            sample_ego(
+                trainable.model,
+                trainable.scope,
+                sample,
+                config.conditioning,
+                steps=2,
+                recompute_exo=recompute_exo,
+                autocast=True,
+            )
+        predicted = predict(config, base_without_weights(config.base), grid)
+        assert live_bytes.most_bytes == pytest.approx(predicted.samples, rel=0.1)
 
 
 def test_training_page_has_the_memory_table(capsys):

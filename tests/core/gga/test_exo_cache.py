@@ -271,6 +271,14 @@ def test_every_step_is_full_without_memory(call_model):
     )
 
 
+def test_parked_keys_wait_in_main_memory():
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    for kept_on, place in ((cpu, cpu), (None, card)):
+        exo_cache = ExoCache(0, kept_on=kept_on)
+        exo_forward = exo_cache.forward((), (0,), 1.0, SIGMAS, GRID, 100, card)
+        assert [entry.cache_device for entry in exo_forward.entries] == [place]
+
+
 def test_8_bit_cache_has_small_errors_and_fits_in_8_gb(device):
     token_values = torch.randn(3, 5, 96).to(device)
     token_values[..., 7] *= 1e3  # as a video model's largest channels
