@@ -118,8 +118,7 @@ def align_sources(
         lens_given.lens.check_size("exo camera", width, height)
     lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
     exo_path = exo if exo is not None and exo.world == "take" else metric.exo
-    exo_path = replace(exo_path, lens=lens.lens, lens_guessed=lens.guessed)
-    exo_path = FrameSelection.shown_by(frames, exo_path)
+    exo_path = FrameSelection.shown_by(frames, exo_path, lens=lens.lens, lens_guessed=lens.guessed)
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
     if chosen_sources[0].along_rays:

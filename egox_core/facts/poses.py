@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras import CameraPath, World, invert, validate_w2c
+from ..cameras import CameraModel, CameraPath, World, invert, validate_w2c
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import FactRow
@@ -31,6 +31,7 @@ class StatedPoses:
     # where no file and no user says: the form's own axes, and whether its world turns with them
     axes: Axes | None = "opencv"  # None: the form has none
     turns_world: bool = True
+    lens: CameraModel | None = None
     world: World = "unknown"
     gravity: bool = True
     of_body: bool = False  # of a tracked body that carries the camera
@@ -97,7 +98,7 @@ def settle_poses(
         w2c = invert(c2w * (world_signs[:, None] * column_factors))
     else:
         w2c = invert(poses) if direction == "c2w" else poses
-    path = CameraPath(lens=None, w2c=w2c, world=stated.world, gravity=stated.gravity)
+    path = CameraPath(lens=stated.lens, w2c=w2c, world=stated.world, gravity=stated.gravity)
     return path, tuple(rows)
 
 

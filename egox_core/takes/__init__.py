@@ -26,6 +26,7 @@ from .take_cameras import (
     check_ego_count,
     ego_lens,
     exo_lens_of_size,
+    meta_lens,
     meta_trajectory,
     take_exo,
     with_exo_lens,

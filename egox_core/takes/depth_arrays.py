@@ -161,8 +161,8 @@ def _camera_of_array(
     if float(k[:, :2, 2].median()) <= 1:
         k = k * torch.tensor([[size[0]], [size[1]], [1.0]], dtype=torch.float64)
     median, notes = median_camera(k, *size, name)
-    lens, note = camera_of_k(median.intrinsics, size, name)
-    return lens, [*notes, *map(Remark, filter(None, [note]))]
+    stated = camera_of_k(median.intrinsics, size, name, "file")
+    return stated.lens, [*notes, *map(Remark, filter(None, [stated.note]))]
 
 
 def _poses_of_array(

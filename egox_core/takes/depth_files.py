@@ -106,13 +106,13 @@ def load_depth_file(
     depth_m, dynamic, invalid_share = window.fit_clip(
         read_maps(), len(used_maps), source.name, progress
     )
-    exo = exo_poses(meta, frames)
+    exo = exo_poses(meta, frames, lens=window.camera(lens), lens_guessed=chosen_lens.guessed)
     if exo.world == "exo" and source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         exo = replace(exo, w2c=reduce_static_poses(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
-        exo=replace(exo, lens=window.camera(lens), lens_guessed=chosen_lens.guessed),
+        exo=exo,
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
         facts=(*facts.rows, lens_row),
     )

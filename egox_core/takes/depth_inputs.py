@@ -110,7 +110,7 @@ def take_depth(
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        exo=exo_poses(beside, frames),
+        exo=None if beside is None else exo_poses(beside, frames),
         lenses=_stated_lenses(beside, frames, (map_size, picture), fov_deg, lens),
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
@@ -169,10 +169,7 @@ def _stated_lenses(
             source: clip.camera,
         }
         pictures[size] = lambda camera: camera
-        caller_lens, note = given_lens(lens, pictures)
-        stated.append(
-            StatedLens(lens=caller_lens, by="argument camera", source="caller", note=note)
-        )
+        stated.append(given_lens(lens, pictures))
     if fov_deg > 0:
         angle_lens = camera_of_view(*size, fov_deg)
         stated.append(StatedLens(lens=angle_lens, by="argument fov_deg", source="angle"))

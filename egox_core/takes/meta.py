@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..cameras import CameraModel, CameraPath, validate_w2c
+from ..cameras import CameraModel, CameraPath, World, validate_w2c
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, StatedPoses, settle_poses
 from ..file_names import META
 from ..remarks import FactRow
 from ..safe_files import read_json, read_optional, whole_number
@@ -202,16 +202,14 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
     declared = declared.over(Declared.of(content.get("declared"), f"declared in {label}"))
     rows: tuple[FactRow, ...] = ()
 
-    def settled_poses(
-        w2c: Tensor | None, camera: Literal["ego", "exo"]
-    ) -> Tensor | None:  # [3, 4] or [T, 3, 4] float64
+    def settled_path(
+        w2c: Tensor, camera: Literal["ego", "exo"], lens: CameraModel | None, world: World
+    ) -> CameraPath:
         nonlocal rows
-        if w2c is None:
-            return None
-        stated = StatedPoses(name=label, poses=w2c, camera_to_world=False, world="take")
-        settled_path, pose_rows = settle_poses(stated, declared, camera)
+        stated = StatedPoses(name=label, poses=w2c, camera_to_world=False, lens=lens, world=world)
+        path, pose_rows = settle_poses(stated, declared, camera)
         rows += pose_rows
-        return settled_path.pose
+        return path
 
     read_value = partial(read_optional, content, label)
 
@@ -219,17 +217,17 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
         k = read_value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
         return None if k is None else k.intrinsics
 
-    exo = CameraPath.of_exo(
-        read_value("exo_camera", CameraModel.from_json),
-        settled_poses(read_value("camera_extrinsics", validate_w2c), "exo"),
+    exo_lens, ego_lens = (
+        read_value(key, CameraModel.from_json) for key in ("exo_camera", "ego_camera")
     )
-    ego_lens, ego = (
-        read_value("ego_camera", CameraModel.from_json),
-        settled_poses(read_value("ego_extrinsics", _ego_poses), "ego"),
-    )
+    exo_w2c = read_value("camera_extrinsics", validate_w2c)
+    if exo_w2c is None:
+        exo = CameraPath.of_exo(exo_lens)
+    else:
+        exo = settled_path(exo_w2c, "exo", exo_lens, "take")
+    ego_w2c = read_value("ego_extrinsics", _ego_poses)
+    ego = None if ego_w2c is None else settled_path(ego_w2c, "ego", ego_lens, exo.world)
     pose_source = str(content.get("pose_source") or "")
-    if ego is not None:
-        ego = CameraPath(lens=ego_lens, w2c=ego, world=exo.world)
     if pose_source in PACK_POSE_SOURCES:
         exo = exo.numbered
         ego = ego and ego.numbered
@@ -358,8 +356,8 @@ def picture_of_k(
     )
 
 
-def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """Make the exo camera at the size of the depth maps, with a note on how K was rescaled.
+def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> StatedLens:
+    """State the exo lens that a meta file has at the size of the depth maps.
 
     An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
     resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
@@ -369,11 +367,11 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
     """
     width, height = depth_size
     if meta.exo.lens is not None:
-        exact_lens = meta.exo.lens
+        exact_lens, by = meta.exo.lens, f"exo_camera of {meta.name}"
         if exact_lens.stored_size == depth_size:
-            return exact_lens, ""
+            return StatedLens(lens=exact_lens, by=by, source="meta")
         if same_aspect(exact_lens.stored_size, depth_size):
-            return exact_lens.rescale(*depth_size), ""
+            return StatedLens(lens=exact_lens.rescale(*depth_size), by=by, source="meta")
         full_size = round(height * exact_lens.stored_size[0] / exact_lens.stored_size[1]), height
         if (
             meta.pose_source == FROM_EDITOR and full_size[0] < width
@@ -382,13 +380,13 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
                 f"exo_camera of {exact_lens.width}x{exact_lens.height} px was taken for the "
                 "picture's middle"
             )
-            return exact_lens.rescale(*full_size).crop(
-                (full_size[0] - width) // 2, 0, width, height
-            ), note
+            lens = exact_lens.rescale(*full_size)
+            lens = lens.crop((full_size[0] - width) // 2, 0, width, height)
+            return StatedLens(lens=lens, by=by, source="meta", note=note)
         aspect_ratio = exact_lens.stored_size[0] / exact_lens.stored_size[1]
         if abs(aspect_ratio * height / width - 1) > ASPECT_ERROR:
             raise EgoXInputError(
-                f"exo_camera of {meta.name}",
+                by,
                 got=(
                     f"one of {exact_lens.width}x{exact_lens.height} px for a picture of "
                     f"{width}x{height}"
@@ -411,8 +409,10 @@ def camera_of_k(
     size: tuple[int, int],  # (width, height) px of the picture
     # Names the file in notes and errors.
     name: str,
-) -> tuple[CameraModel, str]:
-    """Make a pinhole camera from a K that may belong to another picture size.
+    # Kind of the source, as facts.StatedLens has it.
+    source: str = "meta",
+) -> StatedLens:
+    """State the pinhole camera of a K that may belong to another picture size.
 
     A K that is centred in its picture is scaled along each axis so that the centre becomes
     (W/2, H/2), as the released code does. A calibrated one keeps its centre.
@@ -427,15 +427,15 @@ def camera_of_k(
     if k_picture is None:
         off_centre_px = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
         note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
-        return camera, note if off_centre_px > max(1, 0.0025 * width) else ""
+        note = note if off_centre_px > max(1, 0.0025 * width) else ""
+        return StatedLens(lens=camera, by=name, source=source, note=note)
     x_scale, y_scale = width / k_picture[0], height / k_picture[1]
     note = (
         f"camera_intrinsics of another resolution ({centre}) were taken to be of "
         f"{k_picture[0]:g}x{k_picture[1]:g} px and rescaled to {width}x{height}"
     )
-    scaled_camera = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale)
+    cx, cy = (camera.cx + 0.5) * x_scale - 0.5, (camera.cy + 0.5) * y_scale - 0.5
     if max(abs(k_picture[0] - 2 * camera.cx), abs(k_picture[1] - 2 * camera.cy)) <= DRAWN_PX:
-        return replace(scaled_camera, cx=width / 2, cy=height / 2), note
-    return replace(
-        scaled_camera, cx=(camera.cx + 0.5) * x_scale - 0.5, cy=(camera.cy + 0.5) * y_scale - 0.5
-    ), note
+        cx, cy = width / 2, height / 2
+    lens = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale, cx=cx, cy=cy)
+    return StatedLens(lens=lens, by=name, source=source, note=note)

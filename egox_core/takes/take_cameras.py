@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -66,11 +67,14 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     return meta, f"exo lens as given: no raw lens is known for this K ({k_text})"
 
 
-def exo_lens_of_size(
+def meta_lens(
     meta: TakeMeta,
     size: tuple[int, int],  # (width, height) px of the whole picture
-) -> tuple[CameraModel, str]:
-    """Compute the take's exo lens for its whole picture at a size, and note how K was rescaled.
+    frames: Frames | None = None,
+) -> StatedLens:
+    """State the take's exo lens for its whole picture at a size, and how K was rescaled.
+
+    It is a mirror's where the frames were mirrored in their file.
 
     K of another resolution belongs to the picture of :func:`.meta.picture_of_k`, an exact camera to
     one of its size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796
@@ -92,17 +96,24 @@ def exo_lens_of_size(
         aspect = k_picture[0] / k_picture[1]
     if height * aspect > width and not same_aspect((aspect, 1), size):
         full_width = round(height * aspect)
-    lens, note = depth_camera(meta, (full_width, height))
+    stated = depth_camera(meta, (full_width, height))
     left = centre_crop_left((full_width, height), size)
-    return lens if left is None else lens.crop(left, 0, width, height), note
+    lens = stated.lens if left is None else stated.lens.crop(left, 0, width, height)
+    return replace(stated, lens=lens.mirrored() if frames and frames.is_mirrored else lens)
+
+
+def exo_lens_of_size(meta: TakeMeta, size: tuple[int, int]) -> tuple[CameraModel, str]:
+    """Return lens and note of :func:`meta_lens`, as until 1.3."""
+    stated = meta_lens(meta, size)
+    return stated.lens, stated.note
 
 
 def given_lens(
     # The camera, or its K [3, 3].
     given: CameraModel | Array,
     lens_adapters_by_size: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
-) -> tuple[CameraModel, str]:
-    """Convert a caller's exo camera or K to the pixels of the frames in use, with a note.
+) -> StatedLens:
+    """State the exo lens of a caller's camera or K in pixels of the frames in use.
 
     A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
     another resolution, as a meta.json's.
@@ -114,6 +125,7 @@ def given_lens(
     Raises:
         EgoXInputError: a camera of another shape, a K that fits two pictures or none.
     """
+    stated = partial(StatedLens, by="argument camera", source="caller")
     if is_a(given, CameraModel):
         similar_sizes = [
             size for size in lens_adapters_by_size if same_aspect(given.stored_size, size)
@@ -121,7 +133,7 @@ def given_lens(
         if not similar_sizes:
             given.check_size("exo camera", *next(iter(lens_adapters_by_size)))
         size = given.stored_size if given.stored_size in lens_adapters_by_size else similar_sizes[0]
-        return lens_adapters_by_size[size](given.rescale(*size)), ""
+        return stated(lens=lens_adapters_by_size[size](given.rescale(*size)))
     name = "K of the exo camera"
     k = as_tensor(given, name, 3, 3).double().cpu()
     CameraModel.from_intrinsics(k, 1, 1, name=name)
@@ -141,8 +153,8 @@ def given_lens(
     if not lenses:
         aspect_ratio = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
         size = min(lens_adapters_by_size, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
-        lens, note = camera_of_k(k, size, name)
-        return lens_adapters_by_size[size](lens), note
+        of_k = camera_of_k(k, size, name)
+        return stated(lens=lens_adapters_by_size[size](of_k.lens), note=of_k.note)
     if any(not lens.agrees(lenses[0]) for lens in lenses):
         sizes = " or ".join(f"{width}x{height}" for width, height in lens_adapters_by_size)
         raise EgoXInputError(
@@ -151,7 +163,7 @@ def given_lens(
             expected="a camera that says its picture's size",
             fix="give CameraModel.from_intrinsics(K, width, height)",
         )
-    return lenses[0], ""
+    return stated(lens=lenses[0])
 
 
 def focal_difference(first: CameraModel, second: CameraModel) -> float:
@@ -159,37 +171,24 @@ def focal_difference(first: CameraModel, second: CameraModel) -> float:
     return max(abs(first.fx / second.fx - 1), abs(first.fy / second.fy - 1))
 
 
-def meta_lens(
-    meta: TakeMeta,
-    size: tuple[int, int],  # (width, height) px of the whole picture
-    frames: Frames,
-) -> StatedLens:
-    """State the lens that a take's meta file has, for its whole picture at a size.
-
-    The file's is that of a mirror where the frames were mirrored in their file.
-
-    Raises:
-        EgoXInputError: as :func:`exo_lens_of_size`.
-    """
-    lens, note = exo_lens_of_size(meta, size)
-    lens = lens.mirrored() if frames.is_mirrored else lens
-    key = "camera_intrinsics" if meta.exo.lens is None else "exo_camera"
-    return StatedLens(lens=lens, by=f"{key} of {meta.name}", source="meta", note=note)
-
-
 def exo_poses(
     meta: TakeMeta | None,
     frames: Frames,
     file_frames: FileFrames = "auto",
+    *,
+    lens: CameraModel | None = None,  # in px of the frames
+    lens_guessed: bool = False,
 ) -> CameraPath:
-    """Select the exo camera's poses of the frames in use.
+    """Select the exo camera's poses of the frames in use, and what these show of its picture.
 
     Raises:
         EgoXInputError: a pose per frame that may be of other frames.
     """
-    if meta is None:
-        return CameraPath.of_exo(None, frames=frames.without_sizes)
-    return poses_in_use(meta, meta.exo, "camera_extrinsics", frames, file_frames)[0]
+    exo = CameraPath.of_exo(None) if meta is None else meta.exo
+    w2c = exo.w2c
+    if meta is not None:
+        w2c, _ = poses_in_use(meta, exo, "camera_extrinsics", frames, file_frames)
+    return FrameSelection.shown_by(frames, exo, w2c=w2c, lens=lens, lens_guessed=lens_guessed)
 
 
 def poses_in_use(
@@ -200,7 +199,7 @@ def poses_in_use(
     key: str,
     frames: Frames,
     file_frames: FileFrames = "auto",
-) -> tuple[CameraPath, str]:
+) -> tuple[Tensor, str]:
     """Select the poses of one of the take's cameras for the frames in use, and describe which
     frames they are of.
 
@@ -210,14 +209,13 @@ def poses_in_use(
         EgoXInputError: poses that may be of other frames.
     """
     if camera.stands:
-        return replace(camera, frames=frames.without_sizes), ""
+        return camera.w2c, ""
     name = f"{key} of {meta.name}"
     numbering = Numbering(
         what=name, count=len(camera.w2c), numbers=camera.frames.numbers, file_frames=file_frames
     )
     entries = entries_of(frames, numbering)
-    w2c = validate_w2c(camera.w2c, name)[entries.at]
-    return replace(camera, w2c=w2c, frames=frames.without_sizes), str(entries.remark)
+    return validate_w2c(camera.w2c, name)[entries.at], str(entries.remark)
 
 
 def take_exo(
@@ -234,8 +232,7 @@ def take_exo(
     if lens is not None:
         clip = FrameSelection.of_picture(frames, lens.stored_size)
         lens = clip.camera(meta_lens(meta, clip.source_size, frames).lens)
-    exo = replace(exo_poses(meta, frames, file_frames), lens=lens)
-    return FrameSelection.shown_by(frames, exo)
+    return exo_poses(meta, frames, file_frames, lens=lens)
 
 
 def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
@@ -247,7 +244,7 @@ def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames
     try:
         return take_exo(meta, frames, file_frames)
     except EgoXInputError:
-        return replace(exo_poses(meta, frames, file_frames), lens=None)
+        return exo_poses(meta, frames, file_frames)
 
 
 def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
@@ -314,11 +311,16 @@ def meta_trajectory(
             fix="add them, or make a path",
         )
     frames = settle_frames(frames, Frames.of_count(max(len(meta.ego), len(meta.exo))))
-    ego, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
-    exo = replace(_exo_or_without_lens(meta, frames, file_frames), frames=ego.frames)
-    w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c
+    w2c, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
+    exo = _exo_or_without_lens(meta, frames, file_frames)
     lens, lens_note = ego_lens(meta, camera)
-    ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)
+    ego = replace(
+        meta.ego,
+        lens=lens,
+        w2c=w2c.expand(len(frames), 3, 4).clone() if meta.ego.stands else w2c,
+        frames=frames.without_sizes,
+        world=exo.world,
+    )
     placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
     trajectory = CameraTrajectory(ego=ego, exo=exo, facts=meta.facts)
     trajectory = with_declared_world(trajectory, meta.declared, exo)

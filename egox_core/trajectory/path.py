@@ -362,7 +362,7 @@ def adapted(
 
     Where that camera is turned differently, the picture stays upright.
     """
-    if camera is not None:
+    if camera not in (None, trajectory.ego.lens):
         trajectory = replace(trajectory, ego=trajectory.ego.with_lens(camera))
     return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory
 

@@ -67,11 +67,14 @@ class FrameSelection(Frames):
         )
 
     @staticmethod
-    def shown_by(frames: Frames, exo: CameraPath) -> CameraPath:
-        """Give an exo camera frames in use, and the part of the source picture that they say."""
+    def shown_by(frames: Frames, exo: CameraPath, **changes: Any) -> CameraPath:
+        """Give an exo camera frames in use, and the part of the source picture that they say.
+
+        ``changes`` are other fields of the camera.
+        """
         if is_a(frames, FrameSelection):
-            return frames.shown(exo)
-        return replace(exo, frames=frames.without_sizes)
+            changes["part"] = (frames.source_size, frames.rectangle)
+        return replace(exo, frames=frames.without_sizes, **changes)
 
     def window(self, whole: Any) -> Any:
         """Crop a window on the whole source picture, in px of a map, to what the frames show."""
@@ -88,7 +91,7 @@ class FrameSelection(Frames):
 
     def shown(self, exo: CameraPath) -> CameraPath:
         """Give an exo camera the frames in use and their part of the source picture."""
-        return replace(exo, frames=self.without_sizes, part=(self.source_size, self.rectangle))
+        return FrameSelection.shown_by(self, exo)
 
     def camera(self, source: CameraModel) -> CameraModel:
         """Derive the camera of the cropped and scaled frames from that of the source picture.

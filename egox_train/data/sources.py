@@ -21,9 +21,9 @@ from egox_core.takes import (
     MAX_META_BYTES,
     check_ego_count,
     ego_lens,
-    exo_lens_of_size,
     find_depth,
     listed_takes,
+    meta_lens,
     parse_meta,
     read_meta,
     take_name,
@@ -235,7 +235,7 @@ def _from_meta(
     camera = (
         meta.exo_camera
         if meta_with_lens is meta
-        else exo_lens_of_size(meta_with_lens, (video_info.width, video_info.height))[0]
+        else meta_lens(meta_with_lens, (video_info.width, video_info.height)).lens
     )
     exo_view = replace(
         meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")

@@ -20,7 +20,7 @@ from egox_core.frames import Frames
 from egox_core.frames.numbers import numbers_of, place_values
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
-from egox_core.takes.take_cameras import exo_lens_of_size, given_lens
+from egox_core.takes.take_cameras import exo_lens_of_size, given_lens, meta_lens
 from egox_core.trajectory import PoseTrack
 from egox_core.types import DepthVideo, TakeMeta
 from tests.core.exchange.test_camera_files import (
@@ -132,7 +132,8 @@ def test_intrinsics_of_another_resolution_need_one_scale(case):
         with refuses("camera_intrinsics of take: got a centre 448, 114 for 448x256"):
             depth_camera(take_meta, (448, 256))
         return
-    camera, note = depth_camera(take_meta, (448, 256))
+    stated = depth_camera(take_meta, (448, 256))
+    camera, note = stated.lens, stated.note
     kept_and_noted = torch.equal(camera.intrinsics, intrinsics.double()), "as they are" in note
     assert kept_and_noted == ((result_text == "kept"),) * 2
     assert exo_lens_of_size(take_meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
@@ -158,7 +159,7 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         source_camera.intrinsics,
     )
     assert torch.allclose(
-        given_lens(source_camera, camera_functions)[0].intrinsics,
+        given_lens(source_camera, camera_functions).lens.intrinsics,
         expected_intrinsics,
         atol=1e-6,
         rtol=0,
@@ -168,16 +169,11 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         with refuses("say which size K is of"):
             given_lens(intrinsics, camera_functions)
         with refuses("exo_camera"):
-            exo_lens_of_size(take_meta, used_size)
+            meta_lens(take_meta, used_size)
         return
-    for lens, note in (
-        given_lens(intrinsics, camera_functions),
-        exo_lens_of_size(take_meta, used_size),
-    ):
-        assert (
-            torch.allclose(lens.intrinsics, expected_intrinsics, rtol=0.01)
-            and f"{width}x{height}" in note
-        )
+    for stated in (given_lens(intrinsics, camera_functions), meta_lens(take_meta, used_size)):
+        assert torch.allclose(stated.lens.intrinsics, expected_intrinsics, rtol=0.01)
+        assert f"{width}x{height}" in stated.note
 
 
 @pytest.mark.parametrize(
