@@ -123,57 +123,34 @@ def _pose_text(value: object) -> str:
     return f"{100 * float(pose[:, 3].norm()):.3g} cm and {angle_deg:.3g} degrees off the camera"
 
 
-_UNIT_WORDS = f"{', '.join(UNITS_M)}, or metres per unit as a number"
+def _one_of(meaning: str, *choices: str) -> Fact:
+    return Fact(meaning=meaning, expected=", ".join(choices), parse=_choice(*choices))
+
+
+def _unit_of(meaning: str) -> Fact:
+    words = f"{', '.join(UNITS_M)}, or metres per unit as a number"
+    return Fact(meaning=meaning, expected=words, parse=_unit, show=_unit_text)
 
 
 def _camera_facts(name: str) -> dict[str, Fact]:
-    return {
-        f"{name}.axes": Fact(
-            meaning=f"axes of the {name} poses' cameras",
-            expected=", ".join(AXES),
-            parse=_choice(*AXES),
+    facts = {
+        "axes": _one_of(f"axes of the {name} poses' cameras", *AXES),
+        "world_axes": _one_of(
+            f"whether the {name} poses' world is turned as their cameras are", *WORLD_AXES
         ),
-        f"{name}.world_axes": Fact(
-            meaning=f"whether the {name} poses' world is turned as their cameras are",
-            expected=", ".join(WORLD_AXES),
-            parse=_choice(*WORLD_AXES),
+        "direction": _one_of(
+            f"direction of the {name} poses, camera to world or world to camera", *DIRECTIONS
         ),
-        f"{name}.direction": Fact(
-            meaning=f"direction of the {name} poses, camera to world or world to camera",
-            expected=", ".join(DIRECTIONS),
-            parse=_choice(*DIRECTIONS),
-        ),
-        f"{name}.quaternion": Fact(
-            meaning=f"order of the {name} poses' quaternions",
-            expected=", ".join(QUATERNIONS),
-            parse=_choice(*QUATERNIONS),
-        ),
-        f"{name}.unit": Fact(
-            meaning=f"unit of the places of the {name} poses",
-            expected=_UNIT_WORDS,
-            parse=_unit,
-            show=_unit_text,
-        ),
+        "quaternion": _one_of(f"order of the {name} poses' quaternions", *QUATERNIONS),
+        "unit": _unit_of(f"unit of the places of the {name} poses"),
     }
+    return {f"{name}.{fact}": description for fact, description in facts.items()}
 
 
 FACTS: Mapping[str, Fact] = {
-    "depth.kind": Fact(
-        meaning="what the numbers of depth maps are",
-        expected=", ".join(DEPTH_KINDS),
-        parse=_choice(*DEPTH_KINDS),
-    ),
-    "depth.unit": Fact(
-        meaning="unit of depth maps (of inverse depth: of its reciprocal)",
-        expected=_UNIT_WORDS,
-        parse=_unit,
-        show=_unit_text,
-    ),
-    "depth.metric": Fact(
-        meaning="whether depth maps have a scale",
-        expected="yes, no",
-        parse=_choice("yes", "no"),
-    ),
+    "depth.kind": _one_of("what the numbers of depth maps are", *DEPTH_KINDS),
+    "depth.unit": _unit_of("unit of depth maps (of inverse depth: of its reciprocal)"),
+    "depth.metric": _one_of("whether depth maps have a scale", "yes", "no"),
     "depth.far_m": Fact(
         meaning="depth in metres from which on a map says 'sky' or 'nothing'",
         expected="a positive number of metres",
@@ -182,14 +159,8 @@ FACTS: Mapping[str, Fact] = {
     ),
     **_camera_facts("ego"),
     **_camera_facts("exo"),
-    "exo.part": Fact(
-        meaning="part of the exo video's picture that is the exo camera's",
-        expected=", ".join(EXO_PARTS),
-        parse=_choice(*EXO_PARTS),
-    ),
-    "ego.world": Fact(
-        meaning="world of the ego poses", expected=", ".join(WORLDS), parse=_choice(*WORLDS)
-    ),
+    "exo.part": _one_of("part of the exo video's picture that is the exo camera's", *EXO_PARTS),
+    "ego.world": _one_of("world of the ego poses", *WORLDS),
     "ego.time_offset_s": Fact(
         meaning="time in the exo video, in seconds, at which the path's first pose was taken",
         expected="seconds; 0 if both began together, negative if the path began earlier",
@@ -214,9 +185,7 @@ FACTS: Mapping[str, Fact] = {
         parse=lambda value: AXIS_SIGNS[_choice(*AXES)(value)],
         show=lambda signs: next(name for name in AXES if AXIS_SIGNS[name] == signs),
     ),
-    "hands.unit": Fact(
-        meaning="unit of the hands' joints", expected=_UNIT_WORDS, parse=_unit, show=_unit_text
-    ),
+    "hands.unit": _unit_of("unit of the hands' joints"),
     "hands.names": Fact(
         meaning="names of the hands' joints in the file's order",
         expected=f"{JOINTS} names, each once",
