@@ -73,13 +73,8 @@ class ExoCandidate:
             depth = source.depth
             notes += map(str, source.notes)
             trajectory = of_frames(trajectory, slice(len(depth.depth_m)))
-        elif meta.exo_camera is None:
-            raise EgoXInputError(
-                f"take {name}",
-                got="no camera_intrinsics",
-                expected="the exo camera's K",
-                fix="add them to meta.json",
-            )
+        else:
+            _ = trajectory.required_exo.camera  # refuses poses without a lens
         all_notes = tuple(filter(None, notes))
         return cls(name=name, trajectory=trajectory, depth=depth, notes=all_notes)
 

@@ -34,7 +34,7 @@ from ..options import Split
 from .aria import read_aria_calibration
 from .gopro_calibs import GoProCalibration, read_gopro_calibs
 from .raw_take import ExoView, RawTake
-from .take_list import ListedTake, read_take_list, room_of_name
+from .take_list import read_take_list, room_of_name
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
 EGO_PREFIX = "aria"
@@ -100,7 +100,7 @@ def read_official_take(
     root: Path,
     pose_file: Path,
     exo_lens: ExoLens,
-    take_list: Mapping[str, ListedTake],
+    take_list: Mapping[str, dict],
 ) -> RawTake:
     """Read one Ego-Exo4D take from its camera-pose file.
 
@@ -124,7 +124,7 @@ def take_of_annotation(
     root: Path,
     annotation: Mapping,
     exo_lens: ExoLens,
-    take_list: Mapping[str, ListedTake],
+    take_list: Mapping[str, dict],
     *,
     every_frame: bool = True,
 ) -> RawTake:
@@ -172,7 +172,8 @@ def take_of_annotation(
             fix="download the frame-aligned videos",
         )
     take_uid = str(annotation["metadata"].get("take_uid", ""))
-    entry = take_list.get(take_uid) or take_list.get(name) or ListedTake()
+    listed = take_list.get(take_uid) or take_list.get(name) or {}
+    stated: dict = {"room": room_of_name(name)} | listed
     return RawTake(
         name=name,
         layout="egoexo4d",
@@ -181,12 +182,9 @@ def take_of_annotation(
         ego=CameraPath(
             lens=_ego_camera(root / "takes" / name, videos[0], notes), w2c=w2c, world="take"
         ),
-        task_s=entry.task_s,
-        best_exo=entry.best_exo,
-        task=entry.task,
-        room=entry.room or room_of_name(name),
         meta_intrinsics=torch.tensor(ego_entry["camera_intrinsics"], dtype=torch.float64),
         notes=tuple(map(Remark, notes)),
+        **stated,
     )
 
 

@@ -23,7 +23,7 @@ from .egoexo4d import (
     take_of_annotation,
 )
 from .raw_take import ExoView, RawTake
-from .take_list import ListedTake, read_take_list
+from .take_list import read_take_list
 
 logger = logging.getLogger(__name__)
 MATRIX_TOLERANCE = 1e-4
@@ -193,7 +193,7 @@ def _take_of_entries(
     name: str,
     clips: Sequence[ListedClip],
     exo_lens: ExoLens,
-    take_list: Mapping[str, ListedTake],
+    take_list: Mapping[str, dict],
 ) -> RawTake:
     """Build a take from entries of the authors' lists."""
     folders = (root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS)

@@ -11,26 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from egox_core.errors import NO_NUMBERS, EgoXInputError
-from egox_core.frozen import frozen
 from egox_core.safe_files import read_json
 
 TAKE_LIST = "takes.json"
 MAX_LIST_BYTES = 2**30
 
 
-@frozen
-class ListedTake:
-    """Entry of one take in Ego-Exo4D's list of takes."""
-
-    # start and end, seconds from the first frame
-    task_s: tuple[float, float] | None = None
-    room: str = ""  # the same for all takes that were recorded in one place
-    task: str = ""  # "Cooking"
-    best_exo: str = ""  # name of a camera
-
-
-def read_take_list(root: Path) -> dict[str, ListedTake]:
-    """Read Ego-Exo4D's list of takes, by name and by uid.
+def read_take_list(root: Path) -> dict[str, dict]:
+    """Read what Ego-Exo4D's list of takes states of a raw take, by name and by uid.
 
     Raises:
         EgoXInputError: a file that is no such list.
@@ -48,17 +36,16 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
             expected="a list with one object per take",
             fix="download the dataset's metadata again, or move the file away",
         )
-    takes: dict[str, ListedTake] = {}
+    takes: dict[str, dict] = {}
     for entry in list_content:
-        entry_take = ListedTake(
-            task_s=_task(entry),
-            room=_room(entry),
-            task=str(entry.get("parent_task_name") or ""),
-            best_exo=str(entry.get("best_exo") or ""),
-        )
-        takes |= {
-            str(entry[key]): entry_take for key in ("take_uid", "take_name") if entry.get(key)
+        stated = {
+            "task_s": _task(entry),
+            "task": str(entry.get("parent_task_name") or ""),
+            "best_exo": str(entry.get("best_exo") or ""),
         }
+        if room := _room(entry):
+            stated["room"] = room
+        takes |= {str(entry[key]): stated for key in ("take_uid", "take_name") if entry.get(key)}
     return takes
 
 

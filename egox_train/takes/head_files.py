@@ -96,13 +96,6 @@ def estimate_take(
         facts = (*facts, *loaded_depth.facts)
         wearer_mask = loaded_depth.dynamic if wearer_mask is None else wearer_mask
     else:
-        if take_meta.exo_camera is None:
-            raise EgoXInputError(
-                f"take {take_meta.name}",
-                got="no camera_intrinsics",
-                expected="the exo camera's K",
-                fix="add them to meta.json",
-            )
         exo_path = take_exo(take_meta, frames)
     declared.check_applied(facts, "this take's files")
     person_mask = None if mask is None else wearer_mask

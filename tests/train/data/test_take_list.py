@@ -128,8 +128,8 @@ def test_invalid_take_list_is_refused(take_writers, tmp_path):
     )
     listed_takes = read_take_list(source_folder)
     assert (
-        listed_takes["a"].task_s is None is listed_takes["uid-b"].task_s
-        and listed_takes["b"].room == "capture_uid d37b"
+        listed_takes["a"]["task_s"] is None is listed_takes["uid-b"]["task_s"]
+        and listed_takes["b"]["room"] == "capture_uid d37b"
     )
 
 
