@@ -4,6 +4,7 @@ don't suffice."""
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from .picture_sd import picture_sds
 from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
 from .results import SolvedExo
-from .sound import Clocks, sound_travel_sd_s
+from .sound import NEAR_SDS, Clocks, clocks_by_sound, read_mono, sound_travel_sd_s
 from .world import World, camera_centres
 
 MOST_EAR_ERROR_DEG = 5.0
@@ -43,12 +44,16 @@ SHUTTER_READOUT_S = 0.016
 
 def solve_exo(
     exo: ExoFile,
+    ego_video: Path,
     world: World,
     clocks: Clocks | None,
+    clock_failure: str,  # why sound tells none
     lenses: Mapping[str, CameraModel],
     options: CalibrateOptions,
 ) -> SolvedExo:
-    """Find the pose and the clock of one fixed camera, from pictures or from the wearer's head."""
+    """Find the pose and the clock of one fixed camera, from pictures or from the wearer's head.
+
+    Of the offsets that sound which repeats fits at, the one that the head tells is taken."""
     picture_size = exo.info.width, exo.info.height
     picture_name = f"{exo.name}/still.png"
     lens = lenses[exo.name].rescale(*picture_size) if exo.name in lenses else None
@@ -56,12 +61,7 @@ def solve_exo(
         lens, _ = make_lens(options.exo_lens, *picture_size)
     head_solution, head_failure = _solve_by_head(exo, world, clocks, lens)
     if clocks is None and head_solution is not None and head_solution.is_certain:
-        clocks = Clocks(
-            offset_s=head_solution.lag_s,
-            drift=0.0,
-            sd_s=head_solution.lag_sd_s,
-            how_found="by the head's path",
-        )
+        clocks, clock_failure = _clocks_by_head(exo, ego_video, head_solution, clock_failure)
     reconstruction = world.structure
     point_count = (
         0 if reconstruction is None else len(reconstruction.point_indices.get(picture_name, ()))
@@ -79,7 +79,8 @@ def solve_exo(
             lens=lens,
             clocks=None,
             how_found=(
-                f"the clocks' offset is not known: no sound of one moment, and {head_failure}"
+                f"the clocks' offset is not known: {clock_failure}, and {head_failure}. "
+                "Give --offset"
             ),
         )
     if reconstruction is not None and point_count >= FEWEST_POINTS and lens is not None:
@@ -109,7 +110,8 @@ def solve_exo(
                 w2c=None,
                 lens=lens,
                 clocks=clocks,
-                how_found=f"pictures and the wearer's head don't agree ({notes[-1]})",
+                how_found=f"pictures and the wearer's head don't agree ({notes[-1]})"
+                + _other_clock(exo, world, clocks, lens),
             )
         if sd_m <= MOST_RELATIVE_SD * distance_m and sd_deg <= MOST_ROTATION_SD_DEG:
             return SolvedExo(
@@ -144,7 +146,38 @@ def solve_exo(
         w2c=None,
         lens=lens,
         clocks=clocks and _with_travel_time(clocks, DEFAULT_DISTANCE_M),
-        how_found=f"not known: {points_text}, and {head_failure}",
+        how_found=f"not known: {points_text}, and {head_failure}"
+        + _other_clock(exo, world, clocks, lens),
+    )
+
+
+def _clocks_by_head(
+    exo: ExoFile, ego_video: Path, head_solution: SolvedCamera, clock_failure: str
+) -> tuple[Clocks, str]:
+    """Take the offset of the sound that is nearest to the head's, or the head's own."""
+    head_offset = head_solution.lag_s, head_solution.lag_sd_s
+    exo_sound, ego_sound = read_mono(exo.video), read_mono(ego_video)
+    if exo_sound is not None and ego_sound is not None:
+        clocks, clock_failure = clocks_by_sound(exo_sound, ego_sound, head_offset)
+        if clocks is not None:
+            return replace(clocks, how_found=f"{clocks.how_found}, near the head's path"), ""
+    return Clocks(
+        offset_s=head_offset[0], drift=0.0, sd_s=head_offset[1], how_found="by the head's path"
+    ), clock_failure
+
+
+def _other_clock(exo: ExoFile, world: World, clocks: Clocks, lens: CameraModel | None) -> str:
+    """Say by how much the wearer's head contradicts a clock, if it tells another one."""
+    head_solution, _ = _solve_by_head(exo, world, None, lens)
+    if head_solution is None or not head_solution.is_certain:
+        return ""
+    sd_s = math.hypot(clocks.sd_s, head_solution.lag_sd_s)
+    if abs(head_solution.lag_s - clocks.offset_s) <= NEAR_SDS * sd_s:
+        return ""
+    return (
+        f". The clock may be what is wrong: {clocks.how_found}, the offset is "
+        f"{clocks.offset_s:.2f} s, by the head's path {head_solution.lag_s:.2f} ± "
+        f"{head_solution.lag_sd_s:.2f} s. Give --offset"
     )
 
 

@@ -55,12 +55,16 @@ def calibrate(
     if options.depth_model is not None:
         require_metric(options.depth_model, None)
     calibration_notes: list[str] = []
-    clocks = {
-        exo_file.name: _clocks(
-            exo_file, ego_video, options, calibration_notes, _in_stage(1, progress)
+    clocks, clock_failures = {}, {}
+    for exo_file in exo_files:
+        clocks[exo_file.name], clock_failures[exo_file.name] = _clocks(
+            exo_file, ego_video, options, _in_stage(1, progress)
         )
-        for exo_file in exo_files
-    }
+        if clock_failures[exo_file.name]:
+            calibration_notes.append(
+                f"{exo_file.name}: the clocks' offset is not known by sound: "
+                f"{clock_failures[exo_file.name]}"
+            )
     structure, ego_lens, given_poses = None, None, None
     lenses: Mapping[str, CameraModel] = {}
     if options.path is not None:
@@ -117,7 +121,15 @@ def calibrate(
     solved_cameras = []
     for camera_index, exo_file in enumerate(exo_files):
         solved_cameras.append(
-            solve_exo(exo_file, metric_world, clocks[exo_file.name], lenses, options)
+            solve_exo(
+                exo_file,
+                ego_video,
+                metric_world,
+                clocks[exo_file.name],
+                clock_failures[exo_file.name],
+                lenses,
+                options,
+            )
         )
         _in_stage(4, progress)(camera_index + 1, len(exo_files), "fixed cameras")
     written_lens = ego_lens or metric_world.lens
@@ -186,19 +198,13 @@ def _in_stage(number: int, progress: Progress) -> Progress:
 
 
 def _clocks(
-    exo: ExoFile,
-    ego_video: Path,
-    options: CalibrateOptions,
-    notes: list[str],
-    progress: Progress,
-) -> Clocks | None:
+    exo: ExoFile, ego_video: Path, options: CalibrateOptions, progress: Progress
+) -> tuple[Clocks | None, str]:
+    """Take the clock's offset as given or by sound, or explain why sound doesn't tell it."""
     if options.offset_s is not None:
-        return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how_found="as given")
+        return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how_found="as given"), ""
     progress(0, 1, f"sound of {exo.video.name}")
     exo_sound, ego_sound = read_mono(exo.video), read_mono(ego_video)
     if exo_sound is None or ego_sound is None:
-        return None
-    clocks, failure = clocks_by_sound(exo_sound, ego_sound)
-    if clocks is None:
-        notes.append(f"{exo.name}: the clocks' offset is not known by sound: {failure}")
-    return clocks
+        return None, "no sound in both videos"
+    return clocks_by_sound(exo_sound, ego_sound)

@@ -25,17 +25,25 @@ LEAST_PEAK_RATIO, TWO_WINDOWS_RATIO, ONE_WINDOW_RATIO = 1.25, 1.8, 2.5
 """Highest peak of a window against the next one beyond the echo: of three windows that agree, of
 two, of one. Silence and two strangers' sound have 1.0 to 1.15."""
 ECHO_S = 0.02
+LEAST_SD_S = 2e-4
+PEAK_S = 0.001  # half of a match's width
+NEAR_SDS = 3.0
+"""Of what tells the offset beside sound: the right one is not farther from it."""
 LAG_TOLERANCE_S = 0.004  # off the line: two echoes, not the same one
-MOST_DRIFT = 500e-6
+MOST_DRIFT = 500e-6  # that one round measures
+UNKNOWN_DRIFT = 1e-3
+"""Standard deviation where windows tell no drift: a film of 30 pictures a second that plays at
+29.97 drifts by so much."""
 MOST_ROUNDS, SETTLED_DRIFT = 5, 20e-6
-"""Rounds in which the drift is applied and measured anew, and the rest that is then none."""
-RIVAL_S, RIVAL_RATIO = 0.15, 0.3
-"""Distance from its lag at which a match is another one, and ratio from which it is as good. Loops
-and metronomes have .33 to 1.1, speech, claps and music that doesn't repeat up to .18."""
+"""Rounds in which the drift is applied and measured anew, and the rest that is then none. So is
+one that moves a short sound's ends by less than a match is wide."""
+RIVAL_S, RIVAL_RATIO = 0.15, 0.5
+"""Distance from its offset at which a match is another one, and ratio from which it may be the
+right one: all common sound fits at the right offset, so that a wrong one can't be twice as good."""
+RATED_RIVALS = 5
+"""Best matches elsewhere that are rated, and as many that are nearest."""
 LEAST_SHARED_S = 8.0
 """Sound of one moment that a clock needs, as pictures do."""
-LEAST_OVERLAP = 0.5
-"""Of what two tapers share at no lag, for a lag at which a match is rated."""
 SPEED_OF_SOUND_M_S = 343.0
 
 
@@ -45,8 +53,9 @@ class Clocks:
 
     offset_s: float
     drift: float
-    sd_s: float
+    sd_s: float  # over the whole exo video
     how_found: str  # what it rests on, in words
+    drift_sd: float = 0.0
 
     def ego_s(self, exo_s: np.ndarray) -> np.ndarray:
         """Convert times in the exo video to times in the ego video, in seconds."""
@@ -88,18 +97,24 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
     ).astype(np.float32)
 
 
-def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> tuple[Clocks | None, str]:
+def clocks_by_sound(
+    exo_sound: np.ndarray,
+    ego_sound: np.ndarray,
+    # Offset that something else tells, and its sd: sound that repeats fits at several.
+    near_s: tuple[float, float] | None = None,
+) -> tuple[Clocks | None, str]:
     """Find the offset and the drift between two sounds [N], or explain why they aren't known.
 
     What windows tell is applied and looked at again, since a drift blurs them."""
-    clocks = _clocks_by_windows(exo_sound, ego_sound)
+    clocks = _clocks_by_windows(exo_sound, ego_sound, near_s)
     for _ in range(MOST_ROUNDS):
         if clocks is None:
             return None, "no sound of one moment"
         first, exo_shared, ego_shared = _on_one_clock(exo_sound, ego_sound, clocks)
         if len(exo_shared) < LEAST_SHARED_S * SAMPLE_RATE_HZ:
             return None, f"less than {LEAST_SHARED_S:g} s of sound of one moment"
-        rest = _clocks_by_windows(exo_shared, ego_shared)
+        # What is left is less than a window's margin, at which loops of near_s's sd differ.
+        rest = _clocks_by_windows(exo_shared, ego_shared, near_s and (0.0, near_s[1]))
         if rest is None:
             return None, "no sound of one moment"
         first_s = first / SAMPLE_RATE_HZ
@@ -108,16 +123,20 @@ def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> tuple[Clock
             offset_s=clocks.offset_s + (1 + clocks.drift) * (rest.offset_s - first_s * rest.drift),
             drift=(1 + clocks.drift) * (1 + rest.drift) - 1,
         )
-        if abs(rest.drift) < SETTLED_DRIFT:
+        shared_s = len(exo_shared) / SAMPLE_RATE_HZ
+        if abs(rest.drift) < max(SETTLED_DRIFT, PEAK_S / shared_s):
             break
     else:
         return None, "windows of it tell different drifts"
-    distance_s, ratio = _strongest_rival(exo_shared, ego_shared)
-    if ratio >= RIVAL_RATIO:
-        return None, (
-            f"moved by {distance_s:.2f} s the sounds fit {100 * ratio:.0f} % as well, as where "
-            "sound repeats"
-        )
+    rival_distances_s = _rival_distances_s(exo_sound, ego_sound, clocks, near_s)
+    if len(rival_distances_s):
+        return None, f"the sound repeats every {np.abs(rival_distances_s).min():.2g} s"
+    measured_s = len(exo_sound) / SAMPLE_RATE_HZ
+    middle_s = (first + len(exo_shared) / 2) / SAMPLE_RATE_HZ
+    if clocks.drift_sd == UNKNOWN_DRIFT:  # of windows that may lie anywhere
+        middle_s = 0.0
+    farthest_s = max(middle_s, measured_s - middle_s)
+    clocks = replace(clocks, sd_s=math.hypot(clocks.sd_s, clocks.drift_sd * farthest_s))
     if "drift" not in clocks.how_found:
         clocks = replace(
             clocks, how_found=f"{clocks.how_found}, drift {1e6 * clocks.drift:.0f} ppm"
@@ -136,29 +155,85 @@ def _on_one_clock(
     return int(shared[0]) if len(shared) else 0, exo_sound[shared], ego_shared.astype(np.float32)
 
 
-def _strongest_rival(exo_sound: np.ndarray, ego_sound: np.ndarray) -> tuple[float, float]:
-    """Find the next best match of two sounds of one time: how many seconds away, and how good
-    against the best.
+def _rival_distances_s(
+    exo_sound: np.ndarray,
+    ego_sound: np.ndarray,
+    clocks: Clocks,
+    near_s: tuple[float, float] | None,
+) -> np.ndarray:  # [R] seconds from the clock's offset
+    """Find other offsets at which two sounds match about as well as at a clock's.
 
-    Both are tapered, so that no lag is preferred for where the files begin and end."""
-    count = min(len(exo_sound), round(COARSE_S * SAMPLE_RATE_HZ))
-    taper = hann(count).astype(np.float32)
-    length = next_fast_len(2 * count, real=True)
-    exo_spectrum, ego_spectrum, taper_spectrum = (
-        rfft(sound, length)
-        for sound in (taper * exo_sound[:count], taper * ego_sound[:count], taper)
+    At each offset what both files have of it is cut out and tapered, so that none is preferred for
+    where the files begin and end. Where ``near_s`` is given, only offsets near it are looked at."""
+    exo_sound = exo_sound[: round(COARSE_S * SAMPLE_RATE_HZ)]
+    begin_s, end_s = (
+        (ego_s - clocks.offset_s) / (1 + clocks.drift)
+        for ego_s in (0, (len(ego_sound) - 1) / SAMPLE_RATE_HZ)
     )
-    match = np.abs(_correlate_phases(exo_spectrum, ego_spectrum, length))
-    overlap = irfft(np.abs(taper_spectrum) ** 2, length)
-    overlap /= overlap[0]
-    lag_samples = np.arange(length)
-    lag_samples = np.minimum(lag_samples, length - lag_samples)
-    is_near = lag_samples <= RIVAL_S * SAMPLE_RATE_HZ
-    is_rated = ~is_near & (overlap >= LEAST_OVERLAP)
-    rivals = np.where(is_rated, match / np.maximum(overlap, LEAST_OVERLAP), 0)
-    best_index = int(rivals.argmax())
-    ratio = rivals[best_index] / max(match[is_near].max(), 1e-12)
-    return lag_samples[best_index] / SAMPLE_RATE_HZ, float(ratio)
+    own_lag = -math.ceil(begin_s * SAMPLE_RATE_HZ)
+    last = min(math.floor(end_s * SAMPLE_RATE_HZ), 2 * len(exo_sound))
+    exo_clock_s = np.arange(-own_lag, last + 1) / SAMPLE_RATE_HZ
+    ego_sound = np.interp(
+        clocks.ego_s(exo_clock_s) * SAMPLE_RATE_HZ, np.arange(len(ego_sound)), ego_sound
+    ).astype(np.float32)
+    length = next_fast_len(len(exo_sound) + len(ego_sound), real=True)
+    match = np.abs(
+        _correlate_phases(rfft(exo_sound, length), rfft(ego_sound, length), length)
+    ).astype(np.float32)
+    lags = np.arange(length)
+    lags[lags >= length - len(exo_sound)] -= length
+    overlap = np.minimum(len(exo_sound), len(ego_sound) - lags) - np.maximum(-lags, 0)
+    distances = lags - own_lag
+    is_rated = overlap >= LEAST_SHARED_S * SAMPLE_RATE_HZ
+    if near_s is not None:
+        offsets_s = clocks.offset_s + distances / SAMPLE_RATE_HZ
+        is_rated &= np.abs(offsets_s - near_s[0]) <= NEAR_SDS * near_s[1]
+    least_distance = round(RIVAL_S * SAMPLE_RATE_HZ)
+    own_match = match[np.abs(distances) < ECHO_S * SAMPLE_RATE_HZ].max()
+    is_rated &= np.abs(distances) > least_distance
+    match = np.where(is_rated, match / np.maximum(overlap, 1), 0)
+    own_match /= max(overlap[distances == 0][0], 1)
+    candidates = []
+    for by_distance in (False, True):
+        left = match.copy()
+        for _ in range(RATED_RIVALS):
+            if by_distance:
+                is_good = left >= RIVAL_RATIO * own_match
+                if not is_good.any():
+                    break
+                nearest = np.abs(distances[is_good]).min()
+                is_close = np.abs(np.abs(distances) - nearest) <= least_distance
+                best = int(np.where(is_close, left, 0).argmax())
+            else:
+                best = int(left.argmax())
+            if left[best] <= 0:
+                break
+            candidates.append(int(lags[best]))
+            left[np.abs(lags - lags[best]) <= least_distance] = 0
+    own_rating = _rate_lag(exo_sound, ego_sound, own_lag)
+    return np.array(
+        [
+            (lag - own_lag) / SAMPLE_RATE_HZ
+            for lag in sorted(set(candidates))
+            if _rate_lag(exo_sound, ego_sound, lag) >= RIVAL_RATIO * own_rating
+        ]
+    )
+
+
+def _rate_lag(exo_sound: np.ndarray, ego_sound: np.ndarray, lag: int) -> float:
+    """Correlate what two sounds share at a lag, tapered."""
+    first, last = max(0, -lag), min(len(exo_sound), len(ego_sound) - lag)
+    taper = hann(last - first).astype(np.float32)
+    length = next_fast_len(2 * len(taper), real=True)
+    match = np.abs(
+        _correlate_phases(
+            rfft(taper * exo_sound[first:last], length),
+            rfft(taper * ego_sound[first + lag : last + lag], length),
+            length,
+        )
+    )
+    reach = round(PEAK_S * SAMPLE_RATE_HZ)
+    return float(max(match[:reach].max(), match[-reach:].max()))
 
 
 def _correlate_phases(spectrum: np.ndarray, other_spectrum: np.ndarray, length: int) -> np.ndarray:
@@ -176,10 +251,17 @@ def _correlate_phases(spectrum: np.ndarray, other_spectrum: np.ndarray, length: 
     )
 
 
-def _clocks_by_windows(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | None:
+def _clocks_by_windows(
+    exo_sound: np.ndarray, ego_sound: np.ndarray, near_s: tuple[float, float] | None
+) -> Clocks | None:
     """Find the offset and the drift at which windows of two sounds agree, or return None."""
     coarse_samples = round(COARSE_S * SAMPLE_RATE_HZ)
-    coarse_lag, _ = _find_lag(exo_sound[:coarse_samples], ego_sound[:coarse_samples], None)
+    if near_s is None:
+        coarse_lag, _ = _find_lag(exo_sound[:coarse_samples], ego_sound[:coarse_samples], None)
+        margin_s = LAG_MARGIN_S
+    else:
+        coarse_lag = round(near_s[0] * SAMPLE_RATE_HZ)
+        margin_s = min(LAG_MARGIN_S, max(NEAR_SDS * near_s[1], 2 * ECHO_S))
     window_s = float(
         np.clip(len(exo_sound) / SAMPLE_RATE_HZ / FEWEST_WINDOWS, SHORTEST_WINDOW_S, WINDOW_S)
     )
@@ -187,7 +269,7 @@ def _clocks_by_windows(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks |
         round(window_s * SAMPLE_RATE_HZ),
         round(window_s / WINDOW_S * STEP_S * SAMPLE_RATE_HZ),
     )
-    margin_samples = round(LAG_MARGIN_S * SAMPLE_RATE_HZ)
+    margin_samples = round(margin_s * SAMPLE_RATE_HZ)
     window_times_s, window_lags_s, peak_ratios = [], [], []
     for window_start in range(0, max(len(exo_sound) - window_samples // 2, 1), step_samples):
         exo_window = exo_sound[window_start : window_start + window_samples]
@@ -215,7 +297,6 @@ def _clocks_by_windows(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks |
         np.array(window_lags_s),
         np.array(peak_ratios),
         window_s,
-        len(exo_sound) / SAMPLE_RATE_HZ,
     )
 
 
@@ -224,7 +305,6 @@ def _fit_clock(
     window_lags_s: np.ndarray,
     peak_ratios: np.ndarray,
     window_s: float,
-    exo_s: float,
 ) -> Clocks | None:
     """Fit a clock's offset and drift to the time lags of sound windows, ignoring outliers."""
     time_span_s = np.ptp(window_times_s)
@@ -258,28 +338,31 @@ def _fit_clock(
     )
     if not has_agreement:
         return None
-    drift_sd_s = 0.0
+    drift_sd = UNKNOWN_DRIFT
+    residual_sd_s = 0.0005
     if fitting_count >= 3 and time_span_s > window_s:
         slope, offset_s = np.polyfit(window_times_s[fitting_mask], window_lags_s[fitting_mask], 1)
         drift = float(np.clip(slope, -MOST_DRIFT, MOST_DRIFT))
         offset_s = float(
             np.mean(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask])
         )
+        fitting_times_s = window_times_s[fitting_mask]
+        residual_sd_s = max(
+            float(np.std(window_lags_s[fitting_mask] - drift * fitting_times_s - offset_s)),
+            LEAST_SD_S,
+        )
+        # Windows that overlap by more than half tell the same.
+        separate_count = max(np.ptp(fitting_times_s) / (window_s / 2), 1.0)
+        drift_sd = residual_sd_s / (float(np.std(fitting_times_s)) * math.sqrt(separate_count))
         description = f"by sound, {fitting_count} of {len(window_times_s)} windows"
     else:
         offset_s, drift = float(np.median(window_lags_s[fitting_mask])), 0.0
         description = f"by sound, {fitting_count} windows, drift unknown"
-        fitting_s = float(np.median(window_times_s[fitting_mask]))
-        drift_sd_s = MOST_DRIFT / math.sqrt(3) * max(fitting_s, exo_s - fitting_s)
-    residual_sd_s = (
-        float(np.std(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask] - offset_s))
-        if fitting_count > 2
-        else 0.0005
-    )
     return Clocks(
         offset_s=offset_s,
         drift=drift,
-        sd_s=math.hypot(max(residual_sd_s, 2e-4), drift_sd_s),
+        sd_s=max(residual_sd_s, LEAST_SD_S),
+        drift_sd=drift_sd,
         how_found=description,
     )
 

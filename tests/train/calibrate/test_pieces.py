@@ -73,22 +73,26 @@ def test_silence_and_other_sounds_give_no_clock():
 
 
 @pytest.mark.parametrize("period_s", [0.5, 2.0])
-def test_sound_that_repeats_gives_no_clock_and_the_seconds_after_which(period_s):
+def test_sound_that_repeats_gives_a_clock_only_near_what_something_else_tells(period_s):
     rng = np.random.default_rng(8)
     period_samples = round(period_s * SAMPLE_RATE_HZ)
     bar = draw_sound(3, period_s)
     loop = np.tile(bar, round(40 / period_s))
     exo_sound, ego_sound = (
-        part + 0.3 * np.std(loop) * rng.normal(size=len(part)).astype(np.float32)
+        (part + 0.3 * np.std(loop) * rng.normal(size=len(part))).astype(np.float32)
         for part in (
             loop[: 24 * SAMPLE_RATE_HZ],
             loop[period_samples // 3 :][: 24 * SAMPLE_RATE_HZ],
         )
     )
-    clocks, reason = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
+    clocks, reason = clocks_by_sound(exo_sound, ego_sound)
     assert clocks is None
-    moved_s = float(re.search(r"moved by (\S+) s the sounds fit", reason)[1])
-    assert moved_s / period_s == pytest.approx(max(1, round(moved_s / period_s)), abs=0.02)
+    repeats_s = float(re.search(r"the sound repeats every (\S+) s", reason)[1])
+    assert repeats_s == pytest.approx(period_s, rel=0.1)
+    offset_s = period_s - period_samples // 3 / SAMPLE_RATE_HZ
+    clocks, _ = clocks_by_sound(exo_sound, ego_sound, (offset_s + 0.06, 0.03))
+    assert clocks.offset_s == pytest.approx(offset_s, abs=1e-3)
+    assert clocks_by_sound(exo_sound, ego_sound, (offset_s, period_s / 2))[0] is None
 
 
 def test_drift_that_blurs_the_windows_is_measured():
