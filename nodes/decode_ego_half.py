@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..egox_core.cameras import preset_camera
 from ..egox_core.file_names import TRUTH
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.video import recolour, reproject
+from ..egox_core.video import reproject
 from ..egox_core.wan import ego_half
 from .host.film import Film
 from .host.graph import this_node
@@ -20,7 +20,14 @@ from .observed import compare_with_prior
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
 from .show import result_views
-from .view import colour_input, straighten_input, straighten_view
+from .view import (
+    Colours,
+    StraightView,
+    colour_input,
+    shown_path_output,
+    straighten_input,
+    straighten_view,
+)
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -142,13 +149,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                         "side, for Save Video."
                     ),
                 ),
-                EgoXTrajectory.Output(
-                    display_name="trajectory",
-                    tooltip=(
-                        "The camera path that the video shows: corrected if straighten is 'camera' "
-                        "and the turn was measured, otherwise the one that was ordered."
-                    ),
-                ),
+                shown_path_output(),
             ],
             # For what the run was made with, and the graph of the run before.
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -201,28 +202,30 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
         pinhole_camera = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
-        frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
-        view_notes = []
+        colours = Colours(colour, sources)
+        decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
+        view = StraightView(frames=decoded_frames, path=trajectory)
         if straighten != "off":
-            decoded_frames, trajectory, sources, view_note = straighten_view(
-                decoded_frames, straighten, lens, sources
-            )
-            view_notes.append(view_note)
-        frames = decoded_frames = recolour(
-            decoded_frames, colour, sources.get("exo_images"), progress=host_progress()
-        )
+            view = straighten_view(decoded_frames, straighten, lens, sources)
+
+        frames = shown_frames = colours(view.frames)
         lens_circle = lens.circle()
         observed_video = None
         if bool(result_views) or keep_observed:
             observed_video = compare_with_prior(
                 latent_sources.get("prior"),
                 latent_sources.get("seen"),
-                decoded_frames,
+                shown_frames,
                 keep_observed,
             )
-            frames = decoded_frames if observed_video is None else observed_video.frames
+            frames = shown_frames if observed_video is None else observed_video.frames
         if pinhole_camera is not None:
-            frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
+            if straighten == "picture":
+                put_back = frames - shown_frames if keep_observed else None
+                view = view.seen_by(pinhole_camera, lens, decoded_frames, colours, put_back)
+                frames = view.frames
+            else:
+                frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
             lens_circle = torch.ones_like(lens_circle)
         graph, _ = this_node(cls)
         depth = sources.get("depth")
@@ -248,16 +251,16 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             lens_circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
             film,
-            trajectory,
+            view.path,
             ui=result_views
             and result_views.ego(
                 cls,
                 film,
-                decoded_frames,
+                shown_frames,
                 sources,
                 observed_video,
                 lens,
                 pinhole_camera,
-                view_notes,
+                [words for words in (view.words, colours.words) if words],
             ),
         )

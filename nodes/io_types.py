@@ -48,5 +48,6 @@ def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
 LATENT_SOURCES = "egox_made_of"
 """Key of an ego LATENT for its sources, which samplers pass on. EgoX Conditioning stores exo_images
 and prior [T, H, W, 3], tile_size in px, the prior's scene and trajectory, and its pixels' classes,
-seen [T, H, W]. Wan EgoX Sampler adds its trajectory and depth, and loras, a line on the model's.
+seen [T, H, W]. Wan EgoX Sampler adds its trajectory and depth, loras, a line on the model's, and
+tint, a LoRA's own.
 Decode Ego Half uses them for inputs that aren't connected or set, and for its report."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import FrameStore, store_frames
+from ..egox_core.metrics import ClipTurn
 from ..egox_core.prior import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.types import UNOBSERVED
@@ -48,9 +49,17 @@ from .host.remember import PRIOR_SOURCES
 from .host.vae import decode_video, encode_video
 from .host.video import clip_fps, native_video
 from .io_types import LATENT_SOURCES
-from .sampling import sample_clip, sampling_inputs
+from .sampling import model_colours, sample_clip, sampling_inputs
 from .search_words import node_schema
 from .show import result_views
+from .view import (
+    Colours,
+    apply_turn,
+    colour_input,
+    measure_chunk,
+    shown_path_output,
+    straighten_input,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -58,7 +67,10 @@ if TYPE_CHECKING:
 
 CHUNK_DAYS = 3
 """Days after which the chunks of a run that nobody continued are deleted."""
-OF_CHUNKS = ("exo_images", "prior", "depth", "trajectory", "audio")
+OF_CHUNKS = (
+    *("exo_images", "prior", "depth", "trajectory", "audio"),
+    *("straighten", "colour"),
+)
 """Inputs that a chunk reads only in its own frames, or that change no chunk."""
 SEEDS = 2**64
 """Number of seeds that ComfyUI accepts."""
@@ -142,12 +154,15 @@ class EgoXSampleLong(io.ComfyNode):
                 ),
                 recompute_exo_input(advanced=True),
                 low_memory_input(advanced=True),
+                straighten_input(),
+                colour_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),
                 io.Video.Output(
                     display_name="video", tooltip="The ego video with sound, for Save Video."
                 ),
+                shown_path_output(),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the chunks are made of
             has_intermediate_output=True,  # a cached run shows its preview again
@@ -178,6 +193,8 @@ class EgoXSampleLong(io.ComfyNode):
         depth=None,
         trajectory=None,
         audio=None,
+        straighten="off",
+        colour="as drawn",
         # The other arguments of sample_clip.
         **sampling,
     ) -> io.NodeOutput:
@@ -204,6 +221,7 @@ class EgoXSampleLong(io.ComfyNode):
             if look_away and bool(result_views)
             else None
         )
+        chunk_turns: list[ClipTurn] | None = [] if straighten != "off" else None
         ego = sample_chunks(
             chunks,
             exo_images,
@@ -214,11 +232,20 @@ class EgoXSampleLong(io.ComfyNode):
             chunk_files,
             look_away,
             prior_store,
+            None if chunk_turns is None else partial(measure_chunk, chunk_turns),
         )
         if chunk_files is not None:
             chunk_files.clear()
         if look_away and notes:
             notes[-1] = "; ".join((notes[-1], *map(str, look_away.notes)))
+        if chunk_turns:
+            lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
+            turn = ClipTurn.of_chunks(chunk_turns)
+            view = apply_turn(ego, straighten, lens, trajectory, turn)
+            ego, trajectory = view.frames, view.path
+            notes.append("; ".join((*notes[-1:], view.words)))
+        colours = Colours(colour, {"exo_images": exo_images, **model_colours(model)})
+        ego = colours(ego)
         prior_drawn = prior_store.tensor() if prior_store else prior
         clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
         seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
@@ -226,7 +253,7 @@ class EgoXSampleLong(io.ComfyNode):
         ui = result_views and result_views.long_ego(
             cls, clips, trajectory, *chunk_sizes, notes, seen_classes
         )
-        return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
+        return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), trajectory, ui=ui)
 
 
 def mark_remembered_unobserved(
@@ -275,11 +302,11 @@ def make_chunk_sampler(
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """Check a long video's lengths, geometry, model pair and look-away memory before a run.
+    """Check a long video's lengths, geometry, models, memory and view before a run.
 
     Raises:
-        EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or
-            trajectory.
+        EgoXInputError: lengths, steps or a geometry that can't be, memory or straighten
+            without depth or trajectory.
     """
     input_values = inputs_of(graph, node)
     length, known_frames = (
@@ -288,13 +315,22 @@ def check_long(graph: Graph, node: str) -> None:
     )
     if isinstance(length, int) and isinstance(known_frames, int):
         plan_chunks(1, length, known_frames)  # refuses what can't be
-    for name in ("depth", "trajectory") if input_values.get("look_away_memory") is True else ():
-        if linked_node_id(graph, node, name) is None:
+    for name in ("depth", "trajectory"):
+        if linked_node_id(graph, node, name) is not None:
+            continue
+        if input_values.get("look_away_memory") is True:
             raise EgoXInputError(
                 "look-away memory",
                 got=f"no {name}",
                 expected="depth and trajectory",
                 fix=f"connect '{name}', or switch look_away_memory off",
+            )
+        if input_values.get("straighten", "off") != "off":
+            raise EgoXInputError(
+                "straighten",
+                got=f"no {name}",
+                expected="depth and trajectory, by which the turn is measured",
+                fix=f"connect '{name}', or set straighten to off",
             )
     steps = input_values.get("steps")
     switch = input_values.get("switch_step", 0)

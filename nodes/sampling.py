@@ -18,6 +18,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
 
+from ..egox_core.video import Tint
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -256,11 +257,15 @@ def sample_clip(
             last_step=end_step,
             force_full_denoise=not leftover_noise,
         )
-    loras, _ = describe_loras(model)
-    connected_inputs = {"trajectory": trajectory, "depth": depth, "loras": loras}
+    connected_inputs = {"trajectory": trajectory, "depth": depth, **model_colours(model)}
     sources = {name: value for name, value in connected_inputs.items() if value is not None}
     sampled_latent = {**sampled_latent, LATENT_SOURCES: latent.get(LATENT_SOURCES, {}) | sources}
     return sampled_latent, add_run_notes(note, call_counts)
+
+
+def model_colours(model: ModelPatcher) -> dict[str, str | None]:
+    """Read a line on the model's LoRAs, and the tint that one of their files says."""
+    return {"loras": describe_loras(model)[0], "tint": lora_metadata(model).get(Tint.KEY)}
 
 
 class HeldLatents:

@@ -1,16 +1,22 @@
 """Turn a decoded ego video back to its camera path, or the path to the video."""
 
 from collections.abc import Mapping
+from dataclasses import field, replace
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.cameras import CameraModel
+from ..egox_core.depth import frames_of_size
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.metrics import correct_path, straighten_picture
-from ..egox_core.types import CameraTrajectory
+from ..egox_core.frozen import frozen
+from ..egox_core.metrics import ClipTurn, straighten_picture
+from ..egox_core.scene import build_scene
+from ..egox_core.types import CameraTrajectory, DepthVideo
+from ..egox_core.video import Tint, recolour, reproject
 from .host.progress import host_progress
+from .io_types import EgoXTrajectory
 from .path_views import views_of
 
 
@@ -45,34 +51,110 @@ def colour_input() -> io.Combo.Input:
     )
 
 
+def shown_path_output() -> io.Output:
+    """Build the output of the camera path that a video shows."""
+    return EgoXTrajectory.Output(
+        display_name="trajectory",
+        tooltip=(
+            "The camera path that the video shows: corrected if straighten is 'camera' and the "
+            "turn was measured, otherwise the one that was ordered."
+        ),
+    )
+
+
+class Colours:
+    """Change the colours of pictures as an input chooses, and say how."""
+
+    def __init__(self, colour: str, sources: Mapping[str, Any]) -> None:
+        self._colour = colour
+        self._exo_images = sources.get("exo_images")
+        self._tint = Tint.of((sources.get("tint") or "") if colour == "tint" else "")
+        self.words = self._tint.words(sources.get("loras") or "") if colour == "tint" else ""
+
+    def __call__(self, frames: Tensor) -> Tensor:  # [T, H, W, 3]
+        exo_images, progress = self._exo_images, host_progress()
+        return recolour(frames, self._colour, exo_images, tint=self._tint, progress=progress)
+
+
+@frozen
+class StraightView:
+    """Hold a decoded video after it or its path was turned."""
+
+    frames: Tensor  # [T, H, W, 3]
+    path: CameraTrajectory | None  # that the frames show
+    # by which frames can be turned back to the path
+    turn: ClipTurn = field(default_factory=ClipTurn.unmeasured)
+    words: str = ""  # what was done
+
+    def seen_by(
+        self,
+        target: CameraModel,
+        lens: CameraModel,
+        decoded: Tensor,  # [T, H, W, 3] before they were turned
+        colours: Colours,
+        put_back: Tensor | None,  # [T, H, W, 3] what was added to the recoloured frames
+    ) -> "StraightView":
+        """Draw the view for another lens, its pixels resampled once."""
+        progress = host_progress(len(decoded))
+        frames, words = straighten_picture(
+            decoded.cpu(), self.turn, lens, target=target, progress=progress
+        )
+        frames = colours(frames)
+        if put_back is not None:
+            frames = (frames + reproject(put_back, lens, target, progress)).clamp(0, 1)
+        return replace(self, frames=frames, words=words)
+
+
 def straighten_view(
     frames: Tensor,  # [T, H, W, 3] as decoded
     choice: str,  # picture or camera
     lens: CameraModel,
     # See LATENT_SOURCES.
     sources: Mapping[str, Any],
-) -> tuple[Tensor, CameraTrajectory | None, dict[str, Any], str]:
-    """Turn the decoded frames or their path by the clip's measured turn.
-
-    Returns:
-        Frames, path, the sources with that path, and what was done, in words.
-    """
+) -> StraightView:
+    """Turn the decoded frames or their path by the clip's measured turn."""
     path, scene = sources.get("trajectory"), sources.get("scene")
-    unchanged = frames, path, dict(sources)
     if scene is None or path is None:
-        return *unchanged, "Not straightened: neither scene nor camera path came with the latent"
+        words = "Not straightened: neither scene nor camera path came with the latent"
+        return StraightView(frames=frames, path=path, words=words)
     try:  # what doesn't fit here must not cost a sampled video
         views, _ = views_of(scene, path, sources.get("depth"), sources.get("exo_images"))
         turn = views.clip_turn(frames.cpu())
     except EgoXInputError as error:
-        return *unchanged, f"Not straightened: {error}"
+        return StraightView(frames=frames, path=path, words=f"Not straightened: {error}")
+    return apply_turn(frames, choice, lens, path, turn)
+
+
+def measure_chunk(
+    turns: list[ClipTurn],
+    frames: Tensor,  # [T, H, W, 3] of the chunk, as sampled
+    exo_images: Tensor,  # [T, H', W', 3]
+    depth: DepthVideo,
+    path: CameraTrajectory,
+) -> CameraTrajectory:
+    """Measure a chunk's turn, append it to ``turns``, and compute the path that it shows."""
+    try:  # what doesn't fit here must not cost a sampled video
+        scene = build_scene(
+            frames_of_size(exo_images.cpu(), *depth.depth_m.shape[1:]), depth, "auto"
+        )
+        turn = views_of(scene, path, depth, exo_images)[0].clip_turn(frames.cpu())
+    except EgoXInputError as error:
+        turn = ClipTurn.unjudged(str(error))
+    turns.append(turn)
+    return turn.correct_path(path) if turn.judged else path
+
+
+def apply_turn(
+    frames: Tensor, choice: str, lens: CameraModel, path: CameraTrajectory, turn: ClipTurn
+) -> StraightView:
+    """Turn frames back to their path, or the path to the frames."""
     if choice == "picture":
         frames, words = straighten_picture(
             frames.cpu(), turn, lens, progress=host_progress(len(frames))
         )
-        return frames, path, dict(sources), words
-    if not turn.judged:
-        return *unchanged, f"Camera path not corrected: {turn.reason}"
-    path = correct_path(path, turn)
-    words = f"Camera path corrected by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
-    return frames, path, {**sources, "trajectory": path}, words
+        return StraightView(frames=frames, path=path, turn=turn, words=words)
+    words = f"Camera path not corrected: {turn.reason}"
+    if turn.judged:
+        path = turn.correct_path(path)
+        words = f"Camera path corrected by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
+    return StraightView(frames=frames, path=path, words=words)

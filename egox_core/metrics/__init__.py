@@ -9,7 +9,6 @@ from .exact_scene import exact_scene
 from .exo_turn import exo_turned_error
 from .frame_alignment import PictureMatch
 from .image import (
-    PSNR_CAP_DB,
     check_pair,
     psnr,
     region_psnr,
@@ -20,5 +19,5 @@ from .image import (
 from .off_path import PathError, PathViews
 from .path_lag import PathLag, path_lag
 from .redrawn import keep_observed
-from .straighten import correct_path, straighten_picture
+from .straighten import straighten_picture
 from .sweep import sweep_points

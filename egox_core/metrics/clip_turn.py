@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ..cameras import CameraModel, compose, sensor_from_upright
+from ..errors import EgoXInputError
 from ..frozen import frozen
+from ..types import CameraTrajectory
 
 SHIFTED_DEG = 8.0
 """Angle between the turns of near and far points, from which on the view is shifted as well."""
+NOT_ONE_DEG = 8.0
+"""Angle between the turns of two parts of a clip, from which on it isn't one turn."""
 SMALLEST_PART = 0.5
 """A direction is named if its part of the turn is at least so large, of the largest part."""
 _DIRECTIONS = (
@@ -54,6 +61,26 @@ class ClipTurn:
         )
 
     @classmethod
+    def of_chunks(cls, turns: Sequence[ClipTurn]) -> ClipTurn:
+        """Join the turns of a long video's chunks to one, if they agree."""
+        judged_turns = [turn for turn in turns if turn.judged]
+        if 2 * len(judged_turns) <= len(turns):
+            reason = f"{len(turns) - len(judged_turns)} of {len(turns)} chunks can't be judged"
+            return cls.unjudged(turns[0].reason if len(turns) == 1 else reason)
+        apart_deg = max(
+            angle_between(one.turn_deg, other.turn_deg)
+            for one in judged_turns
+            for other in judged_turns
+        )
+        widest_deg = max(turn.interval_deg for turn in judged_turns)
+        if apart_deg > max(NOT_ONE_DEG, 2 * widest_deg):
+            return cls.unjudged(f"not one turn: the chunks differ by {apart_deg:.0f}°")
+        middle_turn = sorted(judged_turns, key=lambda turn: turn.score)[len(judged_turns) // 2]
+        mean_deg = torch.stack([turn.turn_deg for turn in judged_turns]).mean(0)
+        interval_deg = max(widest_deg, apart_deg / 2)
+        return replace(middle_turn, turn_deg=mean_deg, interval_deg=interval_deg)
+
+    @classmethod
     def unmeasured(cls) -> ClipTurn:
         """Make the result where nobody looked for a turn."""
         return cls.unjudged("it wasn't measured")
@@ -72,6 +99,35 @@ class ClipTurn:
     def rotation(self) -> Tensor:  # [3, 3] float64, video_from_ordered
         """Rotation from the ordered camera to the video's, the identity if not judged."""
         return _rotation(self.turn_deg.nan_to_num(0.0))
+
+    def sensor_rotation(self, camera: CameraModel) -> Tensor:  # [3, 3] float64
+        """Compute the rotation in the sensor's axes, as poses have them."""
+        axes = sensor_from_upright(camera.quarter_turns).double()
+        return axes @ self.rotation @ axes.T
+
+    def correct_path(self, trajectory: CameraTrajectory) -> CameraTrajectory:
+        """Turn a camera path to what the video shows.
+
+        Raises:
+            EgoXInputError: a turn that isn't judged.
+        """
+        if not self.judged:
+            raise EgoXInputError(
+                "turn of the view",
+                got=self.reason,
+                expected="a turn that could be measured",
+                fix="leave the camera path as it is",
+            )
+        ego = trajectory.ego
+        rotation = self.sensor_rotation(ego.camera).to(ego.w2c)
+        target_from_source = torch.cat((rotation, rotation.new_zeros(3, 1)), 1)[None]
+        before_deg = self.turn_deg.new_tensor(trajectory.corrected_deg or (0, 0, 0))
+        right, down, forward = joined_turns(self.turn_deg, before_deg).tolist()
+        return replace(
+            trajectory,
+            ego=replace(ego, w2c=compose(target_from_source, ego.w2c)),
+            corrected_deg=(right, down, forward),
+        )
 
     @property
     def depth_gap_deg(self) -> float:
@@ -113,6 +169,18 @@ class ClipTurn:
             if abs(part) >= SMALLEST_PART * largest
         )
         return f"{directions} {'of' if 'to the' in directions else 'from'} the"
+
+
+def joined_turns(second_deg: Tensor, first_deg: Tensor) -> Tensor:  # [..., 3]
+    """Join rotation vectors in degrees to that of the first rotation and then the second."""
+    from scipy.spatial.transform import Rotation
+
+    first, second = (
+        Rotation.from_rotvec(turn_deg.double().numpy(), degrees=True)
+        for turn_deg in (first_deg.nan_to_num(0.0), second_deg.nan_to_num(0.0))
+    )
+    joined_deg = torch.from_numpy((second * first).as_rotvec(degrees=True))
+    return joined_deg.where(torch.isfinite(first_deg + second_deg), torch.nan)
 
 
 def _rotation(turn_deg: Tensor) -> Tensor:  # [3] -> [3, 3]

@@ -18,7 +18,8 @@ from torch import Tensor
 from ..cameras import CameraModel, sensor_from_upright
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from .clip_turn import ClipTurn
+from ..types import CameraTrajectory
+from .clip_turn import ClipTurn, joined_turns
 from .frame_alignment import (
     MIN_COVERED,
     SPREAD_FACTOR,
@@ -55,6 +56,13 @@ class PathError:
     def angle_deg(self) -> Tensor:  # [N]
         """Angle of each frame's rotation in degrees."""
         return self.turn_deg.norm(dim=-1)
+
+    def ordered_deg(self, path: CameraTrajectory) -> Tensor:  # [N]
+        """Compute each frame's angle to the ordered poses, if ``path`` is a correction of them."""
+        before_deg = torch.tensor(path.corrected_deg or (0, 0, 0), dtype=torch.float64)
+        if not bool(before_deg.any()):
+            return self.angle_deg
+        return joined_turns(self.turn_deg.double(), before_deg).norm(dim=-1).float()
 
     @property
     def judged(self) -> Tensor:  # [N] bool

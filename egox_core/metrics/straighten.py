@@ -1,4 +1,4 @@
-"""Turn an ego video back to its camera path, or its path to the video.
+"""Turn an ego video back to its camera path.
 
 The picture is only turned where that pays: from a few degrees on, which must be more than the
 turn's own interval, and while the lens' rim, which has nothing to show, stays narrow. There the old
@@ -7,20 +7,18 @@ pixels stay, feathered.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, is_aria, sensor_from_upright
-from ..errors import EgoXInputError
+from ..cameras import CameraModel, is_aria
 from ..frame_store import store_frames
+from ..frozen import frozen
 from ..prior import aria_shading
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
-from ..types import CameraTrajectory
+from ..video import reproject
 from .clip_turn import ClipTurn
 
 LEAST_DEG, MOST_DEG = 5.0, 10.0
@@ -40,92 +38,110 @@ def straighten_picture(
     turn: ClipTurn,
     camera: CameraModel,
     *,
+    # Lens of the result, into which the video is drawn at once; None: its own.
+    target: CameraModel | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, str]:
     """Turn a video's pictures back to the ordered path, if that pays.
 
     Returns:
-        The video [T, H, W, 3], the same object if it stays as it is, and what was done, in words.
+        The video [T, H', W', 3], the same object if nothing changes, and what was done, in words.
 
     Raises:
         EgoXInputError: frames of another size than the camera's.
     """
     height, width = video.shape[1:3]
     camera.check_size("ego camera", width, height)
-    if not turn.judged:
-        return video, f"Not straightened: {turn.reason}"
-    if turn.angle_deg < max(LEAST_DEG, turn.interval_deg):
-        return video, (
-            f"Not straightened: a turn of {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f} is too "
-            "small to gain anything"
-        )
-    positions, shown_mask = turned_positions(turn, camera)
-    disk_mask = camera.axis_distance_px() < DISK * min(width, height) / 2
-    rim_share = 1 - float((shown_mask & disk_mask).sum() / disk_mask.sum())
-    if turn.angle_deg > MOST_DEG or rim_share > MOST_RIM:
-        return video, (
-            f"Not straightened: a turn of {turn.angle_deg:.0f}° leaves {rim_share:.0%} of the "
-            "picture empty. The camera path can be corrected instead"
-        )
-    weight = _feather(shown_mask.numpy(), FEATHER_PX * height / REFERENCE_SIZE)[..., None]
-    lens_light = np.ones((height, width, 1), np.float32)
-    if is_aria(camera):  # whose shading stays where it is
-        lens_light = aria_shading(camera).clamp_min(DARKEST_RIM).numpy()[..., None]
+    sampling = _TurnedSampling.of(turn, camera, target or camera)
+    reason = _reason_to_leave(turn, sampling, target)
+    if reason:
+        unturned = video if target is None else reproject(video, camera, target, progress)
+        return unturned, f"Not straightened: {reason}"
 
     def straightened():
         for number, frame in enumerate(video):
             progress(number, len(video), "straighten")
-            drawn = frame.float().numpy()
-            # OpenCV takes None for the second map, which its stubs don't know.
-            turned = cv2.remap(  # ty: ignore[no-matching-overload]
-                drawn / lens_light, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-            )
-            yield torch.from_numpy(drawn + weight * ((turned * lens_light).clip(0, 1) - drawn))
+            yield sampling(frame)
 
     words = f"Straightened by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
     return store_frames(straightened(), len(video)), words
 
 
-def turned_positions(
-    turn: ClipTurn, camera: CameraModel
-) -> tuple[np.ndarray, Tensor]:  # [H, W, 2] float32, [H, W] bool
-    """Find where each pixel of the ordered camera lies in the drawn picture, and if it's there."""
-    rays, in_lens = camera.pixel_rays(torch.float64)
-    uv, valid = camera.project(rays @ _sensor_rotation(turn, camera).T)
-    circle = camera.circle()
-    width, height = camera.stored_size
-    column = uv[..., 0].round().long().clamp(0, width - 1)
-    row = uv[..., 1].round().long().clamp(0, height - 1)
-    shown_mask = in_lens & valid & camera.inside(uv) & circle[row, column]
-    return uv.float().numpy(), shown_mask
-
-
-def correct_path(
-    trajectory: CameraTrajectory,
-    turn: ClipTurn,
-) -> CameraTrajectory:
-    """Turn a camera path to what the video shows.
-
-    Raises:
-        EgoXInputError: a turn that isn't judged.
-    """
+def _reason_to_leave(
+    turn: ClipTurn, sampling: _TurnedSampling, target: CameraModel | None
+) -> str:  # "": it is turned
     if not turn.judged:
-        raise EgoXInputError(
-            "turn of the view",
-            got=turn.reason,
-            expected="a turn that could be measured",
-            fix="leave the camera path as it is",
+        return turn.reason
+    if turn.angle_deg < max(LEAST_DEG, turn.interval_deg):
+        return (
+            f"a turn of {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f} is too small to gain "
+            "anything"
         )
-    ego = trajectory.ego
-    rotation = _sensor_rotation(turn, ego.camera).to(ego.w2c)
-    target_from_source = torch.cat((rotation, rotation.new_zeros(3, 1)), 1)[None]
-    return replace(trajectory, ego=replace(ego, w2c=compose(target_from_source, ego.w2c)))
+    if (target is None and turn.angle_deg > MOST_DEG) or sampling.rim_share > MOST_RIM:
+        return (
+            f"a turn of {turn.angle_deg:.0f}° leaves {sampling.rim_share:.0%} of the picture "
+            "empty. The camera path can be corrected instead"
+        )
+    return ""
 
 
-def _sensor_rotation(turn: ClipTurn, camera: CameraModel) -> Tensor:  # [3, 3] float64
-    """Express a turn in the sensor's axes, which the stored picture may be turned against."""
-    axes = sensor_from_upright(camera.quarter_turns).double()
-    return axes @ turn.rotation @ axes.T
+@frozen
+class _TurnedSampling:
+    """Where each pixel of the ordered camera lies in the drawn picture, and how it is mixed."""
+
+    turned_px: np.ndarray  # [H', W', 2] float32
+    unturned_px: np.ndarray  # [H', W', 2] float32
+    weight: np.ndarray  # [H', W', 1] float32, 0 where the old pixel stays
+    lens_light: np.ndarray  # [H, W, 1] of the drawn picture
+    target_light: np.ndarray  # [H', W', 1]
+    seen_mask: np.ndarray  # [H', W', 1] bool, what the drawn picture shows unturned
+    rim_share: float
+
+    @classmethod
+    def of(cls, turn: ClipTurn, camera: CameraModel, target: CameraModel) -> _TurnedSampling:
+        rays, in_target = target.pixel_rays(torch.float64)
+        width, height = camera.stored_size
+        circle = camera.circle()
+
+        def seen(directions: Tensor) -> tuple[np.ndarray, Tensor]:
+            uv, valid = camera.project(directions)
+            column = uv[..., 0].round().long().clamp(0, width - 1)
+            row = uv[..., 1].round().long().clamp(0, height - 1)
+            mask = in_target & valid & camera.inside(uv) & circle[row, column]
+            return uv.float().numpy(), mask
+
+        turned_px, turned_mask = seen(rays @ turn.sensor_rotation(camera).T)
+        unturned_px, unturned_mask = seen(rays)
+        compared_mask = unturned_mask
+        if target == camera:  # beyond is dark
+            compared_mask = camera.axis_distance_px() < DISK * min(width, height) / 2
+            unturned_mask = torch.ones_like(unturned_mask)
+        lens_light = np.ones((height, width, 1), np.float32)
+        if is_aria(camera):  # whose shading stays where it is
+            lens_light = aria_shading(camera).clamp_min(DARKEST_RIM).numpy()[..., None]
+        return cls(
+            turned_px=turned_px,
+            unturned_px=camera.pixel_grid().numpy() if target == camera else unturned_px,
+            weight=_feather(turned_mask.numpy(), FEATHER_PX * height / REFERENCE_SIZE)[..., None],
+            lens_light=lens_light,
+            target_light=lens_light if target == camera else _sampled(lens_light, unturned_px),
+            seen_mask=unturned_mask[..., None].numpy(),
+            rim_share=1 - float((turned_mask & compared_mask).sum() / compared_mask.sum()),
+        )
+
+    def __call__(self, frame: Tensor) -> Tensor:  # [H, W, 3] -> [H', W', 3]
+        drawn = frame.float().numpy()
+        kept = _sampled(drawn, self.unturned_px) * self.seen_mask
+        turned = (_sampled(drawn / self.lens_light, self.turned_px) * self.target_light).clip(0, 1)
+        return torch.from_numpy(kept + self.weight * (turned - kept))
+
+
+def _sampled(picture: np.ndarray, positions: np.ndarray) -> np.ndarray:  # [H', W', C]
+    # OpenCV takes None for the second map, which its stubs don't know.
+    sampled = cv2.remap(  # ty: ignore[no-matching-overload]
+        picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return sampled.reshape(*positions.shape[:2], -1)
 
 
 def _feather(mask: np.ndarray, width_px: float) -> np.ndarray:  # [H, W] float32 0...1

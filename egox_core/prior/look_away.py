@@ -6,7 +6,7 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 (:data:`MAX_PARALLAX`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +18,11 @@ from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..scene import build_scene, lift
 from ..sizes import FRAMES_PER_LATENT
-from ..types import CameraTrajectory, DepthVideo, PointSet
+from ..types import CameraTrajectory, DepthVideo, PointCloud, PointSet
 from .device import DrawingDevice
 from .drawing import draw_points
 from .options import CLEAN
-from .render import iter_ego_prior
+from .render import PriorFrame, iter_ego_prior
 
 SEEN = replace(CLEAN, dynamic="keep", supersample=1)
 """Drawing of all that exo saw, and of what is remembered."""
@@ -87,6 +87,8 @@ class LookAwayMemory:
         self._chunks: list[KeptPlaces] = []
         self._unseen_masks: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
         self._depth_m: list[Tensor] = []  # [H, W] per frame
+        self._scene: PointCloud | None = None  # of the chunk
+        self._path: CameraTrajectory  # that its prior was drawn along
 
     def fill(
         self,
@@ -99,16 +101,14 @@ class LookAwayMemory:
         self._drawing_device = DrawingDevice(replace(SEEN, device=str(self._device())))
         if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
+            self._scene = None
             return prior
-        scene = build_scene(exo, depth, progress=self._progress)
-        trajectory = resize_ego_camera(trajectory, prior)
+        self._scene = build_scene(exo, depth, progress=self._progress)
+        self._path = trajectory = resize_ego_camera(trajectory, prior)
         self._unseen_masks = []
         self._depth_m = []
         filled = prior
-        prior_frames = iter_ego_prior(
-            scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
-        )
-        for t, frame in enumerate(prior_frames):
+        for t, frame in enumerate(self._draw_scene(trajectory)):
             ego = trajectory.ego.one(t)
             hole_mask = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
@@ -126,8 +126,11 @@ class LookAwayMemory:
         video: Tensor,  # [T, H, W, 3] 0...1, the chunk that was sampled from the filled prior
         trajectory: CameraTrajectory,
     ) -> None:
-        """Store a chunk's static pixels at unseen places in the memory."""
+        """Store a chunk's static pixels at unseen places in the memory, by the poses it shows."""
         trajectory = resize_ego_camera(trajectory, video)
+        if self._scene is not None and not torch.equal(trajectory.ego.w2c, self._path.ego.w2c):
+            seen_frames = [(~f.coverage, f.depth_m) for f in self._draw_scene(trajectory)]
+            self._unseen_masks, self._depth_m = map(list, zip(*seen_frames, strict=True))
         frames = range(0, len(video), FRAMES_PER_LATENT)
         known_depths = torch.cat(
             [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
@@ -161,6 +164,12 @@ class LookAwayMemory:
             )
         self._chunks.append(
             KeptPlaces(new_points, camera_centre(trajectory.ego.at(frames[0])), median_m)
+        )
+
+    def _draw_scene(self, trajectory: CameraTrajectory) -> Iterator[PriorFrame]:
+        assert self._scene is not None
+        return iter_ego_prior(
+            self._scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
         )
 
     def _draw(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -74,12 +76,17 @@ def camera_fit(
         if turned_score > score:
             path_error, score = turned_error, turned_score
     path_deg = CameraFit.untested(len(ego)).path_deg
-    path_deg[:: path_error.step] = path_error.angle_deg.nan_to_num(NOT_TESTABLE)
+    ordered_deg = path_error.ordered_deg(trajectory)
+    path_deg[:: path_error.step] = ordered_deg.nan_to_num(NOT_TESTABLE)
     # It doesn't decide: depth of a few other takes fits by chance, too.
     misfit_notes = [note for note in scene.notes if note.kind in MISFITS]
     camera_remarks = trajectory.other_exo(*scene.exos)
     verdict = NOT_TESTABLE
     notes = [*place_notes, *misfit_notes, *camera_remarks, Remark(path_error.text())]
+    if trajectory.corrected_deg is not None:
+        notes.append(
+            Remark(f"Camera path corrected by {math.hypot(*trajectory.corrected_deg):.0f}°")
+        )
     if not generated and path_error.median_deg is not None and score >= MIN_SCORE:
         shift_m = float(path_error.shift_m.nanmedian(0).values.norm())
         verdict = RIGHT if path_error.median_deg <= MAX_DEG and shift_m <= MAX_M else WRONG

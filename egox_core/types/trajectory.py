@@ -42,6 +42,9 @@ class CameraTrajectory(Kept):
     # [T] bool, frames whose turn was estimated from too little; None: measured or set by hand
     guessed: Tensor | None = None
     facts: tuple[FactRow, ...] = ()  # what was settled of the path, and by whom
+    # rotation vector by which the poses were turned from the ordered ones to what a video shows,
+    # axes of the upright picture; None: they are the ordered ones
+    corrected_deg: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.ego, "ego trajectory")

@@ -6,8 +6,11 @@ fade towards white, which isn't tinted and would turn yellow, and keep each pixe
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +20,6 @@ from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 
-Colour = Literal["as drawn", "tint", "as exo"]
 LUMA = (0.299, 0.587, 0.114)
 FADE_FROM, FADE_TO = 0.5, 0.85
 """Value of a pixel's darkest channel, 0...1, between which the gains fade to none."""
@@ -31,6 +33,8 @@ MOST_GAIN = 1.5
 class Tint:
     """Gains that take a LoRA's tint back, and what they were fitted on."""
 
+    KEY: ClassVar[str] = "egox.tint"  # of a LoRA file's metadata
+
     gains: tuple[float, float, float]  # of red, green and blue
     clips: int  # outputs with their true ego videos
     sites: int  # places that they were recorded at
@@ -38,25 +42,85 @@ class Tint:
     strength: float  # of the LoRA
     fitted: str  # how
 
+    @classmethod
+    def fit(
+        cls,
+        drawn_means: Tensor,  # [N, 3] of the clips' drawn videos
+        true_means: Tensor,  # [N, 3] of their true ego videos
+        sites: int,
+        lens: str = "",
+        strength: float = 1.0,
+    ) -> Tint:
+        """Fit a LoRA's gains by the mean colours of its clips and of their true ego videos."""
+        gains = (true_means * drawn_means).sum(0) / drawn_means.square().sum(0)
+        red, green, blue = (gains / gains[1]).tolist()
+        return cls(
+            gains=(red, green, blue),
+            clips=len(drawn_means),
+            sites=sites,
+            lens=lens,
+            strength=strength,
+            fitted=FITTED,
+        )
 
+    @classmethod
+    def of(cls, text: str) -> Tint:
+        """Read a tint from a LoRA file's metadata, or take the released LoRA's.
+
+        Raises:
+            EgoXInputError: something else than three positive gains.
+        """
+        if not text:
+            return RELEASED_TINT
+        try:
+            fields = json.loads(text)
+            red, green, blue = map(float, fields["gains"])
+            tint = cls(**{**fields, "gains": (red, green, blue)})
+        except (ValueError, TypeError, KeyError):
+            tint = None
+        if tint is None or not all(0 < gain < math.inf for gain in tint.gains):
+            raise EgoXInputError(
+                f"{cls.KEY} of the LoRA's file",
+                got=text[:60],
+                expected="gains of red, green and blue",
+                fix="fit them again: train_egox.py evaluate --fit-colour",
+            )
+        return tint
+
+    def text(self) -> str:
+        """Write the tint for a LoRA file's metadata."""
+        return json.dumps(asdict(self))
+
+    def words(self, loras: str) -> str:
+        """Describe what the gains were measured on, beside the LoRAs that a video was made with."""
+        sentence = (
+            f"Tint taken back as fitted on {self.clips} outputs of {self.sites} sites at LoRA "
+            f"strength {self.strength:g}"
+        )
+        is_measured = loras.endswith(f"at strength {self.strength:g}") and "," not in loras
+        return sentence if is_measured or not loras else f"{sentence}, not measured for {loras}"
+
+
+FITTED = "least squares over the clips' mean colours, relative to green"
 RELEASED_TINT = Tint(
     gains=(1.044, 1.0, 0.893),
     clips=16,
     sites=5,
     lens="aria_released",
     strength=1.0,
-    fitted="least squares over the clips' mean colours, relative to green",
+    fitted=FITTED,
 )
 
 
 def recolour(
     video: Tensor,  # [T, H, W, 3] float 0...1
-    colour: Colour,
+    colour: str,  # as drawn, tint or as exo
     exo: Tensor | None = None,  # [T, H, W, 3] float 0...1
     *,
+    tint: Tint = RELEASED_TINT,
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W, 3], the video itself if nothing changes
-    """Take the released weights' tint from a video, or match its white to the exo video's.
+    """Take a LoRA's tint from a video, or match its white to the exo video's.
 
     Raises:
         EgoXInputError: an unknown choice, *as exo* without the exo video.
@@ -64,7 +128,7 @@ def recolour(
     check_choice("colour", colour, ("as drawn", "tint", "as exo"), "choose one of them")
     if colour == "as drawn":
         return video
-    gains = RELEASED_TINT.gains
+    gains = tint.gains
     if colour == "as exo":
         if exo is None:
             raise EgoXInputError(
@@ -94,16 +158,6 @@ def apply_gains(
     changed = frame * (1 + (frame.new_tensor(gains) - 1) * strength)
     luma = frame.new_tensor(LUMA)
     return (changed + ((frame - changed) @ luma)[..., None]).clamp(0, 1)
-
-
-def fit_gains(
-    drawn_means: Tensor,  # [N, 3] of the clips' drawn videos
-    true_means: Tensor,  # [N, 3] of their true ego videos
-) -> tuple[float, float, float]:
-    """Fit a LoRA's gains by the mean colours of its clips and of their true ego videos."""
-    gains = (true_means * drawn_means).sum(0) / drawn_means.square().sum(0)
-    red, green, blue = (gains / gains[1]).tolist()
-    return red, green, blue
 
 
 def white_gains(video: Tensor, exo: Tensor) -> tuple[float, float, float]:

@@ -206,6 +206,9 @@ def sample_chunks(
     memory: ChunkMemory | None = None,
     # Stores each frame's prior as its chunk got it.
     given: FrameStore | None = None,
+    # Gives the poses that a chunk's generated frames show, for the memory.
+    shown_poses: Callable[[Tensor, Tensor, DepthVideo, CameraTrajectory], CameraTrajectory]
+    | None = None,
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
     """Sample the ego video chunk by chunk.
 
@@ -245,6 +248,8 @@ def sample_chunks(
             )
             if files is not None:
                 files.put(chunk_path, ego_frames)
+        if shown_poses is not None and chunk_depth is not None and chunk_poses is not None:
+            chunk_poses = shown_poses(ego_frames, exo_frames, chunk_depth, chunk_poses)
         if len(chunks) == 1:
             return ego_frames
         if memory is not None and chunk_poses is not None:

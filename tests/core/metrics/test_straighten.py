@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from egox_core.cameras import preset_camera, sensor_from_upright
-from egox_core.metrics import ClipTurn, correct_path, straighten_picture
+from egox_core.metrics import ClipTurn, straighten_picture
 from egox_core.prior import aria_shading
 from tests.poses import make_path, still_poses
 from tests.refusals import refuses
@@ -63,9 +63,9 @@ def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
 def test_the_corrected_path_is_the_one_that_the_video_shows():
     path = make_path(still_poses(3), CAMERA, 20.0)
     turn = turn_of(2.0, 11.0, -4.0)
-    corrected = correct_path(path, turn)
+    corrected = turn.correct_path(path)
     points = torch.randn(5, 3, dtype=torch.float64)
     expected = (points @ AXES @ turn.rotation.T) @ AXES.T
     assert torch.allclose(points @ corrected.ego.w2c[1, :, :3].T.double(), expected, atol=1e-9)
     with refuses("turn of the view"):
-        correct_path(path, ClipTurn.unjudged("nothing fits"))
+        ClipTurn.unjudged("nothing fits").correct_path(path)

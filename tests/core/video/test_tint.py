@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from egox_core.video.tint import LUMA, RELEASED_TINT, fit_gains, recolour
+from egox_core.video.tint import LUMA, RELEASED_TINT, Tint, recolour
 from tests.refusals import refuses
 
 
@@ -30,7 +30,13 @@ def test_as_exo_brings_the_white_to_exos():
         recolour(video, "red")  # ty: ignore[invalid-argument-type]
 
 
-def test_gains_are_found_again():
+def test_gains_are_found_again_and_kept_as_text():
     true_means = torch.rand(9, 3, dtype=torch.float64) * 0.4 + 0.2
     gains = torch.tensor(RELEASED_TINT.gains, dtype=torch.float64)
-    assert fit_gains(true_means / gains, true_means) == pytest.approx(RELEASED_TINT.gains)
+    fitted = Tint.fit(true_means / gains, true_means, sites=2)
+    assert fitted.gains == pytest.approx(RELEASED_TINT.gains)
+    assert Tint.of(fitted.text()) == fitted and Tint.of("") == RELEASED_TINT
+    assert "not measured for" in fitted.words("LoRA a at strength 0.8")
+    assert "not measured" not in fitted.words("LoRA a at strength 1")
+    with refuses("evaluate --fit-colour"):
+        Tint.of('{"gains": [1, 2]}')
