@@ -307,6 +307,12 @@ class GenerateOptions:
     stabilise: Stabilise = argument(
         "full", "of these: upright sets the world level, full keeps the head's mean pitch"
     )
+    straighten: Literal["off", "picture", "camera"] = argument(
+        "off",
+        "picture: turns a clip that is 5 to 10 degrees off its path back. camera: writes the poses "
+        "that it shows into <clip>.json instead. Both write the measured turn there",
+    )
+    manifest: Path | None = argument(None, "the clips' manifest, for --straighten")
 
     @property
     def text_file(self) -> Path | None:
@@ -416,6 +422,12 @@ class EvaluateOptions:
         "table1: the columns of the paper's Table 1 by the rules that reproduce them, of canvases, "
         "ego videos, and folders without a manifest, too; --split seen or unseen adds the "
         "published rows",
+    )
+    fit_colour: Path | None = argument(
+        None,
+        "the LoRA that made the videos at strength 1: the gains that take its tint back are fitted "
+        "on these clips and kept in the file, for Decode Ego Half's colour 'tint'",
+        metavar="LORA",
     )
 
 

@@ -227,6 +227,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             else:
                 frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
             lens_circle = torch.ones_like(lens_circle)
+        view.note_on(frames)
         graph, _ = this_node(cls)
         depth = sources.get("depth")
 

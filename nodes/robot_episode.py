@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.remarks import Remark
 from ..egox_core.robots import (
     SetOptions,
     camera_fit,
@@ -17,10 +18,12 @@ from ..egox_core.robots import (
     require_pyarrow,
 )
 from ..egox_core.safe_files import require_safe_name, require_writable
-from ..egox_core.types import CameraTrajectory, PointCloud
+from ..egox_core.types import CameraTrajectory, EgoPrior, PointCloud
 from .host.memory import drawing_device
 from .host.progress import host_progress
+from .host.remember import VIEW_WORDS
 from .io_types import EgoXDepth, EgoXHands, EgoXScene, EgoXTrajectory
+from .path_views import exact_views_of
 from .search_words import node_schema
 from .show import result_views
 
@@ -188,9 +191,25 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             run_name = f"run_{len(robot_set):06d}"
             fps = robot_set.rate_for(run_name, ego_trajectory.frames.times_s, resample=resample)
             if scene is not None:
+                exact = exact_views_of(scene, ego_trajectory, depth, exo_images)
                 camera_fit_report = camera_fit(
-                    scene, ego_trajectory, ego_images.cpu(), generated, progress
+                    scene,
+                    ego_trajectory,
+                    ego_images.cpu(),
+                    generated,
+                    progress,
+                    exact_views=exact[0] if exact else None,
                 )
+            view_notes = [VIEW_WORDS.get(ego_images)]
+            depth_m = None if ego_depth is None else ego_depth.depth_m
+            drawn_prior = None
+            is_corrected = trajectory.corrected_deg is not None
+            if ego_seen or (is_corrected and ego_depth is not None and scene is not None):
+                drawn_prior = draw_ego(scene, ego_trajectory, ego_images)
+            if is_corrected and ego_depth is not None:
+                depth_m = None if drawn_prior is None else drawn_prior.depth_m
+                if drawn_prior is None:
+                    view_notes.append("ego_depth is left out: it is of the path before")
             first_number = len(robot_set)
             episodes = make_episodes(
                 run_name,
@@ -202,9 +221,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 fps=fps,
                 resample=resample,
                 generated=generated,
-                depth_m=None if ego_depth is None else ego_depth.depth_m,
-                seen=classify_ego_pixels(scene, ego_trajectory, ego_images) if ego_seen else None,
+                depth_m=depth_m,
+                seen=drawn_prior.seen if ego_seen and drawn_prior else None,
                 fit=camera_fit_report,
+                notes=[Remark(words) for words in view_notes if words],
                 strict=strict,
                 progress=progress,
             )
@@ -231,10 +251,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         )
 
 
-def classify_ego_pixels(
+def draw_ego(
     scene: PointCloud | None, trajectory: CameraTrajectory, ego_images: Tensor
-) -> Tensor | None:  # [T, h, w] uint8
-    """Classify the ego frames' pixels by what the exo camera observed.
+) -> EgoPrior:
+    """Draw what the ego frames' pixels show, with their depth and what the exo camera observed.
 
     Raises:
         EgoXInputError: no scene.
@@ -247,13 +267,12 @@ def classify_ego_pixels(
             fix="connect 'scene' from Build Scene, or turn ego_seen off",
         )
     ego = trajectory.ego.resized(ego_images.shape[2], ego_images.shape[1])
-    ego_trajectory = replace(trajectory, ego=ego)
     ego_prior, _ = stages.prior(
         scene,
-        ego_trajectory,
+        replace(trajectory, ego=ego),
         classes=True,
         draw_anyway=True,  # camera_fit tells of a head that can't be there
         device=drawing_device(),
         progress=host_progress(),
     )
-    return ego_prior.seen
+    return ego_prior

@@ -54,6 +54,7 @@ from .search_words import node_schema
 from .show import result_views
 from .view import (
     Colours,
+    StraightView,
     apply_turn,
     colour_input,
     measure_chunk,
@@ -238,22 +239,23 @@ class EgoXSampleLong(io.ComfyNode):
             chunk_files.clear()
         if look_away and notes:
             notes[-1] = "; ".join((notes[-1], *map(str, look_away.notes)))
+        view = StraightView(frames=ego, path=trajectory)
         if chunk_turns:
             lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
             turn = ClipTurn.of_chunks(chunk_turns)
             view = apply_turn(ego, straighten, lens, trajectory, turn)
-            ego, trajectory = view.frames, view.path
-            notes.append("; ".join((*notes[-1:], view.words)))
         colours = Colours(colour, {"exo_images": exo_images, **model_colours(model)})
-        ego = colours(ego)
+        ego = colours(view.frames)
+        view.note_on(ego)
         prior_drawn = prior_store.tensor() if prior_store else prior
         clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
         seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
         chunk_sizes = len(chunks), chunks[0].count
         ui = result_views and result_views.long_ego(
-            cls, clips, trajectory, *chunk_sizes, notes, seen_classes
+            *(cls, clips, trajectory, *chunk_sizes, notes, seen_classes),
+            view_notes=(view.words, colours.words),
         )
-        return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), trajectory, ui=ui)
+        return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), view.path, ui=ui)
 
 
 def mark_remembered_unobserved(

@@ -16,8 +16,12 @@ from ..egox_core.scene import build_scene
 from ..egox_core.types import CameraTrajectory, DepthVideo
 from ..egox_core.video import Tint, recolour, reproject
 from .host.progress import host_progress
+from .host.remember import VIEW_WORDS
 from .io_types import EgoXTrajectory
 from .path_views import views_of
+
+STRAIGHTENED = "Straightened"
+"""First word of what :func:`straighten_picture` says where it turned something."""
 
 
 def straighten_input() -> io.Combo.Input:
@@ -85,6 +89,11 @@ class StraightView:
     # by which frames can be turned back to the path
     turn: ClipTurn = field(default_factory=ClipTurn.unmeasured)
     words: str = ""  # what was done
+
+    def note_on(self, frames: Tensor) -> None:
+        """Keep for later nodes how the final frames were turned back, if they were."""
+        if self.turn.judged and self.words.startswith(STRAIGHTENED):
+            VIEW_WORDS[frames] = self.words
 
     def seen_by(
         self,

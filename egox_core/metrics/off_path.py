@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 from ..cameras import CameraModel, sensor_from_upright
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import CameraTrajectory
+from ..progress import Progress, no_progress
+from ..types import CameraTrajectory, DepthVideo
 from .clip_turn import ClipTurn, joined_turns
+from .exact_scene import exact_scene
 from .frame_alignment import (
     MIN_COVERED,
     SPREAD_FACTOR,
@@ -30,6 +33,9 @@ from .frame_alignment import (
     rotation_matrices,
 )
 from .turn_search import find_clip_turn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MIN_SCORE, MAX_SPREAD_DEG = 0.45, 3.0
 """Correlation and spread from which on a frame counts as judged: of drawn rooms, another room's
@@ -135,6 +141,25 @@ class PathError:
 @frozen
 class PathViews(PathRenders):
     """Renders of a scene from the poses of a path, which videos are compared with."""
+
+    @classmethod
+    def exact(
+        cls,
+        exo: Tensor,  # [T, H, W, 3] 0...1
+        depth: DepthVideo,
+        trajectory: CameraTrajectory,
+        *,
+        progress: Progress = no_progress,
+    ) -> tuple[Self, str] | None:
+        """Render the scene with a take's true exo lens and scale (:mod:`.exact_scene`).
+
+        A note says both. None where no such lens is known, or the take's scene has it already.
+        """
+        exact_result = exact_scene(exo, depth, trajectory, progress=progress)
+        if exact_result is None:
+            return None
+        scene, note = exact_result
+        return cls.of(scene, trajectory, progress=progress), note
 
     @torch.inference_mode()
     def error(

@@ -119,6 +119,8 @@ def make_episodes(
     rectify_deg: float = 0.0,
     # How well the cameras fit the pictures; None: not tested.
     fit: CameraFit | None = None,
+    # What is kept with the episode beside that.
+    notes: Sequence[Remark] = (),
     # Refuses cameras that don't fit.
     strict: bool = False,
     made_from: str = "",
@@ -153,6 +155,7 @@ def make_episodes(
             fix="give the frames that the path was made for, and say what is done in them",
         )
     fit = fit or CameraFit.untested(count)
+    fit = replace(fit, notes=(*fit.notes, *notes))
     if strict and fit.fits == WRONG:
         raise EgoXInputError(
             f"cameras of {name!r}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ def camera_fit(
     ego: Tensor,  # [T, h, w, 3] float 0...1, stored (upright) orientation
     generated: bool,
     progress: Progress = no_progress,
+    # Of the exact geometry where it is known, for the clip's turn.
+    exact_views: PathViews | None = None,
 ) -> CameraFit:
     """Check whether an ego video shows the view that its camera path says.
 
@@ -69,6 +72,8 @@ def camera_fit(
     place_notes = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
     is_impossible = any(note.kind == RemarkKind.IMPOSSIBLE_PLACE for note in place_notes)
     path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
+    if exact_views is not None:
+        path_error = replace(path_error, clip=exact_views.clip_turn(ego))
     score = float(path_error.score.median())
     if not generated and score < MIN_SCORE:
         turned_error = exo_turned_error(scene, trajectory, ego, progress)

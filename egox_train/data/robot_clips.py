@@ -10,6 +10,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH_NAMES, EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import HandTrack, read_hands
+from egox_core.metrics import PathViews
 from egox_core.progress import Progress, no_progress
 from egox_core.robots import (
     HandGaps,
@@ -213,8 +214,14 @@ def _append_or_check(
         _require_hands(source, take.hands, options.min_hand_share)
     exo_video, ego = take.read_exo(progress), read_all(source.ego, frame_count, picture_size)
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
+    exact = PathViews.exact(exo_video.float() / 255, take.depth, take_path, progress=progress)
     fitted_camera = camera_fit(
-        scene_points, take_path, ego.float() / 255, source.generated, progress
+        scene_points,
+        take_path,
+        ego.float() / 255,
+        source.generated,
+        progress,
+        exact_views=None if exact is None else exact[0],
     )
     report_sentences = [
         fitted_camera.text(),

@@ -12,8 +12,9 @@ from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
+from egox_core.metrics import PathViews
 from egox_core.stages import scene
-from egox_core.take import load_take
+from egox_core.take import Take, load_take
 from egox_core.takes import read_meta
 from egox_core.types import CameraTrajectory, PointCloud
 from egox_core.video import VideoInfo, decode_frames, probe_video
@@ -166,24 +167,43 @@ def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
-def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
-    """Load the scene and the ego camera path of a clip, or return None without depth or poses.
+def clip_views(files: ClipFiles) -> tuple[CameraTrajectory, tuple[PathViews, PathViews]]:
+    """Render the scene of a clip that has one, as it was prepared and by the exact geometry.
+
+    Returns:
+        The path, and both views along it, which are the same where no other geometry is known.
 
     Raises:
         EgoXInputError: files that can't be read, or that don't fit each other.
     """
-    if not files.has_scene:
-        return None
+    take = _load_clip(files)
+    exo = take.read_exo().float() / 255
+    points, _ = scene(exo, take.depth)
+    views = PathViews.of(points, take.trajectory)
+    exact_result = PathViews.exact(exo, take.depth, take.trajectory)
+    return take.trajectory, (views, views if exact_result is None else exact_result[0])
+
+
+def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory]:
+    """Load the scene and the ego camera path of a clip that has both.
+
+    Raises:
+        EgoXInputError: files that can't be read, or that don't fit each other.
+    """
+    take = _load_clip(files)
+    points, _ = scene(take.read_exo().float() / 255, take.depth)
+    return points, take.trajectory
+
+
+def _load_clip(files: ClipFiles) -> Take:
     record = files.record
-    take = load_take(
+    return load_take(
         files.folder,
         frame_count=record.frames,
         size=record.exo_size,
         ego_size=record.ego_size[0],
         one_shot=True,  # cuts were looked for when it was prepared
     )
-    points, _ = scene(take.read_exo().float() / 255, take.depth)
-    return points, take.trajectory
 
 
 def read_coverage(

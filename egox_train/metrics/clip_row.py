@@ -15,7 +15,6 @@ from torch import Tensor
 
 from egox_core.file_names import PRIOR, SEEN
 from egox_core.frozen import frozen
-from egox_core.metrics import PathViews
 from egox_core.safe_files import atomic_write, write_json
 
 from ..data.clip_files import read_classes
@@ -27,7 +26,7 @@ from .baselines import make_baselines
 from .clip_inputs import (
     ClipFiles,
     clip_files,
-    clip_scene,
+    clip_views,
     content_hash,
     read_coverage,
     read_ego,
@@ -35,7 +34,7 @@ from .clip_inputs import (
     read_exo,
 )
 from .columns import WEIGHTS, metrics_of_families
-from .frame_metrics import MetricValues
+from .frame_metrics import MetricValues, mean_colour
 from .prior_regions import class_rows
 from .protocols import protocol_named
 from .temporal import (
@@ -47,7 +46,7 @@ from .temporal import (
     thin_frames,
 )
 
-ROW_VERSION = 9  # raised when a metric changes its meaning
+ROW_VERSION = 10  # raised when a metric changes its meaning
 GENERATED, TRUE_NAME = "generated", "truth"
 SET_METRIC_KEYS = {metric.key for metric in metrics_of_families("set")}
 
@@ -153,8 +152,8 @@ def _compute(
         coverage, row["coverage_from"] = read_coverage(files.folder, prior_frames)
         if (files.folder / SEEN).is_file():
             pixel_classes = read_classes(files.folder / SEEN, record.frames, record.ego_size)
-        metric_maps, scene = {"coverage": coverage, "seen": pixel_classes}, clip_scene(files)
-        path_views = None if scene is None else PathViews.of(*scene)
+        metric_maps = {"coverage": coverage, "seen": pixel_classes}
+        _, path_views = clip_views(files) if files.has_scene else (None, None)
         if options.baselines:
             exo_frames, camera = read_exo(files.folder, record), read_ego_camera(files.folder)
             videos_by_name |= make_baselines(exo_frames, prior_frames, coverage, camera)
@@ -182,10 +181,14 @@ def _compute(
                 )
             )
         if path_views is not None and name in sampled_names:
-            path_errors = path_views.error(frames)
+            views, exact_views = path_views
+            path_errors = views.error(frames)
+            clip = path_errors.clip if exact_views is views else exact_views.clip_turn(frames)
             values.update(
                 path_error=path_errors.median_deg,
                 path_judged=float(path_errors.judged.float().mean()),
+                view_turn=clip.angle_deg if clip.judged else None,
+                view_turn_interval=clip.interval_deg if clip.judged else None,
             )
         values.update(
             _perceptual(paired_generated, paired_truth, options.weights, device, pixel_classes)
@@ -209,6 +212,10 @@ def _compute(
             *((name, videos_by_name[name]) for name, _ in job.videos),
         ):
             set_features[features_key(column, name)] = features(protocol.set_frames(frames))
+    row["mean_colours"] = {
+        name: mean_colour(frames)
+        for name, frames in ((TRUE_NAME, true_video), (GENERATED, videos_by_name[GENERATED]))
+    }
     row["equal_frames"] = {name: count for name, count in equal_counts.items() if count}
     return {**row, "metrics": metrics}, set_features
 

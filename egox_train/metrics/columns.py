@@ -273,6 +273,25 @@ METRICS: tuple[Metric, ...] = (
         digits=2,
         meaning="share of frames whose view could be compared with the path",
     ),
+    Metric(
+        key="view_turn",
+        label="View turn",
+        family="prior",
+        better="lower",
+        digits=1,
+        meaning=(
+            "degrees of the one turn of the clip's view against the path, by the exact geometry "
+            "where it is known"
+        ),
+    ),
+    Metric(
+        key="view_turn_interval",
+        label="View turn ±",
+        family="prior",
+        better="lower",
+        digits=1,
+        meaning="degrees within which that turn is known, in 90 % of clips",
+    ),
     *_by_class("psnr", "PSNR", "higher", 2, "dB over the clip's pixels"),
     *_by_class("ssim", "SSIM", "higher", 3, "mean of SSIM's map"),
     *_by_class("lpips", "LPIPS", "lower", 3, "mean of LPIPS' map"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
@@ -14,6 +15,8 @@ from egox_core.frame_store import sample_frames
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
+from egox_core.video import Tint
+from egox_core.wan import read_header, read_tensor, write_streamed
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from ..data.clip_files import middle_picture
@@ -85,6 +88,8 @@ def evaluate(
     options = options or EvaluateOptions()
     protocol = protocol_named(options.protocol)
     _check_weights(options, protocol)
+    if options.fit_colour is not None:
+        read_header(options.fit_colour, "LoRA")  # before hours of rows
     if not protocol.with_prior:
         options = replace(options, baselines=False, sheet_clips=0)
     all_records, root, records = clips_of(manifest, options.split, options.protocol)
@@ -149,6 +154,8 @@ def evaluate(
     write_json(out / REPORT_FILE, report)
     with atomic_write(out / TABLE_FILE) as temporary_file:
         temporary_file.write_text(markdown_report(report), "utf-8")
+    if options.fit_colour is not None and rows:
+        _keep_tint(options.fit_colour, rows, len({r.room or r.take for r in records}))
     if options.sheet_clips > 0 and rows:
         good_clips = {row["clip"] for row in rows}
         good_records = [r for r in records if r.clip in good_clips]
@@ -163,6 +170,25 @@ def evaluate(
         )
     return EvaluateOutcome(
         report=report, clips=len(records), kept=reused_count, errors=errors_by_clip
+    )
+
+
+def _keep_tint(lora: Path, rows: Sequence[Mapping[str, Any]], sites: int) -> None:
+    """Fit the gains that take a LoRA's tint back, and write them into its metadata."""
+    drawn_means, true_means = (
+        torch.tensor([row["mean_colours"][name] for row in rows]) for name in (GENERATED, TRUE_NAME)
+    )
+    header = dict(read_header(lora, "LoRA"))
+    metadata = header.pop("__metadata__", {})
+
+    def tensor_of(name: str) -> torch.Tensor:
+        return read_tensor(lora, header, name, "LoRA")
+
+    write_streamed(
+        lora,
+        {name: (tuple(entry["shape"]), tensor_of(name).dtype) for name, entry in header.items()},
+        tensor_of,
+        {**metadata, Tint.KEY: Tint.fit(drawn_means, true_means, sites).text()},
     )
 
 

@@ -1,5 +1,6 @@
 """Compute the metrics between two videos that need no network weights."""
 
+import torch
 from torch import Tensor
 
 from egox_core.metrics import psnr, squared_error, ssim_map
@@ -8,8 +9,20 @@ from .patches import patch_zncc
 from .prior_regions import class_rows, region_rows
 from .temporal import temporal_flickering
 
+DISK = 0.9
+"""Part of the picture's half sides, beyond which a lens is dark."""
 MetricValues = dict[str, float | None]
 """Key of columns.METRICS -> value; None where there was nothing to measure."""
+
+
+def mean_colour(
+    video: Tensor,  # [T, H, W, 3] float 0...1
+) -> list[float]:  # red, green, blue
+    """Compute a video's mean colour inside the ellipse that a lens leaves of its picture."""
+    height, width = video.shape[1:3]
+    down, right = (torch.linspace(-1, 1, side) for side in (height, width))
+    disk_mask = torch.hypot(down[:, None], right) < DISK
+    return video[:, disk_mask].double().mean((0, 1)).tolist()
 
 
 def frame_metrics(

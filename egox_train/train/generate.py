@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,18 +15,18 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, SEEN
 from egox_core.frozen import frozen
-from egox_core.metrics import keep_observed
+from egox_core.metrics import keep_observed, straighten_picture
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
-from egox_core.types import video_classes
+from egox_core.types import CameraTrajectory, video_classes
 from egox_core.wan import MERGED, check_run_files, check_strength, trained_with, weight_file
 
 from ..data.cache_store import CacheReader
 from ..data.clip_files import read_all, read_classes
 from ..data.manifest import read_manifest
 from ..fingerprint import fingerprint
-from ..metrics.clip_inputs import clip_files, clip_scene
+from ..metrics.clip_inputs import ClipFiles, clip_files, clip_scene, clip_views
 from ..options import DEFAULT_RUN_OPTIONS, GenerateOptions, RunOptions
 from ..parallel import (
     RunEstimate,
@@ -111,6 +112,13 @@ def generate(
         raise EgoXInputError(
             "keep_observed", got=options.keep_observed, expected="0 to 1", fix="1 keeps all of it"
         )
+    if options.straighten != "off" and options.manifest is None:
+        raise EgoXInputError(
+            "straighten",
+            got="no --manifest",
+            expected="the manifest that the cache was made from, with the clips' scenes",
+            fix="add --manifest, or leave --straighten out",
+        )
     check_run_files(options.base, options.lora, options.vae)
     if options.cfg != 1.0:
         _check_encoder(options, cache_reader)
@@ -127,7 +135,9 @@ def generate(
         parameter_count * DTYPES[dtype].itemsize / 1e9,
     )
     # hashed below, or without effect
-    path_options = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
+    path_options = ("base", "vae", "lora", "text", "device", "stereo", "stabilise", "manifest")
+    if options.straighten == "off":  # older clips keep their key
+        path_options += ("straighten",)
     model_parts = {
         "options": {k: str(v) for k, v in asdict(options).items() if k not in path_options},
         "base": weights_hash(options.base, "base model"),
@@ -267,6 +277,9 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     def make() -> bool:
         start_time_s = time.monotonic()
         frames = _sample_clip(job, device)
+        view_note, path = {}, None
+        if job.options.straighten != "off":
+            frames, path, view_note = _straighten(job, frames)
         if observed_prior := _read_observed(job, frames):
             prior_frames, pixel_classes = observed_prior
             keep_mode = job.options.keep_observed
@@ -285,31 +298,68 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
             _write_stereo_video(
-                job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
+                job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise), path
             )
         clip_seconds = round(time.monotonic() - start_time_s, 1)
-        write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": clip_seconds})
+        note = {"clip": job.clip, "made_from": job.key, "seconds": clip_seconds, **view_note}
+        write_json(job.note, note)
         return True
 
     return make_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
 
 
-def _write_stereo_video(
-    job: _ClipJob, video: Tensor, manifest: Path, stereo_form: StereoForm
-) -> None:
-    """Write a clip as stereo video for VR (VR180)."""
+def _files_with_scene(clip: str, manifest: Path, what: str) -> ClipFiles:
+    """Look up a clip's files by its manifest.
+
+    Raises:
+        EgoXInputError: a clip that isn't in it, or that has no depth or poses.
+    """
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
-    clip_geometry = job.clip in records and clip_scene(
-        clip_files(manifest.parent, records[job.clip], (), None)
-    )
-    if not clip_geometry:
+    files = clip_files(manifest.parent, records[clip], (), None) if clip in records else None
+    if files is None or not files.has_scene:
         raise EgoXInputError(
-            f"second eye of {job.clip}",
+            f"{what} of {clip}",
             got=f"no scene in {manifest.name}",
             expected="the clip, with depth and poses",
             fix="give the manifest that the cache was made from",
         )
-    scene_points, camera_path = clip_geometry
+    return files
+
+
+def _straighten(
+    job: _ClipJob, frames: Tensor
+) -> tuple[Tensor, CameraTrajectory | None, dict[str, Any]]:
+    """Turn a clip back, or its path, and say what was measured and done.
+
+    The path is None where it is as it was ordered.
+    """
+    assert job.options.manifest is not None  # as generate has seen
+    files = _files_with_scene(job.clip, job.options.manifest, "straighten")
+    path, (_, views) = clip_views(files)
+    turn = views.clip_turn(frames.cpu())
+    note: dict[str, Any] = {"view": turn.text()}
+    if turn.judged:
+        note |= {"view_turn_deg": turn.turn_deg.tolist(), "view_interval_deg": turn.interval_deg}
+    if job.options.straighten == "picture":
+        lens = path.ego.camera.rescale(frames.shape[2], frames.shape[1])
+        frames, note["straightened"] = straighten_picture(frames.cpu(), turn, lens)
+        return frames, None, note
+    if not turn.judged:
+        return frames, None, note
+    path = turn.correct_path(path)
+    return frames, path, note | {"ego_extrinsics": path.ego.w2c.tolist()}
+
+
+def _write_stereo_video(
+    job: _ClipJob,
+    video: Tensor,
+    manifest: Path,
+    stereo_form: StereoForm,
+    shown_path: CameraTrajectory | None,
+) -> None:
+    """Write a clip as stereo video for VR (VR180)."""
+    scene_points, camera_path = clip_scene(_files_with_scene(job.clip, manifest, "second eye"))
+    camera_path = shown_path or camera_path
     right_eye_video = second_eye(video, scene_points, camera_path, stereo_form)
     logger.info(
         "%s: %s",

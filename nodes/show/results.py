@@ -310,12 +310,14 @@ def long_ego(
     # Notes of the sampled chunks.
     notes: Sequence[str],
     seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
+    # What was done to the view, in words.
+    view_notes: Sequence[str] = (),
 ) -> Ui:
     """Show the chunks of a long video in a player."""
     summary = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         summary += f", {chunks - len(notes)} of them from a run that was ended"
-    summary = "\n".join([summary, *notes[-1:]])
+    summary = "\n".join([summary, *notes[-1:], *filter(None, view_notes)])
     values = upstream_values(*this_node(node))
     return preview_ui("compare", clips, path, text=summary, values=values, seen=seen)
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.gga.geometry import tokens_from_latents
+from egox_core.safe_files import read_json
 from egox_core.types import EARLIER, KEPT_NOW, NOW, REDRAWN, UNOBSERVED
 from egox_core.video import probe_video
 from egox_train.data.cache_build import build_cache
@@ -120,6 +121,16 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
         ).any()
         assert has_kept_pixels == (keep > 0)
     assert errors[1] < 0.9 * errors[0]
+    manifest = training_set / "manifest.jsonl"
+    for choice in ("picture", "camera"):
+        options = generate_options(generate_folder, straighten=choice, manifest=manifest)
+        generate(generate_folder / "cache", tmp_path / choice, options, one_clip)
+        note = read_json(tmp_path / choice / f"{clip}.json")
+        assert ("ego_extrinsics" in note) == (choice == "camera" and "view_turn_deg" in note)
+        assert "picture" in note["view"] or "can't be judged" in note["view"]
+    with refuses("no --manifest"):
+        options = generate_options(generate_folder, straighten="picture")
+        generate(generate_folder / "cache", tmp_path, options, one_clip)
     monkeypatch.setattr(module_name + "SEEN", "none.mkv")
     for keep, expected_text in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
         with refuses(expected_text):

@@ -8,6 +8,7 @@ import torch
 from egox_core.cameras import preset_camera, sensor_from_upright
 from egox_core.metrics import ClipTurn, straighten_picture
 from egox_core.prior import aria_shading
+from egox_core.video import reproject
 from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 
@@ -58,6 +59,27 @@ def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
     flat_video = aria_shading(CAMERA)[None, ..., None].expand(1, -1, -1, 3).contiguous()
     straight, _ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA)
     assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.05
+
+
+def test_a_pinhole_view_is_drawn_from_the_video_at_once():
+    points = torch.tensor([(0.1, 0.2, 1.0), (-0.2, 0.1, 1.0), (0.2, -0.2, 1.0)]).double()
+    turn, target = turn_of(0.0, 12.0, 0.0), CAMERA.as_pinhole(60.0)
+    drawn, ordered = (draw_spots(p @ AXES.T) for p in (points @ turn.rotation.T, points))
+    straight, words = straighten_picture(drawn, turn, CAMERA, target=target)
+    expected, unjudged_words = straighten_picture(
+        ordered, ClipTurn.unjudged("nothing fits"), CAMERA, target=target
+    )
+    assert words.startswith("Straightened by 12°"), "no rim: further than a whole picture"
+    assert torch.equal(expected, reproject(ordered, CAMERA, target))
+    assert (straight - expected).abs().mean() < 0.15 * expected.mean() and "Not" in unjudged_words
+
+
+def test_chunks_that_agree_have_one_turn():
+    agreeing = [turn_of(0.0, 6.0, 0.0), turn_of(0.0, 8.0, 0.0), ClipTurn.unjudged("dark")]
+    joined = ClipTurn.of_chunks(agreeing)
+    assert joined.judged and torch.allclose(joined.turn_deg, torch.tensor([0.0, 7.0, 0.0]).double())
+    assert "differ by 14°" in ClipTurn.of_chunks([agreeing[0], turn_of(0.0, -8.0, 0.0)]).reason
+    assert "2 of 3 chunks" in ClipTurn.of_chunks([agreeing[0], *agreeing[2:] * 2]).reason
 
 
 def test_the_corrected_path_is_the_one_that_the_video_shows():

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
+from egox_core.metrics import ClipTurn
 from egox_core.prior.placement import roll_by
 from egox_core.remarks import Remark
 from egox_core.robots.episode import TIPS, Episode, make_episodes, nearest_frames
@@ -18,6 +19,8 @@ from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.robots.hand_gaps import HandGaps
 from egox_core.robots.statistics import episode_statistics, merge_statistics
 from egox_core.stages import scene
+from egox_core.stereo import StereoForm, second_eye
+from egox_core.types import of_frames
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.person import HAND_JOINTS
 from tests.poses import replace_ego, replace_exo_pose
@@ -327,6 +330,43 @@ def test_unfit_episodes_are_refused(are_remarks_blank):
         make_episode(0, fit=wrong_fit, strict=True)
     with refuses("5 of depth"):
         make_episode(0, depth_m=torch.ones(5, 64, 64))
+
+
+def test_all_follow_a_path_that_was_corrected_by_a_known_turn():
+    take = make_take(SyntheticSpec(seed=4, frames=3, exo_width=128, exo_height=80, ego_size=96))
+    scene_points, _ = scene(take.exo_rgb, take.depth_video())
+    turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
+    turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)
+    ordered, corrected = take.trajectory(), turn.correct_path(take.trajectory())
+    for again in (corrected, of_frames(corrected, slice(1, 3))):
+        assert again.corrected_deg == pytest.approx(turn_deg.tolist(), abs=1e-9)
+    back = replace(turn, turn_deg=-turn_deg).correct_path(corrected)
+    assert np.abs(back.corrected_deg).max() < 1e-9
+    fit = camera_fit(scene_points, corrected, take.ego_frames(), generated=True)
+    assert fit.path_deg.median() < 1, "the video shows the ordered path: turned, and turned back"
+    assert "Camera path corrected by 7°" in fit.text()
+    ordered_run, corrected_run = (
+        make_episodes(
+            "run", "pour", take.exo_rgb, take.ego_rgb, path, take.hands, fps=20, notes=[Remark("a")]
+        )[0]
+        for path in (ordered, corrected)
+    )
+    assert ordered_run.fit.text().endswith("a")
+    vectors = [
+        hand_vectors(run.columns["observation.state"]) for run in (ordered_run, corrected_run)
+    ]
+    assert torch.allclose(vectors[0] @ turn.rotation.T, vectors[1], atol=1e-6)
+    ordered_w2c, corrected_w2c = (column_poses(r, "ego_w2c") for r in (ordered_run, corrected_run))
+    assert torch.allclose(turn.rotation @ ordered_w2c[:, :3], corrected_w2c[:, :3], atol=1e-6)
+    exo_columns = [run.columns["egox.exo_w2c"] for run in (ordered_run, corrected_run)]
+    assert np.array_equal(*exo_columns)
+    form, ups = StereoForm(stabilise="upright"), []
+    for path in (ordered, corrected):
+        eye = second_eye(take.ego_frames(), scene_points, path, form)
+        world_from_picture = path.ego.upright_w2c[..., :3].mT @ form.axes(path, eye.up)
+        assert torch.allclose(world_from_picture[..., 1], -eye.up.direction, atol=1e-6)
+        ups.append(eye.up.direction)
+    assert torch.allclose(*ups, atol=1e-6)
 
 
 def test_camera_fit_finds_wrong_cameras_of_a_real_video():

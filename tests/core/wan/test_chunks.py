@@ -19,7 +19,7 @@ from egox_core.wan.chunks import (
     plan_chunks,
     sample_chunks,
 )
-from tests.poses import make_path
+from tests.poses import make_path, replace_ego
 from tests.refusals import refuses
 
 
@@ -169,6 +169,7 @@ class LighteningMemory:
 
     def keep(self, ego, trajectory) -> None:
         self.chunk_count += 1
+        self.kept_w2c = trajectory.ego.w2c
 
 
 def test_shown_prior_is_the_one_given_to_each_chunk():
@@ -182,9 +183,12 @@ def test_shown_prior_is_the_one_given_to_each_chunk():
         prior_video,
         *draw_depth_and_path(29),
         sampler,
-        memory=LighteningMemory(),
+        memory=(memory := LighteningMemory()),
         given=shown_prior,
+        shown_poses=lambda ego, exo, depth, path: replace_ego(path, w2c=path.ego.w2c + len(ego)),
     )
+    path = draw_depth_and_path(29)[1]
+    assert torch.equal(memory.kept_w2c, path.ego.w2c[chunks[-1].frames] + chunks[-1].count)
     chunk_priors = [
         chunk_prior[chunk.known :]
         for chunk, (_, chunk_prior, _) in zip(chunks, sampler.calls, strict=True)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import egox_train.metrics.fvd as fvd
 import train_egox
@@ -18,7 +18,9 @@ from egox_core.cameras import preset_camera
 from egox_core.file_names import META
 from egox_core.safe_files import read_json, write_json
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED
+from egox_core.video import Tint
 from egox_core.video.grid import GAP
+from egox_core.wan import read_header
 from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import write_masks
@@ -97,13 +99,19 @@ def run_evaluation(
     )
 
 
-def test_report_contains_all_figures(evaluation_folder):
+def test_report_contains_all_figures(evaluation_folder, tmp_path):
     # Only this clip is known to be of Aria glasses.
     glasses = {"prompt": "", "ego_camera": preset_camera("aria_meta", SIZE).to_json()}
     write_json(evaluation_folder / "clips" / "a" / META, glasses)
+    lora_file = tmp_path / "lora.safetensors"
+    save_file({"a": torch.tensor([1.0, 2.0], dtype=torch.bfloat16)}, lora_file)
     report = run_evaluation(
-        evaluation_folder, options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks")
+        evaluation_folder,
+        options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks", fit_colour=lora_file),
     ).report
+    tint = Tint.of(read_header(lora_file, "LoRA")["__metadata__"][Tint.KEY])
+    assert (tint.clips, tint.sites) == (4, 4) and load_file(lora_file)["a"].tolist() == [1, 2]
+    assert tint.gains == pytest.approx((1, 1, 1), abs=0.1)
     assert report == read_json(evaluation_folder / "out" / REPORT_FILE)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
