@@ -33,7 +33,9 @@ from lab.drawn.shading import crease_neighbours
 from lab.drawn.views import Renderer
 
 TEXTURES = ("plain", "papered", "detailed", "soft")
-FRAMES, SIDE = 17, 224
+SIDE = 224
+CLIP_S = 2.45  # of 49 frames
+OFF_AND_INTERVAL = ("off_deg", "interval_deg")
 DISK = 200 / 224
 WRONG_ROOMS, PINHOLE_DEG = 10, 75.0
 
@@ -46,11 +48,11 @@ class Room(NamedTuple):
     scene: PointCloud
 
 
-def draw_room(seed: int, number: int) -> Room:
+def draw_room(seed: int, number: int, frames: int) -> Room:
     spec = SyntheticSpec(
         seed=seed + number,
-        frames=FRAMES,
-        fps=20 * FRAMES / 49,
+        frames=frames,
+        fps=frames / CLIP_S,
         exo_width=392,
         exo_height=SIDE,
         ego_size=SIDE,
@@ -91,14 +93,14 @@ def with_look(video: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(looked.clip(0, 1)).float()
 
 
-def read_views(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Read FRAMES frames of the rightmost square of videos."""
+def read_views(files: list[Path], count: int) -> Iterator[tuple[str, Tensor]]:
+    """Read some frames of the rightmost square of videos."""
     for file in files:
         info = probe_video(file)
-        numbers = np.linspace(0, info.frame_count - 1, FRAMES).round().astype(int).tolist()
+        numbers = np.linspace(0, info.frame_count - 1, count).round().astype(int).tolist()
         pictures = (picture for _, picture in decode_frames(file, info, sorted(set(numbers))))
         squares = [resize_picture(p[:, -p.shape[0] :], SIDE, SIDE) for p in pictures]
-        squares += squares[-1:] * (FRAMES - len(squares))
+        squares += squares[-1:] * (count - len(squares))
         yield file.stem, torch.from_numpy(np.stack(squares)).float() / 255
 
 
@@ -130,7 +132,7 @@ def judge(rooms: list[Room], rng: np.random.Generator, files: list[Path]) -> lis
     nothing = random_turn(rng, 0, 0)
     for number, room in enumerate(rooms[:WRONG_ROOMS]):
         measure(room, "wrong", nothing, rooms[(number + 1) % len(rooms)].take.ego_frames())
-        for name, video in read_views(files):
+        for name, video in read_views(files, len(room.take.ego_rgb)):
             measure(room, f"wrong {name}", nothing, video)
     return rows
 
@@ -148,10 +150,10 @@ def straighten(room: Room, other: Room, rng: np.random.Generator) -> dict[str, f
     shown = turn.correct_path(room.take.trajectory())
     scene = replace(room.take.scene, ego=shown.ego)
     renderer = Renderer(scene, shown.ego, crease_neighbours(scene), room.take.spec.edge_samples)
-    levels = renderer.render_full(list(range(FRAMES)), scene.indices(head=False)).rgb
+    levels = renderer.render_full(list(range(len(truth))), scene.indices(head=False)).rgb
     drawn = with_look(levels.reshape(truth.shape).clamp(0, 1), other.take.ego_frames(), rng)
     found = PathViews.of(room.scene, room.take.trajectory()).clip_turn(drawn)
-    row = {"true_deg": turn.angle_deg, "found_deg": found.angle_deg}
+    row = {"room": room.seed, "true_deg": turn.angle_deg, "found_deg": found.angle_deg}
     ego_camera = room.take.ego.camera
     for name, target in (("", None), ("pinhole ", ego_camera.as_pinhole(PINHOLE_DEG))):
         compared = target or ego_camera
@@ -162,20 +164,57 @@ def straighten(room: Room, other: Room, rng: np.random.Generator) -> dict[str, f
         true_view, _ = straighten_picture(truth, ClipTurn.unmeasured(), ego_camera, target=target)
         before, after, best = (disk_psnr(video, true_view, compared) for video in rows)
         row |= {f"{name}gain_db": after - before, f"{name}best_db": best - before}
+    print(*(f"{value:.2f}" for value in row.values()), file=sys.stderr)
     return row
+
+
+def table(rows: list[dict], straightened: list[dict]) -> str:
+    """Say in lines what was measured, each beside what it should be."""
+    lines = []
+    kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in ("exact", "look")}
+    for kind, of_kind in kinds.items():
+        judged = [row for row in of_kind if row["judged"]]
+        if not judged:
+            continue
+        off, interval = (np.array([row[key] for row in judged]) for key in OFF_AND_INTERVAL)
+        limits = np.maximum(4, 0.2 * np.array([row["true_deg"] for row in judged]))
+        lines.append(
+            f"{kind}: {len(judged)} of {len(of_kind)} judged; off by {np.median(off):.2f} degrees "
+            f"(median), {np.quantile(off, 0.9):.2f} (90 %), {off.max():.2f} (worst), "
+            f"{int((off > limits).sum())} wrong; the interval holds in "
+            f"{int((off <= interval).sum())}, half-width {np.median(interval):.2f} (median)"
+        )
+    wrong = [row for row in rows if row["kind"].startswith("wrong")]
+    named = [f"{row['kind']} in {row['room']}" for row in wrong if row["judged"]]
+    lines.append(f"wrong pairs: {len(named)} of {len(wrong)} judged {'; '.join(named)}")
+    for name in ("", "pinhole ") if straightened else ():
+        gain, best = (
+            np.array([row[f"{name}{key}"] for row in straightened])
+            for key in ("gain_db", "best_db")
+        )
+        lines.append(
+            f"{name}straightened: {gain.mean():+.2f} dB of {best.mean():+.2f} by the true turn "
+            f"({gain.sum() / best.sum():.2f}), worst {gain.min():+.2f}, changed "
+            f"{int((gain != 0).sum())} of {len(gain)}"
+        )
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--rooms", type=int, default=16)
     parser.add_argument("--straightened", type=int, default=20)
     parser.add_argument("--videos", type=Path, nargs="*", default=[])
     args = parser.parse_args(arguments)
     rng = np.random.default_rng(args.seed)
-    rooms = [draw_room(args.seed, k) for k in range(max(args.rooms, args.straightened))]
+    count = max(args.rooms, args.straightened + 1)
+    rooms = [draw_room(args.seed, number, args.frames) for number in range(count)]
     rows = judge(rooms[: args.rooms], rng, args.videos)
-    return finish("turned", {"seed": args.seed, "rows": rows}, args, "")
+    straightened = [straighten(*rooms[k : k + 2], rng) for k in range(args.straightened)]
+    result = {"seed": args.seed, "rows": rows, "straightened": straightened}
+    return finish("turned", result, args, table(rows, straightened))
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ class EgoXSampleLong(io.ComfyNode):
         if look_away and notes:
             notes[-1] = "; ".join((notes[-1], *map(str, look_away.notes)))
         view = StraightView(frames=ego, path=trajectory)
-        if chunk_turns:
+        if chunk_turns and trajectory is not None:
             lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
             turn = ClipTurn.of_chunks(chunk_turns)
             view = apply_turn(ego, straighten, lens, trajectory, turn)

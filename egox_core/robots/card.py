@@ -62,7 +62,8 @@ not testable |
 | `egox.ego_K` | row by row, pixels of the picture as it is here; pixel centres are integers |
 | `egox.exo_K` | the same of the exo camera |
 | `egox.head_guessed` | whether the head's turn was estimated from too little |
-| `egox.path_deg` | degrees between the ego video's view and its pose; -1: not measured here |
+| `egox.path_deg` | degrees between the ego video's view and the pose that was ordered, from which \
+`egox/notes` says a corrected one differs; -1: not measured here |
 | `egox.camera_fits` | 1: the cameras fit the pictures, 0: they don't, -1: not testable (a \
 generated view follows its prior, right or wrong) |
 | `egox.source_time` | seconds in the source video |

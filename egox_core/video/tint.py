@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,9 +73,9 @@ class Tint:
         if not text:
             return RELEASED_TINT
         try:
-            fields = json.loads(text)
-            red, green, blue = map(float, fields["gains"])
-            tint = cls(**{**fields, "gains": (red, green, blue)})
+            fields: dict[str, Any] = json.loads(text)
+            red, green, blue = map(float, fields.pop("gains"))
+            tint = cls(gains=(red, green, blue), **fields)
         except (ValueError, TypeError, KeyError):
             tint = None
         if tint is None or not all(0 < gain < math.inf for gain in tint.gains):

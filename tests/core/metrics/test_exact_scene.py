@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from egox_core.cameras import CameraModel, CameraPath, raw_gopro
-from egox_core.metrics import exact_scene
-from egox_core.metrics.exact_scene import raw_lens
+from egox_core.metrics.exact_scene import exact_scene, raw_lens
 from egox_core.takes import with_exo_lens
 from egox_core.takes.take_cameras import exo_lens_of_size
 from egox_core.types import CameraTrajectory, DepthVideo, TakeMeta

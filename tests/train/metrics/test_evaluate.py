@@ -110,7 +110,7 @@ def test_report_contains_all_figures(evaluation_folder, tmp_path):
         options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks", fit_colour=lora_file),
     ).report
     tint = Tint.of(read_header(lora_file, "LoRA")["__metadata__"][Tint.KEY])
-    assert (tint.clips, tint.sites) == (4, 4) and load_file(lora_file)["a"].tolist() == [1, 2]
+    assert (tint.clips, tint.sites) == (4, 3) and load_file(lora_file)["a"].tolist() == [1, 2]
     assert tint.gains == pytest.approx((1, 1, 1), abs=0.1)
     assert report == read_json(evaluation_folder / "out" / REPORT_FILE)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
