@@ -76,7 +76,9 @@ def flatten_workflow(workflow: dict[str, Any]) -> dict[str, Any]:
             nodes_by_id[origin_socket]["outputs"][input_entry]["links"].append(flat_links[-1][0])
             nodes_by_id[target_node]["inputs"][input_slot]["link"] = flat_links[-1][0]
     extra_fields = {
-        key: value for key, value in workflow["extra"].items() if not key.startswith("linear")
+        key: value
+        for key, value in workflow["extra"].items()
+        if not key.startswith(("linear", "link", "reroutes"))
     }
     return workflow | {
         "nodes": nodes,

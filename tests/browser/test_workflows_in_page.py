@@ -27,29 +27,6 @@ seed, and the view of a 3D viewer."""
 MAX_ROWS, MAX_SUBGRAPH_ROWS, MAX_FORM_ROWS = 8, 6, 11
 MIN_ZOOM = 8 / 14  # the host draws no text that is smaller than 8 px
 
-# Lists links behind nodes. The classic canvas draws a link as a Bezier from right to left, with
-# handles of a quarter of its length.
-_HIDDEN_LINKS_SCRIPT = """() => {
-  const found = [];
-  for (const link of app.graph.links.values()) {
-    const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id);
-    const a = from.getOutputPos(link.origin_slot), b = to.getInputPos(link.target_slot);
-    const reach = Math.hypot(b[0] - a[0], b[1] - a[1]) * 0.25;
-    for (let i = 0; i <= 60; i++) {
-      const t = i / 60, u = 1 - t;
-      const at = (p, q, r, s) => u * u * u * p + 3 * u * u * t * q + 3 * u * t * t * r + t * t * t * s;
-      const x = at(a[0], a[0] + reach, b[0] - reach, b[0]), y = at(a[1], a[1], b[1], b[1]);
-      for (const node of app.graph.nodes) {
-        if (node === from || node === to) continue;
-        const [left, top, w, h] = node.boundingRect ?? node.getBounding();
-        if (x > left && x < left + w && y > top && y < top + h)
-          found.push(`${from.title} -> ${to.title}.${to.inputs[link.target_slot].name} behind ${node.title}`);
-      }
-    }
-  }
-  return [...new Set(found)];
-}"""
-
 # Lists notes of which a part must be scrolled to.
 _CUT_NOTES_SCRIPT = """() => [...document.querySelectorAll('.comfy-markdown .tiptap')].filter(
   (text) => text.offsetParent && text.scrollHeight > text.clientHeight).map((text) => text.innerText.slice(0, 30))"""
@@ -123,7 +100,6 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
             name
         )
         if is_pinned_host:
-            faults += [(name, link) for link in page.evaluate(_HIDDEN_LINKS_SCRIPT)]
             faults += [(name, text) for text in page.list_lasting_faults(_CUT_NOTES_SCRIPT)]
             faults += [
                 (name, title, rows)

@@ -21,6 +21,7 @@ const SHIPPED_STRIP = new URL("./strip.webp", import.meta.url);
 const OTHER_MIN_HEIGHT = 320;
 const OUTER_MIN_HEIGHT = 180; // on a subgraph's node, which has other rows as well
 const MIN_WIDTH = 340;
+const OUTER_MIN_WIDTH = 270;
 const MARGIN = 12; // px, below a player that was scrolled to
 
 // ``slot``: of a subgraph's node, where the player stands for the promoted one of an inner node.
@@ -61,7 +62,8 @@ export function attachPreview(app, api, node, subject, slot) {
   const label = slot?.label ?? say(`label${subject}`);
   const widget = addElement(node, KEY, "egoxPreview", preview.element, label, minHeight);
   if (slot) takePlace(node, slot, widget, widgetId);
-  node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
+  const minWidth = slot ? OUTER_MIN_WIDTH : MIN_WIDTH;
+  node.setSize([Math.max(node.size[0], minWidth), Math.max(node.size[1], node.computeSize()[1])]);
 
   if (again) return;
   const { onExecuted, onRemoved } = node;
