@@ -12,36 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.support import gpu_attention, gpu_run
-from benchmarks.support.gpu_host import random_model
+from benchmarks.support import gpu_run
 from benchmarks.support.gpu_row import Row, anonymise, error_line
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
-from tools.rigs.wan_shapes import wan_model
-from tools.setup.layout import SetupError
 
 CPU = torch.device("cpu")
-TORCH_ALONE = """
-import importlib.abc, sys
-REFUSED = set(sys.argv[2].split())
-
-class Refuse(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in REFUSED:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
-import json
-import torch
-from benchmarks.support import gpu_run
-report, device = gpu_run.Report(), torch.device("cpu")
-report.run("device", lambda: [gpu_run.gpu_card.device_row(device)])
-parts = gpu_run.list_parts("small", device, report.card, False)
-for part in ("kernels bf16", "train bf16", "train 24 GB"):
-    report.run(part, parts[part])
-print(json.dumps([row.as_dict() for _, row in report.rows]))
-"""
 BLOCKED_PACKAGES = (
     "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av cv2"
 )
@@ -85,44 +61,6 @@ def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch)
     assert str(ROOT) not in table_text and str(Path.home()) not in completed.stdout
 
 
-def test_kernel_benchmark_needs_only_torch_and_numpy():
-    """Check that the kernel benchmark runs in a Python that can import no package but torch and
-    numpy."""
-    completed = subprocess.run(
-        [sys.executable, "-c", TORCH_ALONE, "", BLOCKED_PACKAGES],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert completed.returncode == 0, completed.stderr
-    rows = {row["what"]: row for row in json.loads(completed.stdout)}
-    assert all(row["held"] is not False for row in rows.values())
-    assert "guided by auto, bf16, batch 2" in rows
-    refused_figures = rows["training step, bf16"]["measured"]
-    assert refused_figures.startswith("not run: ModuleNotFoundError")
-    assert rows["training step, 24 GB"]["measured"].startswith("not run: ModuleNotFoundError")
-
-
-def test_random_weights_are_loaded_like_comfyuis(pack, monkeypatch):
-    """Check that the benchmark's random model is loaded through ComfyUI's dynamic memory."""
-    pytest.importorskip("comfy_aimdo")
-    import comfy.memory_management
-    import comfy.model_patcher
-
-    patcher = comfy.model_patcher.ModelPatcherDynamic
-    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
-    monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
-    bare_model = wan_model("small", torch.bfloat16, torch.float32).diffusion_model
-    assert bare_model.blocks[0].ffn[0].weight is None
-    parameters_by_name = dict(
-        random_model("small", torch.bfloat16).model.diffusion_model.named_parameters()
-    )
-    assert {"blocks.1.ffn.0.weight", "blocks.1.ffn.0.bias"} < set(parameters_by_name)
-    for name, value in parameters_by_name.items():
-        expected_mean = float("norm" in name and name.endswith("weight"))
-        assert (value - expected_mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
-
-
 def test_missing_packages_are_reported_before_importing_torch(tmp_path):
     script = (
         "import sys, pathlib; from benchmarks import gpu; "
@@ -150,30 +88,6 @@ def test_missing_packages_are_reported_before_importing_torch(tmp_path):
     assert "not installed: ComfyUI" in " ".join(written_report["left_out"])
 
 
-def test_failed_step_is_reported_and_other_results_kept():
-    rows, report = [], gpu_run.Report()
-    report.keep = rows.append
-
-    def dies():
-        yield Row(what="first", measured="x")
-        raise RuntimeError(f"no memory in {ROOT}/x")
-
-    def no_server():
-        raise SetupError("ComfyUI did not answer")  # which would end a program
-
-    report.run("dies", dies)
-    report.run("ends", no_server)
-    report.run("next", lambda: [Row(what="last", measured="y")])
-    assert [(part, row.what) for part, row in report.rows] == [
-        ("dies", "first"),
-        ("dies", "dies"),
-        ("ends", "ends"),
-        ("next", "last"),
-    ]
-    assert rows[1].held is False and rows[1].measured.startswith("failed: RuntimeError: no memory")
-    assert str(ROOT) not in rows[1].measured
-
-
 def test_step_over_its_time_is_ended_and_other_results_kept():
     report = gpu_run.Report()
 
@@ -190,48 +104,6 @@ def test_step_over_its_time_is_ended_and_other_results_kept():
     report.run("next", lambda: [Row(what="last", measured="y")], seconds=30)
     assert [row.what for _, row in report.rows] == ["first", "endless", "last"]
     assert "its share of the time" in report.rows[1][1].measured
-
-
-def test_unusable_gpu_is_reported(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpu_run.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
-    monkeypatch.setattr(sys, "argv", ["gpu"])
-    with pytest.raises(SystemExit, match="a torch with CUDA"):
-        gpu.main()
-
-
-def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
-    true_attention = gpu_attention.gga_attention
-
-    def attention(q, k, v, heads, geometry, options, backend):
-        if backend == "sdpa":
-            raise RuntimeError("not today")
-        return 1.05 * true_attention(q, k, v, heads, geometry, options, backend=backend)
-
-    monkeypatch.setattr(gpu_attention, "gga_attention", attention)
-    rows = {
-        row.what: row
-        for row in gpu_attention.kernel_rows("small", CPU, ("auto", "sdpa"), [("bf16", 1)], True)
-    }
-    assert rows["guided by auto, bf16, batch 1"].held is False
-    assert "time <= 1.25 of plain's" in rows["guided by auto, bf16, batch 1"].bar
-    assert (
-        rows["guided by sdpa, bf16, batch 1"].held is False
-        and "not today" in rows["guided by sdpa, bf16, batch 1"].measured
-    )
-    benchmark_result = {
-        "name": "x",
-        "size": "small",
-        "facts": {},
-        "left_out": [],
-        "not_run": {"host": "no ComfyUI"},
-        "running": "train bf16",
-        "to_come": ["demo"],
-        "rows": [row.as_dict() for row in rows.values()],
-    }
-    table_text = gpu_run.table(benchmark_result)
-    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in table_text
-    assert "Running when this was written:\n- train bf16\nTo come:\n- demo" in table_text
 
 
 def test_report_identifies_no_machine(monkeypatch):

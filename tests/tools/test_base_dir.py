@@ -9,7 +9,6 @@ from egox_core.safe_files import read_json
 from tools.setup.base_dir import (
     BASE_FOLDERS,
     PACK_NAME,
-    link_folder,
     make_base_dir,
     user_model_arguments,
 )
@@ -32,16 +31,6 @@ def test_folders_and_pack_are_there_also_the_second_time(layout):
         base_dir = make_base_dir(layout.base, layout)
         assert all((base_dir.root / name).is_dir() for name in BASE_FOLDERS)
         assert (base_dir.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
-
-
-def test_a_link_to_elsewhere_is_put_right(layout, tmp_path):
-    link_path = tmp_path / "place"
-    old_target = tmp_path / "old" / "of_the_user"
-    old_target.mkdir(parents=True)
-    link_folder(old_target.parent, link_path)
-    link_folder(layout.repo, link_path)
-    assert (link_path / "__init__.py").is_file()
-    assert old_target.is_dir()
 
 
 def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):

@@ -1,7 +1,6 @@
 """Test run.py's command line."""
 
 import ast
-import os
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ import pytest
 from tools.setup import commands
 from tools.setup.base_dir import BaseDir
 from tools.setup.environment import Environment
-from tools.setup.layout import Layout, SetupError
-from tools.setup.server import Server, check_port, find_free_port
+from tools.setup.layout import Layout
+from tools.setup.server import Server
 
 from .test_host import environment_of
 
@@ -35,84 +34,6 @@ def test_old_python_is_refused(repo_root, version):
 
 def test_run_py_itself_parses_on_old_pythons(repo_root):
     ast.parse((repo_root / "run.py").read_text("utf-8"), feature_version=(3, 7))
-
-
-@pytest.mark.parametrize(
-    ("error", "exit_code", "expected_message"),
-    [
-        (SetupError("what is wrong, and what to do"), 1, "run.py: what is wrong, and what to do"),
-        (KeyboardInterrupt(), 130, "run.py: interrupted"),
-    ],
-)
-def test_errors_for_the_user_come_without_a_traceback(
-    monkeypatch, capsys, error, exit_code, expected_message
-):
-    def refuse(words):
-        raise error
-
-    monkeypatch.setattr(commands, "start_inside", refuse)
-    monkeypatch.delenv(commands.INSIDE, raising=False)
-    assert commands.main(["ui"]) == exit_code
-    assert capsys.readouterr().err.strip() == expected_message
-
-
-def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
-    completed = subprocess.run(
-        [sys.executable, "run.py", "make", "workflows"],
-        cwd=repo_root,
-        env={**os.environ, commands.INSIDE: "1", "EGOX_NO_SETUP": "1", "EGOX_BROWSER": "x"},
-        capture_output=True,
-        text=True,
-    )
-    expected_message = (
-        "The page that exports them needs a browser: EGOX_BROWSER names x, which is no file.\n"
-    )
-    assert (completed.returncode, completed.stderr) == (1, expected_message)
-
-
-def test_run_py_restarts_in_its_environment(tmp_path):
-    """Check that run.py restarts in its own Python environment and keeps the user's current
-    folder."""
-    (tmp_path / "run.py").write_text(
-        "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
-        "utf-8",
-    )
-    script = (
-        "from pathlib import Path; import sys; from tools.setup import commands\n"
-        "environment = commands.Environment(None, Path(sys.executable), "
-        "commands.Layout(Path(sys.argv[1])))\n"
-        "commands.prepare = lambda layout, small: environment\n"
-        "sys.exit(commands.main(['test', '-k', 'a b']))"
-    )
-    plain_variables = {name: value for name, value in os.environ.items() if name != commands.INSIDE}
-    completed = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**plain_variables, "PYTHONPATH": str(Layout().repo)},
-    )
-    assert completed.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", completed.stderr
-
-
-def test_server_ends_on_sigterm():
-    script = (
-        "import sys, time\nfrom tools.setup import commands\n"
-        "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        "
-        "print('down')\n"
-        "commands.run = work\nsys.exit(commands.main(['ui']))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=Layout().repo,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, commands.INSIDE: "1"},
-    )
-    assert process.stdout.readline() == "up\n"
-    process.terminate()
-    output, _ = process.communicate(timeout=30)
-    assert os.name == "nt" or (output == "down\n" and process.returncode == 130)
 
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
@@ -175,24 +96,6 @@ def test_arguments_are_passed_unchanged_to_modules(call, expected, calls, tmp_pa
     assert calls == [expected]
 
 
-def test_environment_can_import_the_repositorys_modules(tmp_path):
-    (tmp_path / "some_module.py").write_text(
-        "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
-        "utf-8",
-    )
-    host_folder = tmp_path / "host"
-    assert (
-        environment_of(host_folder, Layout(tmp_path)).run(["-m", "some_module", str(host_folder)])
-        == 0
-    )
-    hostless_environment = Environment(None, Path(sys.executable), Layout(tmp_path))
-    script = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
-    assert hostless_environment.run(["-c", script], host_folder.parent.parent) == 0
-    (tmp_path / "typed_here").mkdir()
-    script = "import os, sys; sys.exit(os.path.basename(os.getcwd()) != 'typed_here')"
-    assert hostless_environment.run(["-c", script], tmp_path / "typed_here") == 0
-
-
 def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):
     """Check that benchmarks run without ComfyUI but the demo is refused."""
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
@@ -200,13 +103,6 @@ def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch,
     assert calls == [["-m", "benchmarks.fidelity"]]
     assert commands.main(["demo"]) == 1
     assert "Set COMFYUI_DIR" in capsys.readouterr().err
-
-
-def test_free_port_is_found():
-    port = find_free_port()
-    assert check_port(port) == port
-    with pytest.raises(SetupError, match="Port 70000"):
-        check_port(70000)
 
 
 def test_the_whole_process_tree_ends(tmp_path):

@@ -1,9 +1,7 @@
 """Test the packages that run.py installs."""
 
-import http.server
 import os
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,16 +9,12 @@ import pytest
 from tools.setup import environment as module
 from tools.setup.environment import (
     Environment,
-    find_host_python,
     install,
-    make_venv,
     prepare,
-    uv_settings,
     venv_python,
 )
-from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
-from tools.setup.requirements import check_requirements, is_met
+from tools.setup.requirements import check_requirements
 
 from .test_host import environment_of, make_host, write_fetched_host
 
@@ -98,18 +92,6 @@ def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeyp
     (layout.repo / "requirements.txt").write_text("numpy>=2\n", "utf-8")
     prepare(layout, quiet)
     assert len(pip_calls) == 4
-
-
-def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
-    prepare(layout, quiet)
-    monkeypatch.setenv("EGOX_TORCH_INDEX", "https://example.invalid/simple")
-    prepare(layout, quiet)
-    assert pip_calls[2][:3] == [
-        "--force-reinstall",
-        "--index-url",
-        "https://example.invalid/simple",
-    ]
-    assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
 def test_texts_take_torch_for_the_cpu_until_something_else_is_run(layout, pip_calls):
@@ -190,49 +172,6 @@ def test_compiled_python_files_are_kept_in_the_state_folder(layout, monkeypatch)
     assert not list(layout.repo.glob("__pycache__"))
 
 
-@pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
-def test_the_users_own_environment_is_found(tmp_path, place):
-    user_host_folder = make_host(tmp_path / "theirs")
-    python = venv_python((user_host_folder / place).resolve())
-    python.parent.mkdir(parents=True)
-    python.write_text("", "utf-8")
-    assert (
-        find_host_python(Host(user_host_folder, (0, 30, 0), "test", owned=False)).resolve()
-        == python.resolve()
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "is_installed"),
-    [
-        ("pytest>=8", True),
-        ("pytest>=9999", False),
-        ("egox-does-not-exist", False),
-        ("opencv-python-headless>=4", True),
-        ("egox-does-not-exist; python_version < '3'", True),
-    ],
-)
-def test_requirements_are_checked_by_name_and_version(line, is_installed):
-    assert is_met(line) is is_installed
-
-
-def test_broken_venv_is_replaced(tmp_path):
-    broken_layout = Layout(tmp_path)
-    python = venv_python(broken_layout.venv)
-    python.parent.mkdir(parents=True)
-    python.write_text("not a program", "utf-8")
-    (broken_layout.venv / "half").write_text("", "utf-8")
-    make_venv(broken_layout, quiet)
-    assert os.access(python, os.X_OK)
-    assert not (broken_layout.venv / "half").exists()
-
-
-def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "run_for_error", lambda command: "No module named ensurepip")
-    with pytest.raises(SetupError, match="(?s)No module named ensurepip.*python3-venv"):
-        make_venv(Layout(tmp_path), quiet)
-
-
 def test_installation_without_network_names_the_cause(layout, monkeypatch):
     """Check that uv and pip with an unreachable index end in a message about the network."""
     for name, value in {
@@ -247,47 +186,6 @@ def test_installation_without_network_names_the_cause(layout, monkeypatch):
         SetupError, match="(?s)Installing torch failed. Is there a network.*pip.log.*does-not-exist"
     ):
         install(layout, Path(sys.executable), "torch", ["egox-does-not-exist==1"], quiet)
-
-
-BEST = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
-
-
-@pytest.mark.parametrize(
-    ("listed", "variables", "words"),
-    [
-        ("", {}, []),
-        (":env:.disable-pip-version-check='1'\nglobal.no-cache-dir='true'\n", {}, []),
-        ("global.index-url='https://a/simple'\n", {"UV_INDEX_URL": "https://a/simple"}, []),
-        (
-            "global.extra-index-url='\\nhttps://a\\nhttps://b'\n",
-            {"UV_INDEX": "https://a https://b"},
-            [],
-        ),
-        (
-            "global.timeout='9'\n:env:.timeout='7'\ninstall.timeout='8'\ndownload.timeout='6'\n",
-            {"UV_HTTP_TIMEOUT": "7"},
-            [],
-        ),
-        ("global.cert='/a b.pem'\n:env:.cert=''\n", {"SSL_CERT_FILE": "/a b.pem"}, []),
-        (
-            ":env:.proxy='http://p:8'\n",
-            dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://p:8"),
-            [],
-        ),
-        ("global.find-links='/a /b'\n", {}, ["--find-links", "/a", "--find-links", "/b"]),
-        ("global.constraint='c.txt'\n", {}, ["--constraints", "c.txt"]),
-        ("global.trusted-host='h:1'\n", {}, ["--allow-insecure-host", "h:1"]),
-        ("global.no-index='yes'\n", {}, ["--no-index"]),
-        ("global.no-index='no'\n", {}, []),
-    ],
-)
-def test_pip_settings_are_passed_to_uv(listed, variables, words):
-    assert uv_settings(listed) == (BEST | variables, words)
-
-
-def test_pip_is_used_for_settings_that_uv_lacks():
-    assert uv_settings("global.index-url='https://a'\ninstall.user='true'\n") is None
-    assert uv_settings("global.index-url='https://a'\nlist.format='columns'\n")
 
 
 @pytest.mark.parametrize("has_uv", [True, False])
@@ -312,28 +210,3 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     temporary_folder = str(layout.state / "tmp")
     assert installer_calls == [("uv", temporary_folder), (pip_name, temporary_folder)][not has_uv :]
     assert fetched_packages[0][-3:] == ["--target", layout.state / "uv", "uv"]
-
-
-def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monkeypatch):
-    """Check that the index of CPU builds is used while a server answers there, and not
-    otherwise."""
-
-    class Simple(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/torch/" else 404)
-            self.end_headers()
-
-        def log_message(self, *_) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Simple) as server:
-        monkeypatch.setattr(
-            module, "CPU_INDEX", index_url := f"http://127.0.0.1:{server.server_port}"
-        )
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        prepare(layout, quiet, small=True)
-        server.shutdown()
-    assert pip_calls[0] == ["--extra-index-url", index_url, *module.TORCH_PINS]
-    (layout.repo / "requirements.txt").write_text("numpy>=2\n", "utf-8")
-    prepare(layout, quiet, small=True)
-    assert pip_calls[2] == list(module.TORCH_PINS), "what the usual index has will do"

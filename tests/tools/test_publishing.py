@@ -8,8 +8,6 @@ import sys
 import pytest
 
 from tools import api_page
-from tools.setup.environment import venv_python
-from tools.setup.host import run_for_error
 
 OF_THE_OWNER = ("Repository", "PublisherId", "Icon", "Banner")
 
@@ -103,32 +101,3 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
     subprocess.run(build_command, cwd=tmp_path, check=True, capture_output=True)
     (package_list_file,) = tmp_path.glob("*.egg-info/top_level.txt")
     assert package_list_file.read_text("utf-8").split() == ["egox_core", "egox_train"]
-
-
-@pytest.mark.slow
-def test_github_configuration_is_valid(repo_root, tmp_path):
-    """Check GitHub's workflow and issue files with linters."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
-    python = venv_python(tmp_path)
-    if problem := run_for_error(
-        [python, "-m", "pip", "install", "--quiet", "check-jsonschema", "zizmor"]
-    ):
-        pytest.skip(
-            f"needs check-jsonschema and zizmor, which can't be installed: {problem[-200:]}"
-        )
-    github = repo_root / ".github"
-    lint_command = [python.with_name("zizmor"), "--offline", "--quiet", github / "workflows"]
-    completed = subprocess.run(lint_command, capture_output=True, text=True)
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    *issue_forms, form_config = sorted(
-        (github / "ISSUE_TEMPLATE").iterdir(), key=lambda path: path.name == "config.yml"
-    )
-    for schema, *files in (
-        ("github-workflows", *(github / "workflows").iterdir()),
-        ("github-issue-forms", *issue_forms),
-        ("github-issue-config", form_config),
-        ("citation-file-format", repo_root / "CITATION.cff"),
-    ):
-        command = [python.with_name("check-jsonschema"), "--builtin-schema", f"vendor.{schema}"]
-        completed = subprocess.run([*command, *files], capture_output=True, text=True)
-        assert completed.returncode == 0, completed.stdout + completed.stderr

@@ -5,7 +5,7 @@ import torch
 
 from lab.drawn import SyntheticSpec
 from lab.drawn.layout import draw_layout
-from lab.drawn.solids import distance, intersect, normals
+from lab.drawn.solids import distance, intersect
 from lab.drawn.views import Renderer
 
 SIZES = {
@@ -44,24 +44,6 @@ def test_closed_form_hits_equal_marching_by_distance(kind):
     assert clear_hits.sum() > 0.9 * hit_mask.sum()
     assert (hit_depth - marched_depth)[clear_hits].abs().max() < 1e-5
     assert (marched_depth[~hit_mask] > 1.0).all() and (remaining[~hit_mask] > 0).all()
-
-
-@pytest.mark.parametrize("kind", SIZES)
-def test_normals_point_up_the_distance(kind):
-    origin, rays = _rays(2000, 2)
-    hit_depth = intersect(kind, SIZES[kind], origin, rays)
-    points = (origin + hit_depth[:, None] * rays)[torch.isfinite(hit_depth)]
-    normal = normals(kind, SIZES[kind], points)
-    assert torch.allclose(
-        normal.norm(dim=-1), torch.ones(len(points), dtype=torch.float64), atol=1e-9
-    )
-    assert (distance(kind, SIZES[kind], points + 0.01 * normal) - 0.01).abs().max() < 1e-6
-
-
-def test_a_ray_that_starts_inside_meets_nothing():
-    rays = _rays(50, 3)[1]
-    for kind, size in SIZES.items():
-        assert torch.isinf(intersect(kind, size, torch.zeros(3, dtype=torch.float64), rays)).all()
 
 
 def test_tiles_never_lose_a_hit():

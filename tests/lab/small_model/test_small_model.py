@@ -21,12 +21,9 @@ from egox_core.safe_files import read_json  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
 from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
-from lab import first_look  # noqa: E402
-from lab.small_model import __main__ as small_main  # noqa: E402
 from lab.small_model.drawers import Drawing, drawing  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
 from lab.small_model.parts import join_parts, write_parts  # noqa: E402
-from lab.small_model.report import outline_share  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
 from lab.small_model.settings import SMALL_TRAINING  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
@@ -101,25 +98,6 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     assert (out / "rooms.png").stat().st_size > 1000 and messages
 
 
-def test_drawing_processes_without_results_are_reported(tmp_path):
-    drawing_job = Drawing(tmp_path / "no", True, "none", workers=1)
-    text_file = tmp_path / "text.safetensors"
-    save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
-    patient_settings = replace(SMALL_TRAINING, first_rooms_until=12_000.0)
-    with drawing(drawing_job) as drawers, refuses("no process that draws"):
-        train_small_model(
-            tmp_path,
-            patient_settings,
-            drawers,
-            {},
-            minutes=0.1,
-            work_folder=tmp_path,
-            text=text_file,
-            print_line=print,
-        )
-    assert read_json(tmp_path / "figures.json")["doing"] == "base"
-
-
 ORPHAN = """
 import os, sys
 from pathlib import Path
@@ -148,13 +126,6 @@ def test_drawing_processes_end_with_a_killed_parent(tmp_path):
     pytest.fail("it still draws")
 
 
-def test_outlines_are_a_share_of_the_truth():
-    truth = torch.rand(2, 16, 16, 3)
-    assert outline_share(truth, truth) == pytest.approx(1.0)
-    assert outline_share(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
-    assert outline_share(torch.zeros_like(truth), truth) == 0
-
-
 def test_the_newest_whole_save_is_put_together(tmp_path):
     """Check that the newest complete save is restored if a later one lacks parts."""
     file, out, rng = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
@@ -177,34 +148,3 @@ def test_the_newest_whole_save_is_put_together(tmp_path):
         part.write_bytes(b"x")
     with refuses("no whole save"):
         join_parts(out, tmp_path / "c")
-
-
-def test_missing_requirements_are_reported_at_once(monkeypatch, tmp_path):
-    monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
-    monkeypatch.setattr(first_look, "find_spec", lambda name: name != "diffusers" or None)
-    monkeypatch.setattr(sys, "argv", ["small_model", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"packages: diffusers .*\n(disk.*\n)?text: no --text"):
-        small_main.main()
-    record = read_json(tmp_path / "figures.json")
-    assert record["missing"][0].startswith("packages: diffusers") and record["machine"]["cores"]
-
-
-def test_the_first_line_comes_before_torch():
-    code = "import sys, lab.small_model.__main__; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_imports_that_leave_no_time_are_refused(tmp_path):
-    text_file = tmp_path / "text.safetensors"
-    save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
-    options = {
-        "work_folder": tmp_path,
-        "text": text_file,
-        "print_line": print,
-        "started": time.monotonic() - 7,
-    }
-    with (
-        drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
-        refuses("imports and text that took 7 of 6 s"),
-    ):
-        train_small_model(tmp_path, SMALL_TRAINING, drawers, {}, minutes=0.1, **options)
