@@ -222,11 +222,8 @@ def test_connected_masks_replace_those_of_the_depth(take):
     assert len(corner_scene.static) <= 64 * 128 - 64
 
 
-@pytest.mark.parametrize(
-    ("sample", "frame_count"),
-    [("calm_room", 5), ("synthetic_room", 1), ("four_cameras/exo3", 1)],
-)
-def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root, sample, frame_count):
+@pytest.mark.parametrize("sample", ["calm_room", "synthetic_room", "four_cameras/exo3"])
+def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root, sample):
     """Check that ComfyUI's Render Splat draws the same pictures as the prior, for a pinhole camera.
 
     In the second sample thousands of points lie beside the camera, before which Render Splat would
@@ -239,7 +236,7 @@ def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root, sample, frame
     from egox_pack.egox_core.take import load_take
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    take = load_take(repo_root / "sample" / sample, frame_count=frame_count)
+    take = load_take(repo_root / "sample" / sample, frame_count=1)
     scene, _ = stages.scene(take.read_exo(), take.depth)
     ego_trajectory = take.trajectory.with_depth_camera(take.depth.exo)
     camera = viewer_camera(ego_trajectory)

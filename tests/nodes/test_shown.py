@@ -2,32 +2,20 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
 
-SCRIPT_WITHOUT_PAGE = """
-import sys
-from tools.rigs.pack_in_process import pack_on_host
 
-with pack_on_host("test") as (_, pack):
-    out = pack.nodes.study.EgoXSweep.execute("0, 3", "1")
-    print(out.ui, len(out.result[0]))
-    print(*(name for name in sys.modules if name.startswith("egox_pack.nodes.show.")))
-"""
+def test_without_a_page_nodes_make_no_preview(pack, monkeypatch):
+    from egox_pack.nodes import show, study
 
-
-def test_without_a_page_nodes_make_no_preview(host_root):
-    process = subprocess.run(
-        [sys.executable, "-X", "egox_show=0", "-c", SCRIPT_WITHOUT_PAGE],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert process.stdout.splitlines() == ["None 2", ""], process.stderr
+    monkeypatch.setitem(sys._xoptions, "egox_show", "0")
+    monkeypatch.setattr(study, "result_views", show._import_results())
+    output = study.EgoXSweep.execute("0, 3", "1")
+    assert output.ui is None and len(output.result[0]) == 2
 
 
 def called_names(tree: ast.AST) -> set[str]:

@@ -70,7 +70,7 @@ def draw_seen_heads(room: int) -> Iterator[SeenHead]:
         yield SeenHead(camera=camera, points=points, mask=mask.numpy(), centre=exo_centre)
 
 
-@pytest.fixture(scope="module", params=[8, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[4, pytest.param(16, marks=pytest.mark.slow)])
 def heads(request) -> list[SeenHead]:
     return [head for room in range(request.param) for head in draw_seen_heads(room)]
 
