@@ -247,20 +247,6 @@ def test_bfloat16_error_is_that_of_plain_attention(device):
     assert guided_error.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain_error.mean()
 
 
-def test_selected_frames_have_the_bias_of_those_frames(device):
-    geometry = random_geometry(device, has_holes=True)
-    selected_geometry = geometry.select_frames([0, 2])
-    tokens_per_frame = 21
-    token_indices = torch.cat(
-        (torch.arange(tokens_per_frame), 2 * tokens_per_frame + torch.arange(tokens_per_frame))
-    )
-    assert selected_geometry.grid == (2, 3, 4, 3)
-    assert torch.equal(
-        dense_bias(selected_geometry, GgaOptions()),
-        dense_bias(geometry, GgaOptions())[token_indices][:, token_indices],
-    )
-
-
 @pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])
 def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag, device):
     golden_tensors = load_file(repo_root / "tests/golden/tiny_transformer.safetensors", str(device))
@@ -286,10 +272,6 @@ def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag, de
 def test_bad_options_are_refused(settings, message):
     with refuses(message):
         GgaOptions(**settings)
-
-
-def test_defaults_follow_the_mode():
-    assert [GgaOptions(mode=m).lambda_g for m in ("released", "paper", "power")] == [3.0, 1.0, 1.0]
 
 
 def test_attention_of_another_canvas_size_is_refused(device):

@@ -210,23 +210,6 @@ def test_conditions_are_cached_independently_of_each_other(
         )
 
 
-def test_several_calls_per_step_share_the_cache(call_model):
-    """Check that all model calls of one sampling step use the same cached exo keys and values."""
-    exo_cache, undeclared_cache = ExoCache(0), ExoCache(0)
-    call_kinds = [
-        call_model(exo_cache, sigma, conditions=conditions, asked=conditions)
-        for sigma in SIGMAS[:3]
-        for conditions in (POSITIVE, NEGATIVE)
-    ]
-    assert call_kinds == [FULL_CALL, FULL_CALL, *[CACHED_CALL] * 4]
-    kinds_of_both = [
-        call_model(undeclared_cache, sigma, conditions=conditions)
-        for sigma in SIGMAS[:3]
-        for conditions in (BOTH_CONDITIONS, POSITIVE)
-    ]
-    assert kinds_of_both == [FULL_CALL, *[CACHED_CALL] * 5]
-
-
 def test_batched_conditions_are_cached_by_their_rows(tokens, device):
     exo_cache = ExoCache(0)
     full_part = exo_cache.forward("", BOTH_CONDITIONS, 1.0, SIGMAS, GRID, 100, device)

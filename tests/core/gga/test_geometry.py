@@ -69,18 +69,6 @@ def test_wide_depth_is_cropped_in_the_middle(device):
     assert torch.equal(wide_geometry.key_dirs, plain_geometry.key_dirs)
 
 
-def test_depth_of_another_resolution_is_sampled(device):
-    depth, trajectory = wall_scene(device)
-    large_depth, _ = wall_scene(device, 2)
-    large_geometry, plain_geometry = (
-        gga_geometry(depth_video, trajectory, EXACT, **VIDEO_SIZES)
-        for depth_video in (large_depth, depth)
-    )
-    assert (
-        large_geometry.key_dirs - plain_geometry.key_dirs
-    ).abs().max() < 1e-5  # a flat wall: any sampling of it is exact
-
-
 def test_missing_depth_gives_zero_direction_and_trust(device):
     depth, trajectory = wall_scene(device)
     depth_with_holes = depth.depth_m.clone()
@@ -166,11 +154,3 @@ def test_short_trajectory_and_unknown_modes_are_refused(device):
         )
     with refuses("ray geometry"):
         gga_geometry(depth, trajectory, "true", **VIDEO_SIZES)
-
-
-def test_geometry_is_cancelled_by_its_progress_callback(device):
-    def raise_interrupt(*_):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        gga_geometry(*wall_scene(device), EXACT, progress=raise_interrupt, **VIDEO_SIZES)

@@ -22,7 +22,6 @@ from tests.refusals import refuses
 HEADS, HEAD_SIZE = 3, 64
 SMALL_HEAD = 1  # head whose values are a thousandth of the others'
 HALF_TYPES = (torch.bfloat16, torch.float16)
-KERNEL_CHOICES = backends.backend_choices
 OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the formula
 
 with_and_without_autocast = pytest.mark.parametrize("autocast", [False, True])
@@ -210,39 +209,6 @@ def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device
             kernels_used.words().partition(";")[0] == expected_text
             and kernels_used.name == kernel_name
         )
-
-
-@pytest.mark.parametrize(
-    ("gpu_version", "kernel_names"),
-    [
-        ((9, 0), ("triton", "sdpa")),
-        ((8, 9), ("triton", "cudnn", "sdpa")),
-        (None, ("triton", "cudnn", "sdpa")),  # AMD's
-    ],
-)
-def test_kernels_of_listed_gpus_are_not_timed(monkeypatch, gpu_version, kernel_names):
-    monkeypatch.setattr(backends, "card_of", lambda device: gpu_version)
-    assert KERNEL_CHOICES(torch.device("cuda")) == kernel_names
-
-
-def test_kernels_are_timed_once_per_process(monkeypatch, device):
-    timed_kernels = []
-    sdpa_kernel = BACKENDS["sdpa"]
-    monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa_kernel(*args))
-    monkeypatch.setitem(BACKENDS, "fast", sdpa_kernel)
-    monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
-    monkeypatch.setattr(
-        backends,
-        "best_seconds",
-        lambda run, args: timed_kernels.append(run) or float(run is not sdpa_kernel),
-    )
-    for _ in range(2):
-        kernels_used = KernelsUsed()
-        qkv = draw_qkv(device, torch.bfloat16, 1)
-        kernels_used.clear()
-        gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
-        assert kernels_used.words().partition(";")[0] == "guided attention by fast"
-    assert len(timed_kernels) == 2
 
 
 def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):

@@ -77,14 +77,6 @@ def test_exact_rays_are_the_mean_direction_of_their_pixels():
     )  # curvature of the lens in 8 px
 
 
-def test_exact_rays_are_zero_beyond_the_lens():
-    rays = ego_rays("exact", preset_camera("aria_meta", 448), 56, 56)
-    ray_lengths = rays.norm(dim=-1)
-    assert ((ray_lengths - 1).abs() < 1e-9).logical_or(ray_lengths == 0).all() and (
-        ray_lengths == 0
-    ).any()
-
-
 @pytest.mark.parametrize(
     "size, intrinsics, expected_px",
     [
@@ -105,16 +97,6 @@ def test_picture_size_of_released_intrinsics_is_recognised(size, intrinsics, exp
     assert (intrinsics_note == "") == (size == 448 and intrinsics == RELEASED_K) and (
         not intrinsics_note or f"{expected_px} px" in intrinsics_note
     )
-
-
-def test_released_rays_scale_with_the_canvas():
-    large_rays, small_rays = (
-        released_rays(8 * latent_size, latent_size) for latent_size in (56, 28)
-    )
-    corner_angle = angle_deg(
-        large_rays[0, 55], small_rays[0, 27]
-    )  # the same corner of the picture, up to half a latent
-    assert corner_angle < 3
 
 
 def test_rays_of_a_picture_that_is_not_square_are_refused():

@@ -245,13 +245,6 @@ def test_wrong_declarations_are_refused(tmp_path, declarations, message):
         read_hands(write_hand_file(tmp_path, draw_hands_at(random_rotations(4)), **declarations))
 
 
-def test_stored_reasons_are_read_back(tmp_path):
-    joints = draw_hands_at(random_rotations(4))
-    reason_codes = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
-    write_hands(HandTrack(joints=joints, reason=reason_codes), tmp_path / "hands.json")
-    assert read_hands(tmp_path / "hands.json").reason.equal(reason_codes)
-
-
 CONSTANT_HAND = [[0.0, 0.1, 0.5]] * 21
 
 

@@ -70,14 +70,6 @@ def test_attention_is_shown_relative_to_an_even_spread():
     assert float(attention_record.exo_part(even_weights[0]).sum()) == pytest.approx(5 / 8)
 
 
-def test_tokens_without_depth_have_no_weight():
-    attention_record = random_record()
-    exo_weight = attention_record.exo_part(attention_record.rows(range(18)).weight)
-    assert bool(exo_weight[:, :, 0, 0].isnan().all()) and not bool(
-        exo_weight[:, :, 1:].isnan().any()
-    )
-
-
 def test_attention_picture_is_warm_where_attention_is_high():
     exo_picture, ego_picture = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
     heat_values = np.zeros((3, 5))

@@ -12,7 +12,6 @@ from egox_core.page.maps import (
     coverage_preview,
     depth_preview,
     depth_scale,
-    round_values,
 )
 from tests.refusals import refuses
 
@@ -47,12 +46,6 @@ def test_every_frame_is_at_its_place_of_the_sheet(count, monkeypatch):
         assert picture.shape == (32, 48, 3)
         # JPEG of quality 90 moves a flat grey by 2 of 255 at most; neighbours differ by 5.
         assert np.abs(picture.astype(int) - round(255 * frame_number / count)).max() <= 2
-
-
-def test_long_and_large_clips_are_thinned_and_scaled():
-    sheets = preview_sheets.make_sheets(grey_frames(100, 40, 80), step=4, max_side=40)
-    assert (sheets.step, sheets.count, sheets.width, sheets.height) == (4, 25, 40, 20)
-    assert abs(int(cut_frame(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
 
 
 def test_lossless_sheets_keep_the_values_of_maps():
@@ -96,14 +89,3 @@ def test_depth_legend_agrees_with_the_colours():
         assert abs(colour_index_error) <= 1.5
     assert legend["colours"][0] == "#30123b"
     assert legend["colours"] == colour_stops()
-
-
-def test_legend_values_are_round_and_within_range():
-    assert round_values(0.9, 11) == [1, 2, 5, 10]
-    assert round_values(3.1, 3.2) == [3.1, 3.2]
-    many_legend_values = round_values(0.01, 1000)
-    assert (
-        len(many_legend_values) <= 6
-        and min(many_legend_values) >= 0.01
-        and max(many_legend_values) <= 1000
-    )

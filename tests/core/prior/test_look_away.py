@@ -10,12 +10,10 @@ from egox_core.cameras.model import sensor_from_upright
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
-from egox_core.prior.options import PriorOptions
 from egox_core.types import CameraTrajectory, DepthVideo
 from tests.poses import make_path
 
 from ..box_room import view_room
-from .test_render import exhaust_device_memory
 
 EXO = preset_camera("pinhole", 64)
 EGO = preset_camera("aria_released", 64).rescale(64, 64)
@@ -88,23 +86,6 @@ def test_second_visit_shows_the_frames_of_the_first_one():
     assert filled_mask.float().mean() > 0.3
     assert (filled_prior - expected_video)[filled_mask].square().mean().sqrt() < 0.03
     assert not filled_mask[0, ~EGO.pixel_rays()[1]].any(), "outside of the lens nothing is drawn"
-
-
-def test_memory_is_drawn_on_the_cpu_when_the_gpu_is_full(monkeypatch):
-    exhaust_device_memory(monkeypatch)
-    ego_video = draw_clip(AWAY_POSES)[3]
-    priors = []
-    for device_name in ("cpu", "meta"):
-        monkeypatch.setattr(
-            PriorOptions,
-            "torch_device",
-            lambda _, device_name=device_name: torch.device(device_name),
-        )
-        priors.append(fill_second_visit(ego_video, [turned_pose(66)])[0])
-    assert torch.equal(*priors)
-    assert priors[0].any()
-    (note,) = make_memory(ego_video).notes
-    assert note.text == "the prior is drawn on the CPU, not on meta: Memory is full"
 
 
 def test_pixels_of_the_exo_scene_are_never_replaced():

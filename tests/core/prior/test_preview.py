@@ -5,9 +5,7 @@ import torch
 
 from egox_core.cameras import preset_camera
 from egox_core.prior.preview import (
-    ARIA_SHADING,
     aria_shading,
-    inpaint_holes,
     iter_ego_preview,
     preview_note,
 )
@@ -47,12 +45,6 @@ def test_a_hole_at_the_lens_border_takes_no_black_from_beyond_it():
     assert torch.allclose(filled, torch.tensor(0.8), atol=0.05)
 
 
-def test_pictures_without_any_point_or_hole_are_filled_too():
-    picture = torch.rand(8, 8, 3)
-    assert torch.equal(inpaint_holes(picture, torch.zeros(8, 8, dtype=torch.bool)), picture)
-    assert not inpaint_holes(picture, torch.ones(8, 8, dtype=torch.bool)).any()
-
-
 def test_only_the_aria_lens_is_shaded_unless_it_is_asked_for():
     prior, holes = torch.ones(1, 96, 96, 3), torch.zeros(1, 96, 96, dtype=torch.bool)
     for camera, shading, is_dark in (
@@ -65,15 +57,6 @@ def test_only_the_aria_lens_is_shaded_unless_it_is_asked_for():
         (frame,) = iter_ego_preview(prior, holes, camera, shading=shading)
         assert float(frame[47:49, 46:49].amin()) == pytest.approx(1, abs=0.01)
         assert (float(frame[0, 0].max()) == 0) is is_dark, (camera.lens, shading)
-
-
-def test_the_curve_has_at_most_twelve_numbers_and_never_brightens():
-    assert len(ARIA_SHADING) <= 12 and ARIA_SHADING[0] == 1
-    assert list(ARIA_SHADING) == sorted(ARIA_SHADING, reverse=True)
-    for size in (64, 448):  # the same share of the picture's side, at any size
-        camera = preset_camera("aria_released", size)
-        ring = (camera.axis_distance_px() / (size / 2) - 0.8).abs() < 0.5 / size
-        assert aria_shading(camera)[ring].mean() == pytest.approx(ARIA_SHADING[8], abs=0.02)
 
 
 def test_gain_multiplies_and_is_clamped():

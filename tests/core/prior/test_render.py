@@ -21,7 +21,7 @@ from egox_core.scene.surface import lift
 from egox_core.takes.wearer_body import meets_head
 from egox_core.types import CameraTrajectory, PointCloud, PointSet, of_frames
 from lab.drawn import SyntheticSpec, covisible, make_take
-from tests.poses import make_path, replace_ego, replace_exo_pose, still_poses
+from tests.poses import make_path, replace_exo_pose, still_poses
 from tests.refusals import refuses
 
 SMALL_TAKE = SyntheticSpec(seed=2, frames=5, fps=2.0, exo_width=392, exo_height=224, ego_size=224)
@@ -287,15 +287,6 @@ def test_bad_options_are_refused(option_name):
         (SplatOptions if option_name == "style" else PriorOptions)(**{option_name: "other"})
 
 
-def test_smaller_picture_shows_the_same_areas(take, scene, full_prior):
-    path = take.trajectory()
-    small_mask = render_ego_prior(
-        scene, replace_ego(path, lens=path.ego.camera.rescale(112, 112))
-    ).coverage
-    halved_mask = full_prior.coverage.float().view(5, 112, 2, 112, 2).mean((2, 4)) > 0.5
-    assert (small_mask & halved_mask).sum() > 0.93 * (small_mask | halved_mask).sum()
-
-
 def test_released_preset_uses_every_second_row_and_column():
     depth = torch.full((448, 20), 2.0)
     grey_picture = torch.zeros(448, 20, 3, dtype=torch.uint8)
@@ -307,22 +298,6 @@ def test_released_preset_uses_every_second_row_and_column():
     assert bool(small_points.coarse.all()), "a picture of 128 px is coarser than that already"
     assert prior_preset("released").coarse
     assert not prior_preset("clean").coarse
-
-
-def test_clean_preset_leaves_out_the_wearers_head():
-    """Check that the clean preset doesn't draw the wearer's face, which would hide the ego view."""
-    wall_points = make_points(
-        [[x / 20, y / 20, 3.0] for x in range(-20, 21) for y in range(-20, 21)]
-    )
-    head_points = make_points(
-        [[x / 100, y / 100, 0.12] for x in range(-5, 6) for y in range(-5, 6)], 20
-    )
-    prior = render_ego_prior(
-        make_cloud(PointSet.join(head_points, wall_points)),
-        make_path(still_poses(1), EGO_CAMERAS[3]),
-    )
-    assert bool(prior.coverage[0, 40, 48])
-    assert float(prior.rgb[0, 40, 48].mean()) > 0.7
 
 
 def test_released_presets_draw_the_mean_background(take, scene):
@@ -446,23 +421,3 @@ def test_no_gaussian_is_coarser_than_the_gaps_that_are_filled(focal_px, part_cou
     parts_m = (torch.arange(part_count) - (part_count - 1) / 2) * part_m
     expected_xy = torch.cartesian_prod(parts_m, parts_m).flip(-1)
     assert torch.allclose(gaussian_set.positions[:, :2], expected_xy, atol=1e-6)
-
-
-def test_parts_tile_an_askew_patch():
-    """Check that the parts of a patch have its middle, colour and second moment."""
-    steps = torch.tensor([[0.3, 0.1], [0.0, 0.4], [0.0, 0.1]])
-    whole_point = make_points([[0.0, 0.0, 1.0], [1.0, 0.0, 3.0]], grey=90)
-    points = replace(whole_point, steps=torch.stack((whole_point.steps[0], steps)))
-    first_part, *other_parts = range(7)
-    parts = gaussians.divide_patches(points, torch.tensor([[1, 1], [3, 2]]))
-    assert len(parts) == 7
-    assert torch.equal(parts.xyz[first_part], points.xyz[0])
-    assert torch.equal(parts.steps[first_part], points.steps[0])
-    assert torch.equal(parts.rgb, points.rgb[:1].expand(7, 3))
-    part_steps = parts.steps[other_parts]
-    offsets = parts.xyz[other_parts] - points.xyz[1]
-    assert torch.allclose(part_steps * torch.tensor([3, 2]), steps.expand(6, 3, 2))
-    assert torch.allclose(offsets.mean(0), torch.zeros(3), atol=1e-6)
-    # A parallelogram of steps S has the second moment S S' / 12.
-    moments = offsets[:, :, None] * offsets[:, None, :] + part_steps @ part_steps.mT / 12
-    assert torch.allclose(moments.mean(0), steps @ steps.mT / 12, atol=1e-6)

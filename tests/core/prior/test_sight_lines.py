@@ -17,7 +17,6 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import (
     DOUBTFUL,
-    EARLIER,
     NOW,
     UNOBSERVED,
     DepthVideo,
@@ -126,14 +125,6 @@ def test_visibility_classes_agree_with_ray_tracing(rooms, kind, preset):
     assert 0.01 < (classes == DOUBTFUL).float().mean() <= 0.17
 
 
-def test_two_exo_cameras_leave_fewer_doubtful_pixels_than_one(rooms):
-    def doubtful_share(kind):
-        classes = torch.stack([frame.seen for frame in draw_priors(rooms[kind])])
-        return float((classes == DOUBTFUL).sum() / (classes > UNOBSERVED).sum())
-
-    assert doubtful_share("two") < min(doubtful_share("fixed"), doubtful_share("other"))
-
-
 def test_hidden_lines_are_left_out(rooms):
     """Check that fewer prior pixels show surfaces behind the true one, and that other pixels are
     unchanged."""
@@ -185,16 +176,6 @@ def classify_frames(depth_m, dynamic, ego_position, ego_target):
     return render_ego_prior(scene, path, prior_preset("clean"), classes=True).seen
 
 
-def classify_passer_by(ego_position, ego_target):
-    """Compute the class of a wall's middle pixel before and while a person stands in front of
-    it."""
-    depth_m = torch.full((2, SIZE, SIZE), WALL_M)
-    dynamic = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
-    dynamic[1, :, 41:55] = True
-    depth_m[dynamic] = NEAR_M
-    return classify_frames(depth_m, dynamic, ego_position, ego_target)[:, 16, 16].tolist()
-
-
 def test_depth_flicker_does_not_change_classes():
     """Check that pixel classes stay the same if the depth of a wall varies by 3 % in stripes."""
     depth_m = torch.full((5, SIZE, SIZE), WALL_M)
@@ -205,15 +186,6 @@ def test_depth_flicker_does_not_change_classes():
     classes = classify_frames(depth_m, empty_mask, [1.2, 0.0, 1.0], [-0.5, 0.0, WALL_M])
     assert {*classes.unique().tolist()} >= {UNOBSERVED, DOUBTFUL, NOW}
     assert torch.equal(classes, classes[:1].expand_as(classes))
-
-
-def test_moving_people_hide_only_what_is_close_behind():
-    # The wall behind somebody, past whom the eye looks from the side.
-    assert classify_passer_by([1.5, 0.0, 1.0], [0.0, 0.0, WALL_M]) == [NOW, EARLIER]
-    # A line 0.2 m behind, where the back may be.
-    assert classify_passer_by([0.6, 0.0, 2.05], [-2.8, 0.0, WALL_M]) == [NOW, DOUBTFUL]
-    # Somebody's own front.
-    assert classify_passer_by([0.6, 0.0, 0.3], [0.0, 0.0, NEAR_M])[1] == NOW
 
 
 def test_scene_without_depth_is_refused_for_classes(rooms):

@@ -106,38 +106,6 @@ def test_fast_splatter_equals_the_plain_implementation(options, count, splat):
     assert not fast_image.rgb[~fast_image.coverage].any()
 
 
-@pytest.mark.parametrize(
-    ("options", "limit_name", "limit_value"),
-    [(SURFACE, "PAIRS_AT_ONCE", 500), (COMPOSITE, "BAND_ROWS", 13)],
-)
-def test_picture_does_not_depend_on_memory_limits(
-    options, limit_name, limit_value, monkeypatch, splat
-):
-    points = points_on_two_planes()
-    full_image = splat(points, 64, 56, options)
-    monkeypatch.setattr(f"egox_core.prior.splat_torch.{limit_name}", limit_value)
-    limited_image = splat(points, 64, 56, options)
-    assert torch.equal(full_image.coverage, limited_image.coverage)
-    assert torch.allclose(full_image.rgb, limited_image.rgb, atol=1e-5)  # sums in another order
-
-
-def test_a_patch_covers_exactly_its_pixels(splat):
-    image = splat(one_point(10, 20, size=4.0), 64, 56, replace(SURFACE, reach=0.5))
-    assert image.coverage[18:23, 8:13].all()
-    assert image.coverage.sum() == 25
-    assert torch.allclose(image.rgb[20, 10], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
-    assert float(image.depth[20, 10]) == pytest.approx(2.0)
-
-
-def test_a_disc_fades_to_its_rim(splat):
-    image = splat(one_point(30, 28), 64, 56, COMPOSITE)
-    assert torch.allclose(
-        image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6
-    )
-    assert bool(image.coverage[28, 34])
-    assert not bool(image.coverage[28, 35])
-
-
 @pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
 def test_nearer_point_hides_the_farther_one(options, splat):
     far_point = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
@@ -159,17 +127,6 @@ def test_dense_points_leave_no_holes_and_sparse_ones_do(splat):
         )
         image = splat(point_grid, 64, 56, SURFACE)
         assert image.coverage.all() != has_holes, spacing
-
-
-def test_empty_scene_gives_a_black_picture():
-    no_points = ScreenPoints(
-        **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
-    )
-    for splat_function in (splat_torch, splat_reference):
-        image = splat_function(no_points, 8, 6, COMPOSITE)
-        assert image.rgb.shape == (6, 8, 3)
-        assert not image.coverage.any()
-        assert image.depth.isnan().all()
 
 
 def test_gaps_are_filled_without_growing_outlines():

@@ -17,7 +17,6 @@ from egox_core.remarks import Remark
 from egox_core.robots.episode import TIPS, Episode, make_episodes, nearest_frames
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.robots.hand_gaps import HandGaps
-from egox_core.robots.statistics import episode_statistics, merge_statistics
 from egox_core.stages import scene
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.types import of_frames
@@ -205,63 +204,6 @@ def test_long_hand_gap_splits_a_run_into_episodes():
             len(part_episode) - 1
         ) + [True]
         assert "8 of 40 frames are left out" in part_episode.fit.text()
-
-
-def test_episodes_with_missing_hands_give_learnable_labels():
-    """Check that labels of episodes with missing left hands have sane ranges and small changes."""
-    rng = np.random.default_rng(7)
-    total_statistics = {}
-    columns_of_runs = []
-    for run_number in range(10):
-        hand_joints = moving_hands(180).joints.clone()
-        hand_joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
-        gap_start = 10
-        while gap_start < 170 and run_number:
-            gap_frames = int(rng.integers(3, 30))
-            hand_joints[gap_start : gap_start + gap_frames, 0] = torch.nan
-            gap_start += 3 * gap_frames
-        if run_number == 4:
-            hand_joints[:, 0] = torch.nan
-        pictures = torch.zeros(180, 16, 16, 3, dtype=torch.uint8)
-        episodes = make_episodes(
-            f"run {run_number}",
-            "pour",
-            pictures,
-            pictures,
-            walking_path(180, 30.0),
-            HandTrack.of_joints(hand_joints),
-            fps=30,
-        )
-        columns_of_runs += [part_episode.columns for part_episode in episodes]
-        for part_episode in episodes:
-            total_statistics = merge_statistics(
-                total_statistics, episode_statistics(part_episode, part_episode.columns)
-            )
-    assert len(columns_of_runs) > 12
-    for key in ("observation.state", "action"):
-        statistics = total_statistics[key]
-        for run_columns in columns_of_runs:
-            label_values = run_columns[key]
-            assert (
-                np.abs((label_values - statistics["mean"]) / (statistics["std"] + 1e-8)).max() < 10
-            )
-            assert (
-                np.abs(
-                    2
-                    * (label_values - statistics["min"])
-                    / (statistics["max"] - statistics["min"] + 1e-8)
-                    - 1
-                ).max()
-                < 1.01
-            )
-            for hand in (0, 1):
-                if run_columns["egox.hand_valid"][:, hand].any():
-                    wrist_positions = label_values[:, 24 * hand : 24 * hand + 3]
-                    still_mask = (np.diff(wrist_positions, axis=0) == 0).all(1)
-                    longest_still_run = max(
-                        map(len, "".join(map(str, still_mask.astype(int))).split("0"))
-                    )
-                    assert longest_still_run <= 15
 
 
 def test_resampled_episodes_use_the_nearest_frames():

@@ -1,16 +1,11 @@
 """Test robot data sets: frames by index, continuation, other tools' edits, and interrupted
 writing."""
 
-import multiprocessing
 import os
-import random
-import re
 import shutil
 import subprocess
-import time
 import venv
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +16,12 @@ from egox_core.robots import robot_set
 from egox_core.robots.card import BEGIN
 from egox_core.robots.episode import COLUMNS, HAND_COLUMNS, Episode, make_episodes
 from egox_core.robots.robot_set import EPISODES, SetOptions, open_set
-from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M
 from egox_core.safe_files import read_json, write_json
-from egox_core.types import KEPT_EARLIER, KEPT_NOW, REDRAWN, SEEN_KINDS
 from tests.full_disk import limit_file_size
 from tests.refusals import refuses
 from tools.setup.environment import venv_python
 
 from .episodes import (
-    BITS,
     EGO_SIZE,
     EXO_SIZE,
     FRAMES,
@@ -402,37 +394,6 @@ def test_users_card_text_and_files_are_preserved(tmp_path):
     }
 
 
-def test_card_names_all_class_values(tmp_path):
-    with open_set(tmp_path, SetOptions(made_by="Wan")) as robot_data:
-        robot_data.append(make_episode_with_maps(0))
-    card_text = (tmp_path / "README.md").read_text("utf-8")
-    (card_row,) = (line for line in card_text.splitlines() if "images.ego_seen" in line)
-    class_values = {*SEEN_KINDS.values(), REDRAWN, KEPT_EARLIER, KEPT_NOW}
-    assert class_values == {int(number) for number in re.findall(r"\b\d+\b", card_row)}
-    assert "0.01 to 10;" in card_text
-    assert DEPTH_MAX_M == 10
-    assert DEPTH_MIN_M == 0.01
-    assert card_text.startswith("---\n")
-    assert "by Wan" in card_text
-
-
-def test_card_keeps_its_cost_and_names_no_maker_of_true_videos(tmp_path):
-    for number, (generated, options) in enumerate(
-        (
-            (False, SetOptions(made_by="GoPro", gpu_hours=60)),
-            (True, SetOptions(made_by="Wan")),
-            (False, SetOptions()),
-        )
-    ):
-        with open_set(tmp_path, options) as robot_data:
-            robot_data.append(make_episode(number, generated=generated))
-        card_text = (tmp_path / "README.md").read_text("utf-8")
-        assert ("no model made them" in card_text) == (number == 0)
-        assert card_text.count("costs 60 GPU hours") == 1
-        assert "not stated" not in card_text and "GoPro" not in card_text
-    assert "by Wan" in card_text
-
-
 def test_video_files_are_split_by_length(tmp_path, monkeypatch):
     monkeypatch.setattr(robot_set, "MAX_S", 3.0)
     monkeypatch.setattr("egox_core.robots.episode.MAX_S", 3.0)
@@ -521,31 +482,6 @@ def test_set_continues_after_a_kill_between_renames(tmp_path, monkeypatch):
                 robot_data.append(make_episode(3))
         write_episodes(killed_set, 4)
         assert_equal_folders(tmp_path / "undisturbed", killed_set)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
-def test_set_killed_ten_times_loads_and_continues(tmp_path):
-    write_episodes(tmp_path / "undisturbed", 40)
-    random.seed(0)
-    for _ in range(10):
-        writer_process = multiprocessing.get_context("fork").Process(
-            target=write_episodes, args=(tmp_path / "set", 40)
-        )
-        writer_process.start()
-        time.sleep(random.uniform(0.3, 2.0))
-        writer_process.kill()
-        writer_process.join()
-        if (tmp_path / "set" / "meta" / "info.json").is_file():
-            total_frames = read_json(tmp_path / "set" / "meta" / "info.json")["total_frames"]
-            for index, (row, pictures) in enumerate(
-                islice(frames_in_order(tmp_path / "set"), total_frames)
-            ):
-                assert row["index"] == index
-                assert read_number(pictures["observation.images.ego"]) == index % 2**BITS
-            assert index == total_frames - 1
-    write_episodes(tmp_path / "set", 40)
-    assert_equal_folders(tmp_path / "undisturbed", tmp_path / "set")
 
 
 LEROBOT_LOADER = """

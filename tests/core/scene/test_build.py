@@ -9,7 +9,6 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import transform
-from egox_core.frame_store import sample_frames
 from egox_core.scene.background import fuse_static, mean_background
 from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
@@ -88,16 +87,6 @@ def test_masked_pixels_are_not_in_the_background():
     assert bool(torch.isnan(fully_masked_background.depth_m).all())
 
 
-def test_invalid_depth_is_not_in_the_background():
-    frames, depth, _ = draw_wall_with_ball()
-    depth[:, 0, 0] = torch.nan
-    depth[:-1, 1, 1] = torch.nan
-    background = fuse_static(frames, depth)
-    assert bool(torch.isnan(background.depth_m[0, 0])) and float(
-        background.depth_m[1, 1]
-    ) == pytest.approx(4.01)
-
-
 def test_mean_background_equals_the_released_renderers():
     """Check that the mean background equals a nanmean over frames without motion or depth edges."""
     frames, depth, moving_masks = draw_wall_with_ball(0.002)
@@ -162,18 +151,6 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
         moving_camera_scene.mean_static is None
         and moving_camera_scene.mean_background() is moving_camera_scene.static
     )
-
-
-def test_long_clips_are_sampled_evenly():
-    sampled_frames = sample_frames(480, 49)
-    assert (
-        len(sampled_frames) == 49
-        and sampled_frames[0] == 0
-        and sampled_frames[-1] == 479
-        and len(set(sampled_frames)) == 49
-    )
-    assert sample_frames(5, 49) == [0, 1, 2, 3, 4]
-    assert (sample_frames(9, 3), sample_frames(10, 1), sample_frames(0, 3)) == ([0, 4, 8], [0], [])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])
@@ -312,11 +289,6 @@ def test_a_strip_of_one_pixel_has_no_step_to_the_surface_behind_it():
 def distant_camera(*translation: float, count: int = 1) -> CameraPath:
     w2c = torch.cat((torch.eye(3), torch.tensor(translation)[:, None]), 1)
     return CameraPath.of_exo(CAMERA, w2c.expand(count, 3, 4))
-
-
-def test_scene_nine_kilometres_from_the_origin_is_built():
-    frames, depth, _ = draw_wall_with_ball()
-    build_scene(frames, DepthVideo(depth_m=depth, exo=distant_camera(9e3, 0, 3e3)))
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.arrays import as_uint8
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
-from egox_core.take import load_take
 from egox_core.types import DepthVideo
 
 FRAMES, PICTURE_SIZE = 13, (448, 252)  # each of them is looked at
@@ -93,29 +91,3 @@ def test_scene_notes_name_the_camera_motion(still_video):
 def test_walking_person_is_not_taken_for_camera_motion(still_video):
     assert camera_motion(torch.from_numpy(still_video), None) is None
     assert camera_motion(torch.zeros(FRAMES, 40, 60, 3), None) is None
-
-
-def test_masked_pixels_are_ignored(still_video):
-    """Check that the camera counts as still when all moving pixels are masked."""
-    crowd_video = film_moving(still_video, 30.0).numpy()
-    crowd_video[:, :, :150] = still_video[0][:, :150]
-    moving_mask = torch.zeros(FRAMES, *crowd_video.shape[1:3], dtype=torch.bool)
-    moving_mask[:, :, 140:] = True
-    assert camera_motion(torch.from_numpy(crowd_video), list(moving_mask)) is None
-
-
-@pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
-def test_fixed_cameras_of_real_takes_stand_still(shared_dir, name):
-    """Check that real takes of fixed cameras show no camera motion, but panned or zoomed crops
-    do."""
-    folder = shared_dir / "data" / "takes" / name
-    if not (folder / "exo.mp4").is_file():
-        pytest.skip("needs ../shared/data/takes")
-    pictures = as_uint8(load_take(folder).read_exo())
-    assert camera_motion(pictures, None) is None
-    sampled_pictures = pictures[:: len(pictures) // 12].numpy()
-    for motion_options in ({"pan_px": 11.0}, {"zoom": 0.06}):
-        assert (
-            camera_motion(film_moving(sampled_pictures, **motion_options)[:, 20:-20, 20:-20], None)
-            is not None
-        )

@@ -1,14 +1,11 @@
 """Test videos laid out in a grid, each under its name."""
 
-import numpy as np
-import pytest
 import torch
 
 from egox_core.video.grid import (
     GAP,
     GAP_GREY,
     label_height,
-    label_strip,
     labelled_grid,
     side_by_side,
 )
@@ -48,12 +45,6 @@ def test_each_video_is_in_its_cell():
     assert torch.all(cut_cell(grid, 1, 2, 64, 64) == GAP_GREY / 255), "the last place stays empty"
 
 
-def test_grid_is_nearly_square_with_even_sides():
-    grid = labelled_grid([constant_video(0.5, height=33, width=47)] * 4, [])
-    assert grid.shape[1] % 2 == grid.shape[2] % 2 == 0
-    assert grid.shape[2] == 2 * 47 + GAP
-
-
 def test_shorter_video_repeats_its_last_frame():
     long_video = torch.stack([constant_video(i / 10, 1)[0] for i in range(5)])
     grid = labelled_grid([long_video, long_video[:2]], [], columns=2)
@@ -91,30 +82,11 @@ def test_videos_are_resized_to_the_cell():
     )
 
 
-def test_names_are_written_within_their_cell():
-    empty_strip, name_strip, long_strip = (
-        label_strip(text, 200, 24) for text in ("", "lambda_g 3", "a name " * 30)
-    )
-    assert empty_strip.std() == 0
-    assert name_strip.max() > 150
-    assert long_strip[:, -4:].max() == 32, "does not run out of its cell"
-    assert np.array_equal(label_strip("λ_g 3", 200, 24), label_strip("lambda_g 3", 200, 24))
-
-
 def test_grid_without_videos_is_refused():
     with refuses("give videos"):
         labelled_grid([], [])
     with refuses(r"\[T, H, W, 3\]"):
         labelled_grid([torch.zeros((4, 4))], [])
-
-
-def test_grid_is_cancelled_by_its_progress_callback():
-    def cancel(done: int, total: int, stage: str) -> None:
-        assert (done, total) == (1, 3)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        labelled_grid([constant_video(0.5, 3)], [], progress=cancel)
 
 
 def test_row_has_the_height_of_the_last_video():

@@ -82,16 +82,6 @@ def test_clip_is_undistorted_frame_by_frame(scale):
         open_clip(video[:, 1:], undistortion=undistortion)
 
 
-def test_fine_stripes_are_averaged_to_grey():
-    """Check that stripes one pixel wide become grey and give no moiré pattern."""
-    fine_camera = FISHEYE.rescale(960, 544)
-    striped_picture = (torch.arange(960) % 2).float()[None, :, None].expand(544, 960, 3)
-    averaged_picture = Undistortion(
-        fine_camera, undistorted_camera(fine_camera, "inside", (160, 96))
-    )(striped_picture)
-    assert (averaged_picture - 0.5).abs().max() < 0.15
-
-
 def test_bad_input_is_refused():
     with refuses("inside, all"):
         undistorted_camera(FISHEYE, "some")

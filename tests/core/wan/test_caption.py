@@ -129,20 +129,6 @@ def test_answers_without_a_caption_are_refused(answer, message):
         repair_caption(answer)
 
 
-def test_request_text_names_the_caption_format():
-    exo_request, exo_prior_request = request_text(4, False), request_text(3, True)
-    for request in (exo_request, exo_prior_request):
-        assert (
-            request.index("[Exo view]") < request.index("[Ego view]")
-            and request.count(SCENE) == request.count(ACTION) == 2
-        )
-        assert not set(request) & set("{}()|"), "a host's template or emphasis could read these"
-    assert "4 moments" in exo_request
-    assert "Right:" not in exo_request
-    assert "3 moments" in exo_prior_request
-    assert "Right:" in exo_prior_request
-
-
 def test_request_pictures_show_evenly_spaced_moments():
     exo_video = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
     prior_video = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)

@@ -56,13 +56,6 @@ def test_colours_of_a_linear_vae_are_recovered():
     )
 
 
-def test_colours_of_a_constant_clip_are_constant():
-    frames = torch.full((5, 16, 16, 3), 0.25)
-    colour_factors = fit_latent_colours([(torch.full((1, 16, 2, 2, 2), 0.7), frames)])
-    recovered_colours = latent_colours(torch.randn(16, 2, 2, 2), colour_factors)
-    assert torch.allclose(recovered_colours, torch.full_like(recovered_colours, 0.25), atol=1e-4)
-
-
 def test_colours_are_fitted_to_one_frame():
     frames = random_clip(1, 16, 16)
     assert torch.isfinite(fit_latent_colours([(linear_latent(frames), frames)])).all()

@@ -1,7 +1,6 @@
 """Test the names of LoRA and checkpoint tensors: conversion, scales, other formats and refused
 files."""
 
-import itertools
 import json
 import math
 
@@ -11,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from egox_core.wan import check_lora, convert_lora
-from egox_core.wan.lora_keys import BLOCK_PARTS, convert_transformer, rename_parameter
+from egox_core.wan.lora_keys import BLOCK_PARTS
 from tests.refusals import refuses
 from tools.convert_lora import main as convert_lora_tool
 
@@ -180,19 +179,6 @@ def test_other_adapter_types_of_lycoris_are_refused_by_name(
     assert len(mixed_lora.others) == len(tensor_names)
 
 
-@pytest.mark.parametrize(
-    "tensor_name", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"]
-)
-def test_unknown_adapter_types_are_refused_by_tensor_name(tensor_name):
-    for module_name in ("transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_self_attn_q"):
-        with refuses(
-            f"1 tensors of another kind, such as {tensor_name} of {module_name}; .* write a LoRA"
-        ):
-            convert_lora({f"{module_name}.{tensor_name}": torch.ones(4, 4)})
-    with refuses("10 to_q .*made for Wan image-to-video"):
-        convert_lora({f"blocks.{n}.attn1.to_q.weight": torch.ones(4, 4) for n in range(10)})
-
-
 def test_nan_is_refused_and_zero_changes_are_warned_of():
     lora_state = lora_pair("blocks.0.self_attn.q") | lora_pair(
         "blocks.1.self_attn.k", dtype=torch.bfloat16
@@ -337,28 +323,6 @@ def test_files_that_are_no_wan_lora_are_refused(state, message):
         convert_lora(state)
 
 
-def test_full_transformer_converts_to_native_names_and_back(golden_weights):
-    native_tensors, unmatched_names = convert_transformer(golden_weights)
-    assert unmatched_names == ()
-    assert len(native_tensors) == len(golden_weights)
-    assert (
-        native_tensors["blocks.1.self_attn.o.weight"]
-        is golden_weights["blocks.1.attn1.to_out.0.weight"]
-    )
-    assert native_tensors["head.modulation"] is golden_weights["scale_shift_table"]
-    prefixed_tensors = {
-        f"model.diffusion_model.{key}": tensor for key, tensor in native_tensors.items()
-    }
-    restored_tensors, _ = convert_transformer(prefixed_tensors, "diffusers")
-    assert restored_tensors.keys() == golden_weights.keys()
-
-
-def test_a_checkpoint_of_no_transformer_is_refused():
-    assert rename_parameter("blocks.0.attn3.to_q.weight") is None
-    with refuses("transformer checkpoint"):
-        convert_transformer({"encoder.conv.weight": torch.zeros(1)})
-
-
 def test_convert_lora_command_writes_native_names(released_lora, tmp_path, capsys):
     source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
     save_file(released_lora, source, metadata={"format": "pt", "egox.mask_mode": "paper"})
@@ -422,31 +386,3 @@ def test_convert_command_refuses_shards_and_overwriting_its_source(
         assert expected_text in capsys.readouterr().err
     assert convert_lora_tool([str(full_file), str(target_file)]) == 0
     assert len(load_file(target_file)) == len(tensor_names)
-
-
-RELEASED_LAYERS = tuple(
-    f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0")
-)
-
-
-def test_released_lora_layout_converts_at_full_size():
-    """Check that a LoRA of 40 blocks of width 5120 in the released layout is converted completely.
-
-    Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
-    ours makes both."""
-    lora_state = {}
-    for block, layer in itertools.product(range(40), RELEASED_LAYERS):
-        lora_state |= lora_pair(f"transformer.blocks.{block}.{layer}", 256, 5120, device="meta")
-    lora = convert_lora(lora_state, {"format": "pt"})
-    assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
-    native_layers = {
-        f"blocks.{block}.{attention}.{matrix}"
-        for block in range(40)
-        for attention in ("self_attn", "cross_attn")
-        for matrix in "qkvo"
-    }
-    assert lora.check_fits({f"{layer}.weight": (5120, 5120) for layer in native_layers}) == ()
-    expected_names = {
-        f"diffusion_model.{layer}.lora_{half}.weight" for layer in native_layers for half in "AB"
-    }
-    assert set(lora.tensors) == expected_names

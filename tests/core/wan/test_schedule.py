@@ -98,28 +98,6 @@ def test_sampling_is_cancelled_by_its_callback(golden_steps, predictions):
     assert len(model.timesteps) == 2
 
 
-@pytest.mark.parametrize(("steps", "shift"), [(999, 0.9), (500, 0.5), (50, 0.01)])
-def test_no_timestep_is_truncated_to_zero(steps, shift):
-    sigmas, timesteps = released_schedule(steps, shift)
-    assert timesteps.min() == 1
-    assert (timesteps.diff() <= 0).all()
-    pytest.importorskip("diffusers", reason="its solver")
-    schedule = (sigmas, timesteps)
-    noise = torch.ones(1, 1, 1, 1, 1)
-    sampled_latent = sample_released(
-        lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule
-    )
-    assert sampled_latent.isfinite().all()
-
-
-def test_schedule_that_starts_at_one_stays_finite(device):
-    pytest.importorskip("diffusers", reason="its solver")
-    noise = torch.randn(1, 16, 1, 2, 2).to(device)
-    sigmas = torch.tensor([1.0, 0.5, 0.0])
-    x = sample_released(lambda x, sigma: 0.5 * x, noise, sigmas.to(device))
-    assert torch.isfinite(x).all()
-
-
 @pytest.mark.parametrize(
     "sigmas", [[1.0], [0.5, 0.9, 0.0], [1.5, 0.5, 0.0], [float("nan"), 0.0], [0.5, 0.5]]
 )
