@@ -7,13 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from egox_core.cameras.poses import camera_centre, look_at, transform
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.take import load_take
-from lab.drawn import SyntheticSpec, write_take
-from lab.drawn.layout import draw_layout
-from lab.drawn.take import render_layout
 from tests.browser.editor_page import POSE_NODE, EditorPage, editor_graph
 from tests.browser.head_graph import add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
@@ -203,59 +199,6 @@ def test_without_a_scene_the_editor_says_what_to_do(open_page, read_unpacked):
     editor.close()
 
 
-_RECORD_BANNERS_SCRIPT = """() => { window.banners = [];
-  const note = () => window.banners.push(document.querySelector('[data-testid=egox-banner]')?.innerText ?? '');
-  new MutationObserver(note).observe(document.body, { childList: true, subtree: true, attributes: true }); }"""
-
-
-def test_no_banner_asks_for_a_scene_that_loads_by_itself(
-    open_page, read_unpacked, browser_server, repo_root
-):
-    take_folder = browser_server.base.root / "input" / "pathless"
-    take_folder.mkdir(exist_ok=True)
-    for name in ("exo.mp4", "depth.npz"):
-        shutil.copy(repo_root / "sample" / "synthetic_room" / name, take_folder)
-    editor = start_editor(open_page, read_unpacked)
-    editor.page.set_widget("EgoXLoadExoVideo", "file", "pathless/exo.mp4")
-    editor.tab.evaluate(_RECORD_BANNERS_SCRIPT)
-    editor.open(load=False).wait_for_scene()
-    banners = editor.tab.evaluate("() => window.banners")
-    assert not [text for text in banners if "Load scene" in text]
-    assert any("click on the head" in text for text in banners)
-    # The second click comes before the server has answered the first.
-    editor.tab.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
-    for place in ((0.6, 0.25), (0.4, 0.65)):
-        editor.tab.mouse.click(*editor.point_in_box("exo", *place))
-    editor.tab.wait_for_function(f"() => {editor.script('exo.step')} === null")
-    document = json.loads(editor.read_keyframes())
-    assert len(document["keyframes"]) == 1 and len(document["looks"]) == 1, (
-        "the second click turns the head that the first has placed"
-    )
-    assert editor.read_state("view.mark.visible")
-    editor.find("undo").click()
-    assert not editor.read_state("view.mark.visible"), "nothing is looked at any more"
-    editor.find("redo").click()
-
-    # Another scene comes before the server has answered.
-    picks = []
-    editor.tab.route("**/pick", lambda route: picks.append(route))
-    editor.find("place").click()
-    with editor.tab.expect_request("**/pick"):
-        for place in ((0.3, 0.25), (0.4, 0.65)):
-            editor.tab.mouse.click(*editor.point_in_box("exo", *place))
-    keyframes_before = editor.read_keyframes()
-    with editor.tab.expect_response("**/pick"):
-        editor.tab.evaluate(
-            f"() => {editor.script('exo')}.setScene({{ ...{editor.script('exo.scene')}, token: "
-            "'other' })"
-        )
-        picks[0].continue_()
-    editor.tab.wait_for_function(f"() => {editor.script('exo.clicks')}.length === 0")
-    editor.tab.unroute("**/pick")
-    assert len(picks) == 1 and editor.read_keyframes() == keyframes_before
-    assert editor.read_state("exo.step") == "place", "the next click is the head's again"
-
-
 def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
     editor = start_editor(open_page, read_unpacked)
     page, tab = editor.page, editor.tab
@@ -377,38 +320,6 @@ def run_and_read_path(page) -> list:
     page.queue()
     page.wait_for_run()
     return page.wait_for_node(POSE_NODE)["egox_pose"][0]["path"]
-
-
-def test_a_placed_head_is_level_though_exo_looks_down(open_page, read_unpacked, browser_server):
-    """Check a world whose z points up, in which exo looks down by 40 degrees."""
-    spec = SyntheticSpec(
-        seed=3, frames=FRAMES, exo_width=WIDTH, exo_height=HEIGHT, ego_size=16, edge_samples=1
-    )
-    layout = draw_layout(spec)
-    head_position = camera_centre(layout.scene.ego.w2c)[0]
-    chest_position = head_position - torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
-    exo_offset = camera_centre(layout.scene.exos[0].w2c[0]) - chest_position
-    exo_offset[2] = exo_offset[:2].norm() * np.tan(np.radians(40))
-    exo_position = chest_position + 1.8 * exo_offset / exo_offset.norm()
-    exo_w2c = look_at(exo_position, chest_position, (0.0, 0.0, 1.0))
-    exo_path = layout.scene.exos[0]
-    exo_path = replace(exo_path, w2c=exo_w2c.expand_as(exo_path.w2c))
-    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo_path,))), spec)
-    write_take(take, browser_server.base.root / "input" / "looks_down")
-
-    editor = start_editor(open_page, read_unpacked)
-    editor.page.set_widget("EgoXLoadExoVideo", "file", "looks_down/exo.mp4")
-    editor.page.set_widget(POSE_NODE, "source", "keyframes")
-    editor.open(load=True)
-    editor.find("place").click()
-    head_px, _ = take.exo.camera.project(transform(exo_w2c, head_position[None]))
-    head_share = head_px[0] / torch.tensor([WIDTH, HEIGHT])
-    editor.click_exo(tuple(head_share.tolist()), (0.5, 0.9))
-    up = json.loads(editor.read_keyframes())["up"]
-    assert up[2] > np.cos(np.radians(3)), up
-    editor.close()
-    rightward_axes = np.array(run_and_read_path(editor.page))[:, 0]
-    assert np.abs(rightward_axes[:, 2]).max() < np.sin(np.radians(3)), "level in the prior"
 
 
 def test_the_editor_works_by_touch_on_a_narrow_page(open_page, read_unpacked):

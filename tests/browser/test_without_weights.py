@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from egox_core.video import probe_video, read_frames, select_frames
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take
 from tests.browser.editor_page import EditorPage
@@ -26,7 +25,7 @@ from tests.browser.upload_page import (
     wait_for_toast,
     wait_for_upload_note,
 )
-from tools.rigs.comfy_page import FORM_ROW, PageError
+from tools.rigs.comfy_page import FORM_ROW
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
@@ -130,46 +129,6 @@ def test_the_form_names_the_field_and_the_next_click(
     finally:
         lora_file.write_bytes(b"")
     assert page.evaluate(_LORA_ERROR_INPUTS) == ["lora_name"]
-
-
-def test_an_error_during_a_run_is_shown_with_its_reason(
-    open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
-):
-    """Check the page's error message and the log line for a video with a cut."""
-    take_folder = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
-    video_info = probe_video(take_folder / "exo.mp4")
-    frames = read_frames(
-        take_folder / "exo.mp4", video_info, select_frames(video_info, frame_count=9)
-    )
-    frames[FRAMES:] = frames[FRAMES:].flip(1, 2)
-    write_video(take_folder / "exo.mp4", frames, 30.0)
-    page = open_page(size=(1600, 900))
-    page.open_form(read_shipped("egox_demo"))
-    choose_files(
-        page, LOADER, *(take_folder / name for name in ("exo.mp4", "depth.npz", "meta.json"))
-    )
-    wait_for_upload_note(page, LOADER, "Set in")
-    log_length = len(browser_server.log_tail(100000))
-    with pytest.raises(PageError):
-        page.run_form(120)
-    assert "cut" in wait_for_toast(page, "Load Exo Video: ")
-    page.browser_tab.wait_for_timeout(21000)  # longer than what has to be read lives
-    assert "cut" in wait_for_toast(page, "Load Exo Video: ")
-    new_log_text = browser_server.log_tail(100000)[log_length:]
-    assert "cut" in new_log_text and "Traceback" not in new_log_text, new_log_text
-    marks_script = f"() => app.lastExecutionError?.node_id ?? ({MARKED_ROWS})()[0] ?? null"
-    assert page.evaluate(marks_script)
-    set_value(page, "EgoXWanSampler", "steps", 3)
-    page.browser_tab.mouse.click(700, 450)
-    page.browser_tab.wait_for_timeout(1000)  # in which it stays
-    assert page.evaluate(marks_script)
-    page.browser_tab.get_by_test_id("egox-trim-start-s").locator("visible=true").fill(
-        "0.2"
-    )  # after the cut
-    page.browser_tab.keyboard.press("Tab")
-    page.browser_tab.wait_for_function(
-        f"() => ({marks_script})() === null && !({EGOX_TOASTS})().length"
-    )
 
 
 def read_panel(page: PageUnderTest) -> dict[str, Any]:

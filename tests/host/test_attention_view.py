@@ -113,21 +113,6 @@ def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
         )
 
 
-def test_the_guidance_weight_is_one_plus_the_cosine(rig):
-    record = record_attention(rig).record
-    bias_module = model_rig.import_core_module(rig.pack, "gga.bias")
-    query_row = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
-    t, h, w_exo, w_ego = record.grid
-    assert query_row == (2 * h + 0) * w_ego + 1
-    exo_weights = record.exo_part(record.rows([query_row]).weight[0])
-    expected_weights = 1 + record.exo_part(bias_module.direction_cosines(record.geometry, 2)[1])
-    assert torch.allclose(exo_weights, expected_weights, atol=1e-6) and exo_weights.shape == (
-        t,
-        h,
-        w_exo,
-    )
-
-
 def test_a_capture_changes_no_result_and_records_the_same_before_or_after_the_patch(rig):
     plain_latent = rig.ksample(rig.patch(), steps=STEP_COUNT)
     capture_after_patch, record_after = add_capture(rig, rig.patch())
@@ -166,32 +151,10 @@ def test_each_step_and_block_is_recorded_separately(rig):
     assert len(set(sigmas)) == 3
 
 
-def test_of_a_batch_the_first_clip_is_recorded(rig):
-    model, capture = add_capture(rig, rig.patch())
-    rig.ksample(model, steps=STEP_COUNT)
-    single_record = capture.record
-    batch_latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
-    rig.ksample(model, steps=STEP_COUNT, latent=batch_latent)
-    assert capture.record.k.shape == single_record.k.shape
-    # The first of a batch has the noise of a single one; batched kernels round otherwise.
-    assert torch.allclose(capture.record.k.float(), single_record.k.float(), atol=5e-3)
-
-
 def test_without_geometry_the_view_has_one_map(rig):
     capture = record_attention(rig, lambda_g=0.0)
     assert capture.record.geometry is None
     assert "nothing to compare with" in view_attention(rig, capture).result[1]
-
-
-def test_the_view_names_step_and_block_and_depends_on_the_pixel(rig):
-    capture = record_attention(rig)
-    picture, text = view_attention(rig, capture).result
-    assert (
-        text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
-    )
-    assert not torch.equal(view_attention(rig, capture, ego_x=0).result[0], picture), (
-        "another pixel looks elsewhere"
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
@@ -38,14 +37,6 @@ def check_refused(client: ApiClient, prompt: dict[str, Any], *words: str) -> Non
         assert word in message, f"{word!r} is not in: {message}"
     assert not executed_types, f"ran first: {executed_types}"
     assert client.version()  # it still answers, however late
-
-
-def test_depth_that_needs_pickle_is_refused(client, prompt, server_base):
-    content = np.array([{"not": "numbers"}], dtype=object)
-    np.savez(server_base.input / "pickled.npz", depth_m=content)
-    check_refused(
-        client, change_inputs(prompt, "EgoXDepthAlign", depth_file="pickled.npz", camera_file="")
-    )
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,6 @@ def test_a_replaced_forward_is_refused_in_the_first_step(rig, method_name, lost_
     )
 
 
-@pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
-def test_without_geometry_a_replaced_forward_orig_is_accepted(rig, changes):
-    assert torch.equal(
-        rig.ksample(bypass_patch(rig.patch(**changes), "forward_orig")),
-        rig.ksample(rig.patch(**changes)),
-    )
-
-
 def test_a_run_without_other_nodes_logs_no_warning(rig, repo_root, caplog):
     lora_file = repo_root / "models" / standins.SHIPPED["lora"]
     lora_model, _ = rig.nodes("lora").load_lora(rig.model, lora_file, 1.0)

@@ -66,15 +66,6 @@ def test_comfyuis_samplers_work_with_the_exo_cache(rig, sampler):
     )
 
 
-def test_released_sampling_and_partial_denoising_use_the_exo_cache(rig):
-    cached_latent = rig.wan_sample(steps=8, recompute_exo=4)
-    assert 0 < (cached_latent - rig.wan_sample(steps=8)).std() < 0.5 * cached_latent.std()
-    model = rig.patch(recompute_exo=4)
-    partly_denoised_latent = rig.ksample(model, steps=8, denoise=0.5)
-    assert partly_denoised_latent.isfinite().all()
-    assert count_full_and_reused(model) == (2, 6)
-
-
 def test_prompts_of_different_lengths_have_separate_caches(pack, repo_root, monkeypatch):
     with torch.inference_mode():
         two_lengths_rig = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))
@@ -124,50 +115,6 @@ def test_the_exo_cache_works_with_float8_weights(pack, repo_root, monkeypatch, o
     tolerance = 2e-2 if float8_rig.model.model.manual_cast_dtype is None else PACKED_TOLERANCE
     check_reused_equals_full(float8_rig, model, tolerance)
     assert count_full_and_reused(model) == (1, 3)
-
-
-@pytest.mark.parametrize(
-    ("marker_size", "expected_note"),
-    [
-        (None, "float8_e4m3fn weights, matrix products in float32"),
-        (2, "float8_e4m3fn weights, matrix products in float32, as the file asks"),
-        (0, "float8_e4m3fn weights, matrix products in float32, since this device has none"),
-    ],
-)
-def test_the_note_says_how_a_float8_file_is_computed(
-    rig, repo_root, tmp_path, marker_size, expected_note
-):
-    """Check that the node's note names the number format of float8 files."""
-    from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
-
-    assert not rig.nodes("patch.patch").arithmetic_notes(rig.model)
-    shipped_file = repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
-    shipped_weights = load_file(shipped_file)
-    scaled_weights = {}
-    for name, weight in shipped_weights.items():
-        is_block_matrix = (
-            name.startswith("blocks.") and name.endswith(".weight") and weight.ndim == 2
-        )
-        scale = (
-            weight.abs().max().float() / 448
-            if is_block_matrix and marker_size is not None
-            else torch.ones(())
-        )
-        scaled_weights[name] = (
-            (weight / scale).to(torch.float8_e4m3fn) if is_block_matrix else weight
-        )
-        if is_block_matrix and marker_size is not None:
-            scaled_weights[name.removesuffix("weight") + "scale_weight"] = scale.reshape(1)
-    if marker_size is not None:
-        scaled_weights["scaled_fp8"] = torch.zeros(marker_size, dtype=torch.float8_e4m3fn)
-    with safe_open(shipped_file, "pt") as file:
-        save_file(scaled_weights, tmp_path / "weights.safetensors", file.metadata())
-    with torch.inference_mode():
-        load_options = {"dtype": torch.float8_e4m3fn} if marker_size is None else {}
-        model = model_rig.load_transformer(tmp_path / "weights.safetensors", **load_options)
-    assert expected_note in rig.nodes("patch.patch").arithmetic_notes(model)[0]
-    assert rig.ksample(rig.patch(model), steps=1).isfinite().all()
 
 
 def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch):
@@ -246,40 +193,6 @@ def record_after_each_forward(model, read_value) -> list:
 
     model.add_wrapper_with_key("apply_model", "spy", record_value)
     return values
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, packed):
-    """Check that half of the cache is freed when one of two prompts is dropped."""
-    from comfy_extras.nodes_custom_sampler import CFGOverride
-
-    if packed:
-        leave_little_room(rig, monkeypatch)
-    model = rig.patch(recompute_exo=0)
-    exo_cache = exo_cache_of(model)
-    forward_readings = record_after_each_forward(
-        model, lambda x: (len(x), count_cached_bytes(exo_cache), exo_cache.full_count)
-    )
-    cfg_override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
-    cached_latent = rig.ksample(CFGOverride.execute(model, **cfg_override)[0], steps=6)
-    batch_sizes, cached_bytes, full_counts = zip(*forward_readings, strict=True)
-    assert batch_sizes == (2, 2, 2, 1, 1, 1)
-    assert full_counts == (1,) * 6
-    shared_bytes = count_rotation_bytes(rig) if packed else 0
-    assert len(set(cached_bytes[:3])) == len(set(cached_bytes[3:])) == 1
-    assert cached_bytes[0] - shared_bytes == 2 * (cached_bytes[3] - shared_bytes) > 0
-    uncached_latent = rig.ksample(CFGOverride.execute(rig.patch(), **cfg_override)[0], steps=6)
-    assert (
-        cached_latent.isfinite().all()
-        and (cached_latent - uncached_latent).std() < 0.5 * uncached_latent.std()
-    )
-
-
-def count_rotation_bytes(rig) -> int:
-    """Count the bytes of the exo tokens' rotary embeddings."""
-    t, h, w_exo, _ = rig.canvas.latent_grid
-    transformer = rig.model.get_model_object("diffusion_model")
-    return t * h * w_exo // 4 * transformer.dim // transformer.num_heads * 2 * 4
 
 
 def test_conditions_stay_cached_whether_they_are_stacked_or_not(rig, monkeypatch):

@@ -90,35 +90,6 @@ def test_a_hook_on_both_prompts_equals_the_lora_on_the_model(rig, recompute_exo,
     )
 
 
-def test_a_hook_works_in_the_sampler_node_and_with_keyframes(rig):
-    """Check that the exo half is computed again when a hook's strength changes."""
-    from comfy_extras.nodes_hooks import CreateHookKeyframe, SetHookKeyframes
-
-    lora_hooks = create_hook(rig, "lora")
-    hooked_prompts = {
-        name: attach_hooks(getattr(rig, name), lora_hooks) for name in ("positive", "negative")
-    }
-    hooked_latent, lora_latent = (
-        rig.wan_sample(**hooked_prompts),
-        rig.wan_sample(load_key_lora(rig)),
-    )
-    assert (hooked_latent - lora_latent).abs().max() <= 1e-5 * lora_latent.abs().max()
-    hook_keyframes = None
-    for strength, start in ((1.0, 0.0), (0.0, 0.5)):
-        (hook_keyframes,) = CreateHookKeyframe().create_hook_keyframe(
-            strength, start, hook_keyframes
-        )
-    (timed_hooks,) = SetHookKeyframes().set_hook_keyframes(lora_hooks, hook_keyframes)
-    hooked_prompts = {
-        name: attach_hooks(getattr(rig, name), timed_hooks) for name in ("positive", "negative")
-    }
-    model = rig.patch(recompute_exo=0)
-    cached_latent = rig.ksample(model, steps=6, **hooked_prompts)
-    assert count_full_and_reused(model) == (2, 4)
-    uncached_latent = rig.ksample(rig.patch(), steps=6, **hooked_prompts)
-    assert (cached_latent - uncached_latent).std() < 0.5 * uncached_latent.std()
-
-
 def test_the_strength_of_a_scheduled_lora_is_part_of_the_cache_key(rig):
     exo_cache_module = rig.nodes("patch.exo_cache")
     model_input = torch.zeros(1, 36, 3, 8, 8)

@@ -254,18 +254,6 @@ def read_patch_note(rig, **changes) -> str:
     return rig.nodes("model_patch").EgoXModelPatch.execute(**inputs).ui.as_dict()["text"][0]
 
 
-def test_the_note_says_when_the_noise_seed_is_unknown(image_embedding_rig, caplog):
-    note_without_seed = read_patch_note(
-        image_embedding_rig, canvas=replace(image_embedding_rig.canvas, noise_seed=None)
-    )
-    assert "noise_seed" in note_without_seed and "noise_seed" not in read_patch_note(
-        image_embedding_rig
-    )
-    assert [
-        r for r in caplog.records if r.levelname == "WARNING" and "noise_seed" in r.getMessage()
-    ]
-
-
 def test_the_note_says_when_the_model_takes_no_image_embedding(rig, image_embedding_rig):
     assert "takes no picture embedding" in read_patch_note(rig)
     assert "takes no picture embedding" not in read_patch_note(image_embedding_rig)

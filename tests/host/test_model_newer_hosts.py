@@ -76,18 +76,3 @@ def test_the_flow_shift_of_another_model_changes_no_result(rig, sampler):
         model = rig.model.clone()
         model.add_wrapper_with_key("prepare_sampling", "leak", leak_again)
         assert torch.equal(rig.wan_sample(model, sampler=sampler), expected_latent)
-
-
-def test_a_flow_shift_node_before_ksampler_prevents_a_leak(rig):
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-
-    def sample_with_shift() -> torch.Tensor:
-        return rig.ksample(ModelSamplingSD3().patch(rig.patch(), 3.0)[0])
-
-    expected_latent = sample_with_shift()
-    unshifted_latent = rig.ksample(rig.patch())
-    with leak_flow_shift(rig):
-        assert torch.equal(sample_with_shift(), expected_latent)
-        assert not torch.equal(rig.ksample(rig.patch()), unshifted_latent), (
-            "without the node the other's"
-        )

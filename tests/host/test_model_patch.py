@@ -39,19 +39,6 @@ def test_patching_leaves_the_original_model_unchanged(rig):
     )
 
 
-def test_patching_twice_equals_patching_once(rig):
-    patched_once = rig.patch()
-    patched_twice = rig.patch(rig.patch(lambda_g=1.0))
-    assert torch.equal(rig.ksample(patched_twice), rig.ksample(patched_once))
-    from comfy.patcher_extension import WrappersMP
-
-    for kind in (WrappersMP.DIFFUSION_MODEL, WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING):
-        wrapper_classes = [type(wrapper) for wrapper in patched_twice.get_wrappers(kind, "egox")]
-        assert wrapper_classes and len(set(wrapper_classes)) == len(wrapper_classes), (
-            "an earlier patch left its wrapper"
-        )
-
-
 def test_two_patched_models_do_not_affect_each_other(rig):
     strong_model, weak_model = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.5)
     separate_latents = [rig.ksample(model) for model in (strong_model, weak_model)]

@@ -158,39 +158,3 @@ def test_with_the_same_noise_comfyuis_samplers_give_the_same_without_ksampler(ri
                 rig.wan_sample(sampler="dpmpp_2m", noise="released", **step_options),
                 ksampler_latent,
             )
-
-
-def test_the_image_embedding_shows_the_authors_noise(image_embedding_rig):
-    import comfy.latent_formats
-
-    canvas = image_embedding_rig.canvas
-    raw_noise = comfy.latent_formats.Wan21().process_out(
-        draw_released_noise(image_embedding_rig)[:, :, :1]
-    )
-    with torch.inference_mode():
-        picture = image_embedding_rig.vae.decode(
-            torch.cat((canvas.exo_latent[:, :, :1], raw_noise), dim=-1)
-        )[:, 0]
-        expected_embedding = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
-        ((_, recomputed_values),), _ = image_embedding_rig.nodes("sampling").reembed(
-            image_embedding_rig.model,
-            canvas,
-            5,
-            "released",
-            image_embedding_rig.positive,
-            image_embedding_rig.negative,
-        )
-    assert torch.equal(
-        recomputed_values["clip_vision_output"].penultimate_hidden_states, expected_embedding
-    )
-
-
-def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack):
-    import importlib
-
-    noise_source = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
-    batch_noise = noise_source.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
-    part_noise = noise_source.generate_noise(
-        {"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]}
-    )
-    assert torch.equal(part_noise, batch_noise[[0, 2]])

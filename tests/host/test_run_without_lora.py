@@ -10,14 +10,13 @@ from tools.merge_lora import merge
 from tools.rigs import model_rig, standins
 from tools.setup.demo import DECODE, read_node_text
 
-from .gguf_file import write_gguf
 from .prompts import (
     inputs_of_type,
     node_id_of_type,
     run_successfully,
     shrink_graph,
 )
-from .test_model_weights import GGUF_FORM, load_gguf_pack, set_text_width
+from .test_model_weights import GGUF_FORM
 
 WARNING = "without EgoX's LoRA this model makes noise"
 
@@ -115,22 +114,6 @@ def converted(rig, lora_file, tmp_path):
     convert = model_rig.import_core_module(rig.pack, "wan.lora_conversion").convert_lora
     save_file(dict(convert(load_file(lora_file)).tensors), tmp_path / "native.safetensors")
     return tmp_path / "native.safetensors"
-
-
-def test_a_lora_on_gguf_weights_is_not_told(rig, shared_dir, comfy_host, tmp_path):
-    pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
-    model_folder = comfy_host.models / "diffusion_models"
-    model_folder.mkdir(parents=True, exist_ok=True)
-    write_gguf(model_folder / "standin-Q8_0.gguf", standins.make_transformer(GGUF_FORM)[0])
-    lora_tensors = standins.draw_tensors(standins.lora_shapes(GGUF_FORM, 4), 3)
-    standins.save_standin(tmp_path / "lora.safetensors", lora_tensors)
-    loaders = load_gguf_pack(shared_dir / "peers" / "ComfyUI-GGUF").NODE_CLASS_MAPPINGS
-    (model,) = loaders["UnetLoaderGGUF"]().load_unet("standin-Q8_0.gguf")
-    wide_rig = set_text_width(rig, 4096)
-    assert WARNING in read_patch_note(wide_rig, model)
-    lora_model, _ = rig.nodes("lora").load_lora(model, tmp_path / "lora.safetensors", 1.0)
-    note = read_patch_note(wide_rig, lora_model)
-    assert note.startswith("LoRA lora.safetensors at strength 1; ") and WARNING not in note
 
 
 def test_the_report_of_the_ego_video_names_its_lora(client, load_workflow):
