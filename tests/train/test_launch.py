@@ -1,20 +1,13 @@
 """Test the checks before a training run."""
 
-from types import SimpleNamespace
-
 import pytest
-import torch
-from accelerate.utils import DistributedType
-from torch import nn
 
 from egox_train.train.checkpoints import TrainState
 from egox_train.train.launch import (
     check_launch,
-    detect_launch,
     micro_steps_for,
     resume_notes,
 )
-from egox_train.train.loop import moving_average
 from tests.refusals import refuses
 
 FLOAT8_BASE = {"base_dtype": "float8"}
@@ -76,27 +69,6 @@ def test_launch_is_checked_before_reading_the_base(training_folder, tiny_trainin
             task="base_i2v",
             memory={"base_dtype": "float32", "block_offload": True},
         )
-
-
-@pytest.mark.parametrize(
-    ("kind", "fields", "expected"),
-    [
-        (DistributedType.NO, {}, "one"),
-        (DistributedType.MULTI_CPU, {}, "ddp"),
-        (DistributedType.MULTI_GPU, {}, "ddp"),
-        (DistributedType.FSDP, {"is_fsdp2": True}, "fsdp2"),
-        (DistributedType.FSDP, {"is_fsdp2": False}, "version 1"),
-        (DistributedType.DEEPSPEED, {}, "DEEPSPEED"),
-        (DistributedType.MEGATRON_LM, {}, "MEGATRON_LM"),
-    ],
-)
-def test_launch_type_of_an_accelerator_is_recognised(kind, fields, expected):
-    accelerator = SimpleNamespace(distributed_type=kind, **fields)
-    if expected in ("one", "ddp", "fsdp2"):
-        assert detect_launch(accelerator) == expected
-    else:
-        with refuses(expected):
-            detect_launch(accelerator)
 
 
 def checkpoint(global_batch: int) -> TrainState:
@@ -171,21 +143,3 @@ def test_changed_end_of_a_cosine_schedule_is_noted(tiny_training, tmp_path):
             sum("another cosine" in note for note in resume_notes(training_config, 2, 1, state))
             == note_count
         )
-
-
-def test_weight_average_is_moved_to_the_weights_device(tiny_training, tmp_path):
-    """Check that a resumed average of weights is on the same device as the weights."""
-    training_config = tiny_training.make_config(tmp_path, ema_decay=0.9)
-    average_before = moving_average(
-        training_config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
-    )
-    average_before.step([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(2, 2))])
-    meta_weights = [
-        nn.Parameter(torch.empty(3, device="meta")),
-        nn.Parameter(torch.empty(2, 2, device="meta")),
-    ]
-    ema = moving_average(training_config, meta_weights, average_before.state_dict())
-    assert [p.device.type for p in ema.shadow_params] == ["meta"] * 2 and ema.optimization_step == 1
-    ema.step(meta_weights)  # fails where the average stayed behind
-    assert ema.optimization_step == 2
-    assert moving_average(tiny_training.make_config(tmp_path), meta_weights, None) is None

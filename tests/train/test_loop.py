@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -346,30 +345,6 @@ def test_damaged_checkpoint_is_replaced_by_the_previous_one(training_folder, tin
         (folder / "optimizer.pt").write_bytes(b"")
     with refuses("step-00000006"):
         tiny_training.train(training_folder, steps=8)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
-def test_training_files_are_readable_by_other_users(training_folder, tiny_training):
-    umask_before = os.umask(0o022)
-    try:
-        tiny_training.train(training_folder, steps=2)
-    finally:
-        os.umask(umask_before)
-    files = [path for path in (training_folder / "run").rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {
-        "lora.safetensors",
-        "trainable.safetensors",
-        "state.json",
-    }
-    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
-
-
-def test_unfinished_checkpoint_is_removed_at_the_next_start(training_folder, tiny_training):
-    unfinished_folder = training_folder / "run" / "checkpoints" / ".step-00000002.0123abcd"
-    unfinished_folder.mkdir(parents=True)
-    (unfinished_folder / "trainable.safetensors").write_bytes(b"half")
-    tiny_training.train(training_folder, steps=2)
-    assert not unfinished_folder.exists() and checkpoint_folders(training_folder / "run")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")

@@ -1,11 +1,9 @@
 """Test the predicted memory of a training step against measurements."""
 
-import logging
 from itertools import pairwise
 
 import pytest
 import torch
-import yaml
 
 from egox_core.wan.lora_keys import convert_transformer
 from egox_train.train.config import LoraSettings, load_config, parse_config
@@ -277,24 +275,3 @@ def test_predicted_samples_agree_with_what_lives_at_the_peak(
 def test_training_page_has_the_memory_table(capsys):
     assert train_egox(["train", "--memory-table"]) == 0
     assert capsys.readouterr().out.strip() in (ROOT / "docs/training.md").read_text("utf-8")
-
-
-def test_dry_run_predicts_memory_before_reading_the_base(
-    training_folder, tiny_training, tmp_path, capsys, monkeypatch
-):
-    settings_file = tmp_path / "settings.yaml"
-    settings_file.write_text(yaml.safe_dump(tiny_training.make_settings(training_folder)), "utf-8")
-    monkeypatch.setattr("egox_train.train.loop.make_trainable", None)
-    assert train_egox(["train", "--config", str(settings_file), "--dry-run"]) == 0
-    output = capsys.readouterr().out
-    assert "memory of a step" in output and "predicted main memory: 3.0 GB" in output
-    assert not (training_folder / "run").exists()
-
-
-def test_trainer_logs_its_predicted_memory(training_folder, tiny_training, caplog):
-    caplog.set_level(logging.INFO, "egox_train.train")
-    tiny_training.train(training_folder, steps=1)
-    messages = [record.message[:33] for record in caplog.records if "GB" in record.message]
-    assert messages == ["predicted peak memory of a step: ", "predicted main memory: 3.0 GB (bl"]
-    base_training_config = tiny_training.make_config(training_folder, task="base_i2v")
-    assert predict(base_training_config, meta_model("1.3B"), (2, 4, 6, 4)) is None

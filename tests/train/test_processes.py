@@ -112,36 +112,6 @@ def child_processes(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    sys.platform != "linux",
-    reason="the kernel tells a process of its parent's death on Linux alone",
-)
-def test_training_saves_and_ends_when_its_launcher_dies(
-    training_folder, tiny_training, training_processes
-):
-    """Check that training saves a checkpoint and ends when its launcher process dies."""
-    training_settings = tiny_training.make_settings(
-        training_folder, steps=4000, checkpoint={"every": 1000, "keep": 2}
-    )
-    config = training_processes.write_config(training_folder, "run", training_settings)
-    output = training_folder / "run"
-    process = training_processes.start(
-        config, *training_processes.launcher_arguments("accelerate", 1, "accelerate_one_gpu.yaml")
-    )
-    wait_for_step(process, output, 5)
-    (training_pid,) = child_processes(process.pid)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == -signal.SIGTERM
-    deadline = time.monotonic() + 120
-    while Path(f"/proc/{training_pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert (
-        not Path(f"/proc/{training_pid}").exists()
-        and saved_step(output) == logged_steps(output)[-1]
-    )
-
-
-@pytest.mark.slow
 @posix_only
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_batch_script_saves_and_requeues_the_job(

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from egox_train.data.cache_store import read_index, write_index
-from egox_train.train import loop
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.loop import train
 from egox_train.train.samples import CachedSamples, TrainingItem
@@ -131,37 +130,3 @@ def test_validation_clips_are_spread_over_all_takes(training_folder, tiny_traini
         spread_over_takes(cached_samples, items, 99) == items
         and spread_over_takes(cached_samples, items[:1], 4) == items[:1]
     )
-
-
-@pytest.mark.parametrize("is_even", [False, True])
-def test_processes_share_validation_clips_with_equal_scores(
-    training_folder, tiny_training, is_even
-):
-    training_config = tiny_training.make_config(training_folder, **VALIDATE_EVERY_2)
-    put_splits(training_folder / "cache", ["train"] * 3 + ["validation"] * 3)
-    cached_samples = CachedSamples(training_config, "train")
-    held_out = HeldOutClips.of(training_config, cached_samples.reader)
-    trainable = loop.make_trainable(training_config, torch.device("cpu"))
-
-    def score_rows(process: int, processes: int) -> torch.Tensor:
-        validation_share = held_out.load_share(process, processes, equal_counts=is_even)
-        assert not is_even or len(validation_share) == -(-3 // processes)
-        return held_out.score(
-            trainable.model,
-            trainable.scope,
-            validation_share,
-            2,
-            None,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-        )
-
-    single_rows, shared_rows = score_rows(0, 1), score_rows(0, 2) + score_rows(1, 2)
-    assert torch.equal(single_rows, shared_rows) and held_out.values(
-        shared_rows
-    ) == held_out.values(single_rows)
-    assert (
-        set(held_out.values(single_rows)) == set(RESULT_NAMES[:2])
-        and held_out.values(score_rows(1, 2)) is None
-    )
-    assert trainable.model.training

@@ -32,23 +32,3 @@ def test_resumed_run_estimates_time_from_its_own_steps(clock, capsys, monkeypatc
     clock[0] += 1.0
     progress_line(902, 1000, "steps")
     assert "[902/1000] steps, 0:00:49 left" in capsys.readouterr().err
-
-
-def test_log_gets_occasional_lines(clock, capsys):
-    progress_line = ProgressLine()
-    for finished_count in range(1, 41):
-        progress_line(finished_count, 40, "work")
-        clock[0] += 1.0
-    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == [
-        "[16/40]",
-        "[31/40]",
-        "[40/40]",
-    ]
-
-
-def test_tasks_of_unknown_length_are_shown_occasionally(clock, capsys):
-    progress_line = ProgressLine()
-    for finished_count in range(1, 41):
-        progress_line(finished_count, 0, "seconds")
-        clock[0] += 1.0
-    assert capsys.readouterr().err.splitlines() == ["[16] seconds", "[31] seconds"]

@@ -27,7 +27,6 @@ from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import limit_file_size
 from tests.paths import ROOT, read_folder_files
 from tests.refusals import refuses
-from tests.train.held_item import locked_by_other_process
 from train_egox import main
 
 VAE_FILE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -145,17 +144,6 @@ def test_cache_built_in_two_parts_equals_one_run(training_set, tmp_path):
     )
     with pytest.raises(SystemExit):
         run_cache(*part_arguments, "half")
-
-
-def test_shard_locked_by_another_process_is_made_last(training_set, finished_cache, tmp_path):
-    leftover_file = tmp_path / f".{shard_name('synthetic_001')[:-12]}.0123abcd.safetensors"
-    leftover_file.touch()  # of a killed run
-    with locked_by_other_process(tmp_path / shard_name("synthetic_000"), 3) as progress:
-        build_cache(
-            training_set / "manifest.jsonl", tmp_path, cache_settings(views=True), progress=progress
-        )
-    assert not leftover_file.exists()
-    assert CacheReader(tmp_path).index == CacheReader(finished_cache).index
 
 
 def test_texts_are_encoded_again_if_their_cleaning_changes(training_set, tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Test ``prepare`` on many clips: cost estimates, chosen clips, parts and interruptions."""
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,29 +182,3 @@ def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         prepare(long_takes, tmp_path, replace(SMALL_OPTIONS, prior="clean"), HALF_HELD_OUT)
     assert len(starts_by_take(tmp_path / "manifest.jsonl")) == 1, "clips of other options stay out"
-
-
-def test_run_stops_after_twenty_write_errors(take_writers, tmp_path, monkeypatch):
-    """Check that ``prepare`` gives up after twenty clips that can't be written."""
-    (first_take,) = take_writers.write_synthetic(tmp_path / "takes", 1).iterdir()
-    for number in range(24):
-        shutil.copytree(first_take, first_take.with_name(f"copy_{number:02d}"))
-    tried_clips, progress_calls = [], []
-
-    def make_or_raise(clip, *arguments):
-        tried_clips.append(clip.name)
-        if len(tried_clips) > 1:
-            raise OSError(28, "No space left on device", f"/somewhere/{clip.name}")
-        return original_make(clip, *arguments)
-
-    original_make = preparing.make_clip
-    monkeypatch.setattr(preparing, "make_clip", make_or_raise)
-    with refuses("20 cameras that could not be written, of 25.*No space left"):
-        prepare(
-            first_take.parent,
-            tmp_path / "set",
-            SMALL_OPTIONS,
-            progress=lambda *counts: progress_calls.append(counts),
-        )
-    assert len(tried_clips) == 21 and progress_calls[-1] == (20, 25, "cameras prepared, 19 failed")
-    assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from egox_core.metrics.image import (
-    PSNR_CAP_DB,
     psnr,
     region_psnr,
     require_torchmetrics,
@@ -37,14 +36,6 @@ def test_psnr_equals_known_values_and_torchmetrics():
     assert psnr(first_video, second_video).equal(torchmetrics_psnr), (
         "rows that were stored before stay as they are"
     )
-
-
-def test_equal_frames_have_maximal_psnr_and_ssim():
-    video = noise_video(3, 24, 20)
-    assert psnr(video, video).tolist() == [PSNR_CAP_DB] * 3
-    assert float(ssim_map(video, video).min()) == pytest.approx(1, abs=1e-5)
-    error = squared_error(video, video)
-    assert region_psnr(error, error == 0) == PSNR_CAP_DB
 
 
 def test_ssim_equals_torchmetrics_and_scikit_image():

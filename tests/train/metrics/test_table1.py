@@ -105,23 +105,6 @@ def test_figures_equal_scikit_image_on_luma(protocol_set):
         assert clip_metrics["temporal_flickering"] == pytest.approx(1 - mean_change / 255, abs=1e-6)
 
 
-def test_take_folders_may_be_links(protocol_set):
-    (protocol_set / "links").mkdir()
-    for clip_name in ("a_b_7_56", "c"):
-        try:
-            (protocol_set / "links" / clip_name).symlink_to(
-                protocol_set / "takes" / clip_name, target_is_directory=True
-            )
-        except OSError:
-            pytest.skip("no right to make links")
-    linked_metrics = {
-        clip_name: row["metrics"] for clip_name, row in evaluate_rows(protocol_set, "links").items()
-    }
-    assert linked_metrics == {
-        clip_name: row["metrics"] for clip_name, row in evaluate_rows(protocol_set).items()
-    }
-
-
 def test_truth_videos_may_be_plain_files_without_exo(protocol_set):
     for clip in ("a_b_7_56", "c"):
         (protocol_set / "plain").mkdir(exist_ok=True)
