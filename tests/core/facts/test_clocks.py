@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.errors import EgoXInputError
-from egox_core.frames import Frames, Numbering, entries_of
+from egox_core.frames import Frames
 from egox_core.stages import path
 from tests.refusals import refuses
 
@@ -130,15 +129,3 @@ def test_shares_of_the_video_are_times_of_transforms_json_alone(tmp_path, write,
     # As seconds they would reach over these frames, too.
     with refuses(ASKS):
         path(file, frames=frames.select(slice(10)))
-
-
-@pytest.mark.parametrize("total", [40, 60, None])
-def test_arrays_of_another_count_than_in_use_or_of_the_source_are_refused(total):
-    frames = Frames.stated(range(30), range(30), total)
-    for count in {31, 36, 29, total} - {None}:
-        numbering = Numbering(what="x", count=count, in_memory=True)
-        if count == total:
-            assert entries_of(frames, numbering).at.tolist() == [*range(30)]
-        else:
-            with pytest.raises(EgoXInputError):
-                entries_of(frames, numbering)

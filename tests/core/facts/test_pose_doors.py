@@ -24,9 +24,9 @@ W2C = torch.stack(
 C2W = np.linalg.inv(np.concatenate([W2C.numpy(), np.tile([[[0.0, 0, 0, 1]]], (COUNT, 1, 1))], 1))
 MOUNT = "ego.camera_from_tracker=0 0 0"
 
-# form: (declarations under which its path is right; what the file alone is refused with, or None)
+# Forms that docs/other_programs.md has no line of, or that are refused without a word:
+# (declarations under which its path is right; what the file alone is refused with, or None)
 DOORS = {
-    "kitti": ("", None),
     "kitti_360": ("", None),
     "npy": ("ego.direction=c2w, ego.axes=opencv", "ego.direction=c2w .*ego.axes"),
     "arkit_columns": ("ego.direction=c2w, ego.axes=opengl", "ego.direction=c2w .*ego.axes"),
@@ -34,11 +34,6 @@ DOORS = {
     "euroc": (MOUNT, "ego.camera_from_tracker"),
     "optitrack": (MOUNT, "ego.camera_from_tracker"),
     "aria": (MOUNT, "ego.camera_from_tracker.*T_camera_device"),
-    "record3d": ("", None),
-    "polycam": ("", None),
-    "depth_anything_3": ("", None),
-    "vggt": ("", None),
-    "megasam": ("", None),
 }
 
 

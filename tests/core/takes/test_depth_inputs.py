@@ -1,6 +1,5 @@
 """Test the choice of a take's depth, camera and poses among file and sockets."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,10 +102,3 @@ def test_files_beside_another_video_are_refused(depth_file, tmp_path):
     take_depth(
         depth_file, make_meta(INTRINSICS), select_frames(video=tmp_path / "mine" / "mine.ts")
     )
-
-
-def test_depth_of_another_frame_rate_is_refused(depth_file):
-    frames = select_frames()
-    with refuses("5 frames for a video of 10 frames .20 a second"):
-        take_depth(depth_file, make_meta(INTRINSICS), replace(frames, total=2 * FRAME_COUNT))
-    take_depth(depth_file, make_meta(INTRINSICS), replace(frames, total=FRAME_COUNT + 1))

@@ -12,8 +12,6 @@ import torch
 from egox_core import stages
 from egox_core.cameras import CameraModel
 from egox_core.cameras.presets import preset_camera
-from egox_core.exchange.trajectory_files import read_trajectory
-from egox_core.frames import Frames
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
 from egox_train.data.sources import list_takes
@@ -124,23 +122,6 @@ def test_all_parts_of_a_take_have_the_same_frames(take_folder):
     )
 
 
-def test_moving_exo_poses_are_those_of_the_ego_frames(take_folder, tmp_path):
-    meta_content = read_json(take_folder / "meta.json")
-    exo_w2c = still_poses(VIDEO_FRAMES)
-    exo_w2c[:, 0, 3] = torch.arange(VIDEO_FRAMES) / 100
-    write_json(tmp_path / "meta.json", {**meta_content, "camera_extrinsics": exo_w2c.tolist()})
-    camera = preset_camera("pinhole", 48)
-    frames = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10).frames
-    assert torch.equal(
-        read_trajectory(tmp_path / "meta.json", camera, frames)[0].exo.pose,
-        exo_w2c[frames.indices],
-    )
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo.pose, exo_w2c)
-    assert torch.equal(
-        read_trajectory(tmp_path / "meta.json", camera, Frames.of_count(5))[0].exo.pose, exo_w2c[:5]
-    )
-
-
 def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
     assert load_take(take_folder, frame_count=None).frames.indices.shape == (33,)
     with refuses("depth depth.npz: got 33 frames"):
@@ -149,47 +130,6 @@ def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
         load_take(take_folder)
     with refuses("no folder"):
         load_take(take_folder / "none")
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        "34 -> read 34 entries, numbered 0 to 33: read by number",
-        "25 -> read 25 entries for 34 frames, numbered 0 to 24",
-        "33 -> read",
-        "1 -> read",
-        "49 -> refused 49",
-        "34 exo 49 -> refused 49",
-        "34 exo 25 -> read",
-        "25 by drawing -> refused 25",
-        "9 by a tool -> refused 9",
-        "33 by drawing -> read",
-    ],
-)
-def test_edited_poses_may_be_fewer_than_the_videos_frames(take_folder, tmp_path, case):
-    count_text, result_text = case.split(" -> ")
-    count_text, _, pose_source = count_text.partition(" by ")
-    ego_count, _, exo_count = count_text.partition(" exo ")
-    meta_content = read_json(take_folder / "meta.json") | {
-        "pose_source": pose_source or "pose editor"
-    }
-    meta_content["ego_extrinsics"] = still_poses(int(ego_count)).tolist()
-    if exo_count:
-        poses = still_poses(int(exo_count))
-        poses[:, 0, 3] = torch.arange(len(poses)) / 9
-        meta_content["camera_extrinsics"] = poses.tolist()
-    write_json(tmp_path / "meta.json", meta_content)
-    frames = load_take(take_folder, frame_count=9).frames
-    result_text, _, expected_text = result_text.partition(" ")
-    if result_text == "refused":
-        with refuses(f"{expected_text} frames.* for a video of 34 frames .20 a second"):
-            read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
-        return
-    path, notes = read_trajectory(
-        tmp_path / "meta.json", preset_camera("aria_released", 64), frames
-    )
-    assert len(path.ego.w2c) == 9
-    assert expected_text in notes.placed
 
 
 def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_path):

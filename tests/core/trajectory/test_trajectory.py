@@ -62,23 +62,6 @@ def test_interpolation_is_exact_at_the_poses_and_close_between():
         assert torch.allclose(few_poses, poses[:count], atol=1e-12)
 
 
-def test_numbered_poses_are_selected_by_source_index():
-    poses = circle_poses(50)
-    pose_track = PoseTrack.numbered(poses, "take")
-    assert torch.allclose(pose_track.of_frames(select_frames(range(8, 49, 2))), poses[8:49:2])
-    full_path = pose_track.trajectory(CAMERA, Frames.of_count(49))
-    assert torch.equal(full_path.ego.w2c, poses[:49])
-    for request_poses in (
-        lambda: pose_track.of_frames(select_frames([48, 49, 50])),
-        lambda: pose_track.trajectory(CAMERA, Frames.of_count(53)),
-        lambda: PoseTrack.numbered(poses[:2], "take").of_frames(select_frames([1, 2])),
-    ):
-        with refuses("frames in use"):
-            request_poses()
-    constant_path = PoseTrack.numbered(poses[3:4], "take").trajectory(CAMERA, select_frames([4, 9]))
-    assert torch.equal(constant_path.ego.w2c, poses[3].expand(2, 3, 4))
-
-
 def test_timed_poses_are_interpolated_by_time():
     poses = circle_poses(40)
     pose_track = PoseTrack(

@@ -192,48 +192,6 @@ def test_a_body_models_npz_into_meta_json(take_folder, take, head_marks):
     assert float(position_errors_m.median()) < 0.06
 
 
-def numbered(frames: list[dict], *places: int) -> list[dict]:
-    return [frame | {"frame_idx": place} for frame, place in zip(frames, places, strict=False)]
-
-
-@pytest.mark.parametrize(
-    ("entries", "outcome"),
-    [
-        (lambda all_: all_, "one for each frame of the video"),
-        (lambda all_: all_[:6], "got 6 frames for a video of 9"),
-        (
-            lambda all_: numbered(all_[::2], 0, 2, 4, 6, 8),
-            "5 entries for 9 frames, numbered 0 to 8: read by number",
-        ),
-        (
-            lambda all_: numbered(all_[1:7], 1, 2, 3, 4, 5, 6),
-            "6 entries for 9 frames, numbered 1 to 6",
-        ),
-        (lambda all_: numbered(all_, *range(1, 10)), "one for each frame of the video"),
-        (lambda all_: numbered(all_[::2], 1, 3, 5, 7, 9), "got 5 frames, numbered 1 to 9"),
-        (
-            lambda all_: numbered(all_[::2], 0, 0, 4, 6, 8),
-            "got 5 frames, numbered 0 to 8, some twice",
-        ),
-    ],
-)
-def test_entries_of_a_video_s_frames(take_folder, take, head_marks, capsys, entries, outcome):
-    """Check that key points are assigned to video frames by their frame numbers."""
-    points_file = take_folder.parent / "points.json"
-    write_json(points_file, entries(openpose_frames(head_marks, take)))
-    is_refused = "got" in outcome
-    assert headpose(take_folder, points_file) == 2 * is_refused
-    output = "".join(capsys.readouterr())
-    assert outcome in output
-    if not is_refused:
-        trajectory, _ = read_trajectory(take_folder / HEAD_TRAJECTORY, take.ego.camera)
-        position_errors = (
-            camera_centre(trajectory.ego.w2c)
-            - camera_centre(take.ego.w2c)[: len(trajectory.ego.w2c)]
-        )
-        assert float(position_errors.norm(dim=-1).median()) < 0.06
-
-
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
