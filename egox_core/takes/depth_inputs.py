@@ -31,7 +31,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_take
-from .take_cameras import exo_poses, given_lens, meta_lens
+from .take_cameras import exo_poses, given_lens, meta_lens, with_exo_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,9 @@ def take_depth(
     """Load, align and scale depth for the frames in use, from a file or depth models' output.
 
     Raises:
-        EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets'
-            adapters, :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
+        EgoXInputError: no metric depth from anywhere; as :func:`check_depth_file`,
+            :func:`depth_files.load_depth_file`, the sockets' adapters,
+            :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
     if is_a(frames, FrameSelection):
         _check_exo_part(frames, meta)
@@ -83,9 +84,10 @@ def take_depth(
     if sockets:
         sources = list(socket_sources(sockets))
     elif isinstance(source, Path):
-        sources = [
-            file_source(
-                source,
+        with depth_advice(), open_depth(source) as file:
+            check_same_take("depth", source, Frames.video_of(frames))
+            file_depth = load_depth_file(
+                file,
                 meta,
                 frames,
                 guess_camera=guess_camera,
@@ -93,7 +95,7 @@ def take_depth(
                 declared=declared,
                 progress=progress,
             )
-        ]
+        sources = [file_depth]
     else:
         sources = list(source or ())
     beside = None if from_file else meta
@@ -121,7 +123,9 @@ def take_depth(
     exo_rows = [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
     if is_a(frames, FrameSelection):
         exo_rows += frames.facts
-    depth = replace(depth, facts=(*depth.facts, *exo_rows))
+    depth = replace(
+        depth, facts=(*depth.facts, *exo_rows), raw_lens=_raw_lens(meta, frames, map_size)
+    )
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
         notes=(*notes, Remark(scale_report.text())),
@@ -176,6 +180,17 @@ def _stated_lenses(
     return stated
 
 
+def _raw_lens(
+    meta: TakeMeta | None, frames: Frames, map_size: tuple[int, int]
+) -> CameraModel | None:
+    """State the raw lens that follows from a take's K, in px of the frames, or None."""
+    raw_meta = meta and with_exo_lens(meta, "raw where known")[0]
+    if raw_meta is None or raw_meta is meta:
+        return None
+    clip = FrameSelection.of_picture(frames, map_size)
+    return clip.camera(meta_lens(raw_meta, clip.source_size, frames).lens)
+
+
 def find_depth(folder: Path) -> Path:
     """Find the depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
 
@@ -191,35 +206,6 @@ def find_depth(folder: Path) -> Path:
         expected="depth of the exo video",
         fix="add the file, or give the output of a depth model to stages.align",
     )
-
-
-def file_source(
-    path: Path,
-    # Without intrinsics the camera is a guess.
-    meta: TakeMeta | None,
-    frames: Frames | None = None,
-    *,
-    guess_camera: bool = True,
-    file_frames: FileFrames = "auto",
-    declared: Declared = NOTHING_DECLARED,
-    progress: Progress = no_progress,
-) -> DepthSource:
-    """Load a depth file as one source of the alignment.
-
-    Raises:
-        EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.load_depth_file`.
-    """
-    with depth_advice(), open_depth(path) as file:
-        check_same_take("depth", path, Frames.video_of(frames))
-        return load_depth_file(
-            file,
-            meta,
-            frames,
-            guess_camera=guess_camera,
-            file_frames=file_frames,
-            declared=declared,
-            progress=progress,
-        )
 
 
 def check_depth_file(path: Path, frames: Frames | None, file_frames: FileFrames = "auto") -> None:

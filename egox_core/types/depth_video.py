@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import CameraPath
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
 from ..frames import Frames
 from ..remarks import FactRow
@@ -28,6 +28,8 @@ class DepthVideo(Kept):
     # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
     trust: Tensor | None = None
     facts: tuple[FactRow, ...] = ()  # what was settled of the maps and their camera, and by whom
+    # of Ego-Exo4D's K, which is taken as a pinhole: the lens that filmed the maps' pictures
+    raw_lens: CameraModel | None = None
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.exo, "depth video")

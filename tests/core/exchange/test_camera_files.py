@@ -15,9 +15,7 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.frames import Frames
-from egox_core.types import CameraTrajectory
 from tests.path_forms import FORMS, Poses
-from tests.poses import make_path
 from tests.refusals import refuses
 
 POSE_COUNT = 12
@@ -32,10 +30,6 @@ def path_w2c() -> torch.Tensor:  # [N, 3, 4]
     return invert(
         torch.from_numpy(np.concatenate([ROTATIONS.as_matrix(), POSITIONS[..., None]], 2))
     )
-
-
-def make_trajectory() -> CameraTrajectory:
-    return make_path(path_w2c(), preset_camera("pinhole", 64))
 
 
 def write_path(form: str, folder: Path) -> Path:
