@@ -5,7 +5,7 @@ In: a depth or meta.json file, and the frames in use. Out:
 Files of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
 from .depth_arrays import states_direction
-from .depth_files import check_depth, load_depth_file
+from .depth_files import check_depth, check_maps, load_depth_file
 from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth
 from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth
 from .meta import (

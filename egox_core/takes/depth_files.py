@@ -19,7 +19,7 @@ from ..facts import (
     settle_lens,
 )
 from ..frame_store import store_frames
-from ..frames import FileFrames, Frames, entries_of, settle_frames
+from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..progress import Progress, no_progress
 from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
@@ -167,26 +167,37 @@ def check_depth(
     # The frames for which the depth will be read.
     frames: Frames | None,
     *,
-    # True if the exo picture has another camera than the video.
     redrawn: bool = False,
     file_frames: FileFrames = "auto",
 ) -> Remark:
-    """Check before decoding that depth belongs to the video, and describe how its frames are read.
+    """Check before decoding that depth belongs to the video, as :func:`check_maps`."""
+    frames = settle_frames(frames, Frames.of_count(source.numbering.count))
+    numbering = source.numbering.declared(file_frames)
+    return check_maps(f"depth {source.name}", source.size, numbering, frames, redrawn=redrawn)
+
+
+def check_maps(
+    what: str,
+    size: tuple[int, int],  # (width, height) px
+    numbering: Numbering,
+    frames: Frames,
+    *,
+    # True if the exo picture has another camera than the video.
+    redrawn: bool = False,
+) -> Remark:
+    """Check that depth maps or masks belong to the video, and describe how their frames are read.
 
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
     """
-    numbering = source.numbering
-    frames = settle_frames(frames, Frames.of_count(numbering.count))
-    size = FrameSelection.of_picture(frames, source.size).size
-    entries = entries_of(frames, numbering.declared(file_frames))
-    label = f"depth {source.name}"
-    depth_window(source.size, frames, label)
-    if redrawn and not same_aspect(source.size, size):  # wider maps are of videos as filmed
+    entries = entries_of(frames, numbering)
+    depth_window(size, frames, what)
+    width, height = FrameSelection.of_picture(frames, size).size
+    if redrawn and not same_aspect(size, (width, height)):  # wider maps are of videos as filmed
         raise EgoXInputError(
-            label,
-            got=f"{source.size[0]}x{source.size[1]} px",
-            expected=f"the shape of the undistorted image, {size[0]}x{size[1]}",
+            what,
+            got=f"{size[0]}x{size[1]} px",
+            expected=f"the shape of the undistorted image, {width}x{height}",
             fix="make it from the undistorted video, not the one as filmed",
         )
     return entries.remark

@@ -33,7 +33,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
 from egox_core.safe_files import visible_files
-from egox_core.sizes import same_aspect
+from egox_core.takes import check_maps
 from egox_core.types import FrameSelection
 from egox_core.video import decode_frames, probe_video
 
@@ -120,18 +120,7 @@ def check_mask(
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
     """
-    frame_entries = entries_of(frames, mask.numbering)
-    depth_window(mask.size, frames, mask.what)
-    if redrawn and not same_aspect(
-        mask.size, frames.size
-    ):  # the rule for wider maps is for videos as filmed
-        raise EgoXInputError(
-            mask.what,
-            got=f"{mask.size[0]}x{mask.size[1]} px",
-            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
-            fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
-        )
-    return frame_entries.remark
+    return check_maps(mask.what, mask.size, mask.numbering, frames, redrawn=redrawn)
 
 
 @contextmanager
