@@ -1,6 +1,7 @@
 """Compare Preview Ego View with the wearer's true ego video, beside what it is to be judged by.
 
     python3 run.py bench preview TAKE [TAKE ...] [--also NAME=FILE ...] [--shading off] [--save]
+    python3 run.py bench preview TAKE --cost take|video
 
 For whoever changes the prior, its fill or the shading, and for whoever wants to know what a preview
 of takes like their own is worth. A take is a folder with ``ego_ground_truth.mp4``. FILE is a video
@@ -10,6 +11,10 @@ view, and where it is shorter all else is as it was. Columns:
 - PSNR: mean of all frames. SSIM: of every 6th frame.
 - Detail: correlation with the true video where exo saw the pixel, after a blur of 16 px was
   removed, on every 8th frame.
+
+``--cost`` measures CPU seconds and memory instead, with one thread: from a take's depth and path
+to the saved preview, or from its video alone, on ComfyUI with a stand-in for MoGe-2 ViT-S (its
+shape, random weights).
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.record import bench_parser, finish
-from egox_core.file_names import TRUTH
+from egox_core.file_names import EXO, TRUTH
 from egox_core.metrics import psnr, ssim_map
 from egox_core.prior import SHADING_CHOICES, inpaint_holes, iter_ego_preview
 from egox_core.types import UNOBSERVED
@@ -152,8 +157,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("takes", type=Path, nargs="+", metavar="TAKE")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--shading", choices=SHADING_CHOICES, default="auto")
+    parser.add_argument("--cost", choices=("take", "video"))
     add_rendering_arguments(parser, preset="exact")
     args = parser.parse_args(arguments)
+    if args.cost:
+        from benchmarks.support.preview_cost import cost_of_take, cost_of_video, cost_text
+
+        measure = cost_of_take if args.cost == "take" else cost_of_video
+        costs = {
+            folder.name: measure(folder if args.cost == "take" else folder / EXO)
+            for folder in args.takes
+        }
+        return finish(f"preview_cost_{args.cost}", {"takes": costs}, args, cost_text(costs))
     result = {}
     for folder in args.takes:
         args.take, laps = folder, Laps()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CPU_STEP = 4
 """Of how many frames MoGe sees one on a CPU, where a frame takes some seconds."""
 MOST_DETAIL = 9
+PATCH_PX = 14
 FOLDER = "geometry_estimation"
 """ComfyUI's folder of MoGe files, which old versions lack."""
 MoGeModel, MoGeGeometry = io.Custom("MOGE_MODEL"), io.Custom("MOGE_GEOMETRY")
@@ -82,6 +83,10 @@ class EgoXMoGeVideo(io.ComfyNode):
             # ComfyUI asks for half precision here, too, in which torch can't resize on a CPU.
             moge_model = copy.copy(moge_model)
             moge_model.dtype = torch.float32
+        # MoGe's most detail enlarges a small picture, which takes twice as long on a CPU.
+        fewest, most = moge_model.num_tokens_range
+        patch_count = exo_images[0, ..., 0].numel() // PATCH_PX**2
+        token_count = max(fewest, min(patch_count, most))
         key_images = exo_images[::step]
         progress = host_progress(len(key_images))
         intrinsics = []
@@ -90,7 +95,9 @@ class EgoXMoGeVideo(io.ComfyNode):
             for number, image in enumerate(key_images):
                 progress(number, len(key_images), "depth")
                 geometry = moge_model.infer(
-                    image.movedim(-1, 0)[None], resolution_level=MOST_DETAIL
+                    image.movedim(-1, 0)[None],
+                    num_tokens=token_count if is_on_cpu else None,
+                    resolution_level=MOST_DETAIL,
                 )
                 intrinsics.append(geometry["intrinsics"].cpu())
                 yield geometry["depth"][0].float().cpu()

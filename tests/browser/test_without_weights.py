@@ -26,6 +26,7 @@ from tests.browser.upload_page import (
     wait_for_upload_note,
 )
 from tools.rigs.comfy_page import FORM_ROW
+from tools.rigs.moge_file import write_moge_standin
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
@@ -192,10 +193,12 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     page.browser_tab.get_by_test_id("egox-missing").wait_for(state="detached")
 
 
+@pytest.mark.parametrize("depth_source", ["file", "network"])
 def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
-    open_page, read_shipped, hidden_weights, upload_folder, browser_server, tmp_path
+    open_page, read_shipped, hidden_weights, upload_folder, browser_server, tmp_path, depth_source
 ):
-    """Check the way from an upload of an own drawn video with its depth to the saved preview."""
+    """Check the way from an upload of an own drawn video, with its depth or with a stand-in for
+    MoGe-2 ViT-S, to the saved preview."""
     page = open_page(size=(1600, 900), webgl=True)
     page.browser_tab.evaluate(_COUNT_CLICKS)
     open_small_form(page, read_shipped("egox_preview"))
@@ -210,8 +213,13 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
 
     page.evaluate("() => { window.egoxClicks = 0; }")
     own_take = write_own_take(tmp_path / "own")
-    choose_files(page, LOADER, own_take / "exo.mp4", own_take / "depth.npz")
-    assert "Run MoGe on Video" in wait_for_upload_note(page, LOADER, "are not used")
+    if depth_source == "file":
+        choose_files(page, LOADER, own_take / "exo.mp4", own_take / "depth.npz")
+        assert "Run MoGe on Video" in wait_for_upload_note(page, LOADER, "are not used")
+    else:
+        write_moge_standin(browser_server.base.models / "geometry_estimation" / name)
+        choose_files(page, LOADER, own_take / "exo.mp4")
+        wait_for_upload_note(page, LOADER, "Set in")
     place_the_head(page)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.browser_tab.get_by_test_id("egox-close").click()
@@ -224,7 +232,8 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
     saved_files = list((browser_server.base.output / "egox_preview").glob("*.mp4"))
     assert {path.name.split("_0")[0] for path in saved_files} == {"exo_prior_preview"}
     classes = {node["class_type"] for node in page.to_prompt().values()}
-    assert not classes & {"UNETLoader", "VAELoader", "CLIPLoader", "EgoXMoGeVideo"}
+    assert ("EgoXMoGeVideo" in classes) == (depth_source == "network")
+    assert not classes & {"UNETLoader", "VAELoader", "CLIPLoader"}
 
 
 def write_own_take(folder: Path) -> Path:
