@@ -551,9 +551,7 @@ def _part_lines() -> list[str]:
             main = predict_main(sample_config, model, grid)
             assert step is not None and samples is not None and main is not None
             block_bytes = max(step.block + step.bias, step.outer_tensors)
-            kept_bytes = (model.config.num_layers - 2) * _sampling_bytes(
-                sample_config, model, grid
-            )[0]
+            kept_bytes = (len(model.blocks) - 2) * _sampling_bytes(sample_config, model, grid)[0]
             on_card = replace(samples, samples=samples.samples + kept_bytes)
             sizes = (
                 *(step.base, step.trained_bytes - step.gradients, step.gradients),
