@@ -107,7 +107,6 @@ def read_blender(content: dict, name: str) -> StatedPoses:
         poses=_to_rigid_poses(matrices, f"transform_matrix of {name}"),
         camera_to_world=True,
         axes="opengl",
-        turns_world="egox_camera" in content or "applied_transform" not in content,
         statements=_statements(content, name),
     )
 
@@ -118,6 +117,8 @@ def _statements(content: dict, name: str) -> tuple[Statement, ...]:
     convention = CONVENTIONS.get(str(content.get("camera_convention")).lower())
     if convention is not None:
         stated_values.append(("axes", convention, "camera_convention"))
+    if "applied_transform" in content and "egox_camera" not in content:
+        stated_values.append(("world_axes", "stored", "applied_transform"))
     unit_keys = [key for key in ("units", "unit") if str(content.get(key)).lower() in UNITS_M]
     unit_m = UNITS_M[str(content[unit_keys[0]]).lower()] if unit_keys else 1.0
     scale = content.get("applied_scale")

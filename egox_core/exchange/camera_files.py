@@ -20,7 +20,7 @@ from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, World, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..facts import Declared, StatedPoses, settle, settle_clock, settle_poses
+from ..facts import Declared, StatedPoses, Statement, settle, settle_clock, settle_poses
 from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
@@ -273,24 +273,27 @@ def _read_text(path: Path) -> CameraFile:
             raise _unknown_format(path.name, f"lines of {pose_rows.shape[1]} numbers")
         return _of_table(table)
     # TUM's: time, place, quaternion
-    order = "xyzw"
+    order, statements = "xyzw", ()
     for header_line in _text_lines(path)[:10]:
         header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
         quaternion_words = [word for word in header_words if word.startswith("q")]
-        # Some programs write w first, and say so.
-        if (
-            len(header_words) == 8
-            and len(quaternion_words) == 4
-            and quaternion_words[0].endswith("w")
-        ):
-            pose_rows = pose_rows[:, [*range(4), 5, 6, 7, 4]]
-            order = "wxyz"
+        if len(header_words) == 8 and len(quaternion_words) == 4:
+            if quaternion_words[0].endswith("w"):  # some programs write it first, and say so
+                pose_rows = pose_rows[:, [*range(4), 5, 6, 7, 4]]
+                order = "wxyz"
+            statements = (Statement("quaternion", order, f"header of {path.name}"),)
             break
     pose_rows = pose_rows[np.abs(pose_rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         rotations = scipy.spatial.transform.Rotation.from_quat(pose_rows[:, 4:])
         c2w = _c2w(rotations, pose_rows)
-    stated = StatedPoses(name=path.name, poses=c2w, camera_to_world=True, quaternion=order)
+    stated = StatedPoses(
+        name=path.name,
+        poses=c2w,
+        camera_to_world=True,
+        statements=statements,
+        quaternion=order,
+    )
     return CameraFile.of_stated(stated, times_s=torch.from_numpy(pose_rows[:, 0]))
 
 

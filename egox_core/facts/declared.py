@@ -29,6 +29,7 @@ class Declaration(NamedTuple):
 
     value: Any
     by: str
+    overruled: tuple[tuple[Any, str], ...] = ()  # what other ways declare, and which
 
 
 @frozen
@@ -99,8 +100,9 @@ class Declared:
         declaration = self.by_name.get("exo.part")
         if declaration is None:
             return "whole", ()
-        row = FactRow(fact="exo.part", value=declaration.value, by=declaration.by)
-        return declaration.value, (row,)
+        part, by, overruled = declaration
+        others = tuple(f"{other} ({other_by})" for other, other_by in overruled if other != part)
+        return part, (FactRow(fact="exo.part", value=part, by=by, others=others),)
 
     def check_whole_video(self, what: str) -> None:
         """Refuse a declared part of the exo video where only whole videos are read.
@@ -144,8 +146,14 @@ class Declared:
         )
 
     def over(self, other: Declared) -> Declared:
-        """Add what another way declares and this one, which goes first, doesn't."""
-        return Declared(declarations=tuple((other.by_name | self.by_name).items()))
+        """Add what another way declares; where both do, this one goes first."""
+        declarations = other.by_name | self.by_name
+        for name in other.by_name.keys() & self.by_name.keys():
+            own, (value, by, more) = declarations[name], other.by_name[name]
+            others = [*own.overruled, (value, by), *more]
+            overruled = (opinion for opinion in others if opinion[1] != own.by)
+            declarations[name] = own._replace(overruled=tuple(dict.fromkeys(overruled)))
+        return Declared(declarations=tuple(declarations.items()))
 
     def part(self, prefix: str | tuple[str, ...]) -> Declared:
         """Select the facts whose names begin with a prefix, such as ``depth.``."""

@@ -37,9 +37,12 @@ def settle(
         (statement for statement in stated if statement.fact == fact),
         key=lambda statement: description.sources.index(statement.source),
     )
-    opinions = [] if declaration is None else [(declaration.value, declaration.by)]
+    opinions: list[tuple[Any, str]] = []
+    if declaration is not None:
+        opinions = [(declaration.value, declaration.by), *declaration.overruled]
     opinions += [(statement.value, statement.by) for statement in statements]
     value, by = opinions[0] if opinions else (default, default_by)
+    form_by = next((statement.by for statement in stated if statement.source == "form"), "")
     others = tuple(
         f"{description.show(other)} ({other_by})"
         for other, other_by in opinions
@@ -50,6 +53,7 @@ def settle(
         value="not stated" if value is None else description.show(value),
         by=by,
         others=others,
-        advice="" if opinions else advice,
+        # What a form alone tells, such as a picture of 16 bits, is a guess as well.
+        advice="" if opinions and by != form_by else advice,
     )
     return value, row
