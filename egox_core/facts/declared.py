@@ -146,7 +146,7 @@ class Declared:
         )
 
     def over(self, other: Declared) -> Declared:
-        """Add what another way declares; where both do, this one goes first."""
+        """Add what another way declares, before which what this one declares goes."""
         declarations = other.by_name | self.by_name
         for name in other.by_name.keys() & self.by_name.keys():
             own, (value, by, more) = declarations[name], other.by_name[name]
@@ -193,26 +193,6 @@ class Declared:
                 expected="facts that the source leaves open",
                 fix="leave it out, or declare it where the file is read (read_meta of a meta.json)",
             )
-
-    def beside(self, name: str, value: object, default: object, by: str) -> Declared:
-        """Add an input that declares a fact, too, unless it has its default.
-
-        Raises:
-            EgoXInputError: the fact is declared with another value.
-        """
-        if value == default:
-            return self
-        parsed_value = parse_fact(name, value, by)
-        earlier = self.by_name.get(name)
-        if earlier is not None and earlier.value != parsed_value:
-            show = FACTS[name].show
-            raise EgoXInputError(
-                name,
-                got=f"{show(earlier.value)} ({earlier.by}) and {show(parsed_value)} ({by})",
-                expected="one of them",
-                fix="leave one out",
-            )
-        return self.over(Declared(declarations=((name, Declaration(parsed_value, by)),)))
 
 
 NOTHING_DECLARED = Declared()

@@ -80,14 +80,12 @@ def round_numbers(count: int) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     "form, edit_line, header",
     [
-        ("tum", move_w_first, "#timestamp p_x p_y p_z q_w q_x q_y q_z\n"),
         ("tum", lambda line: move_w_first(line).replace(" ", ","), "# t,tx,ty,tz,qw,qx,qy,qz\n"),
         (
             "tum",
             move_w_first,
             "# by x\n#t [ns], p_x [m], p_y [m], p_z [m], q_w [], q_x [], q_y [], q_z []\n",
         ),
-        ("tum", str, "# timestamp tx ty tz qx qy qz qw\n"),
         ("tum", str, "# made by q 1\n"),
         ("tum", zero_quaternions("tum", ["1.000000000000000056e-01"]), ""),
         ("colmap text", zero_quaternions("colmap", ["3", "4", "5"]), ""),

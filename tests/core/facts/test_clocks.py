@@ -3,14 +3,13 @@
 A tracker moves by 1 m in each second of the video, so that its place in a frame is the time at
 which it was taken."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from egox_core.frames import Frames
 from egox_core.stages import path
+from tests.core.facts.test_table import write_transforms, write_tum
 from tests.refusals import refuses
 
 EVEN_TIMES = np.arange(60) / 30
@@ -35,23 +34,6 @@ def matrices_at(places) -> np.ndarray:  # [N, 4, 4] c2w
     matrices = np.tile(np.eye(4), (len(places), 1, 1))
     matrices[:, 0, 3] = places
     return matrices
-
-
-def write_tum(folder, times, places):
-    quaternions = np.tile([0, 0, 0, 1], (len(times), 1))
-    zeros = np.zeros((len(times), 2))
-    np.savetxt(folder / "a.tum", np.c_[times, places, zeros, quaternions], fmt="%.18g")
-    return folder / "a.tum"
-
-
-def write_transforms(folder, times, places):
-    frames = [
-        {"time": time, "transform_matrix": (matrix @ np.diag([1, -1, -1, 1])).tolist()}
-        for time, matrix in zip(np.asarray(times).tolist(), matrices_at(places), strict=True)
-    ]
-    content = {"w": 8, "h": 8, "fl_x": 8.0, "frames": frames}
-    (folder / "transforms.json").write_text(json.dumps(content), "utf-8")
-    return folder / "transforms.json"
 
 
 # name: (times of the video, those of the poses, seconds of the video at the poses, and for a file
@@ -103,7 +85,7 @@ CLOCKS = {
 def test_times_are_those_of_the_video_or_asked_for(tmp_path, write, name):
     video_times, times, places, answers = CLOCKS[name]
     frames = frames_of(video_times)
-    file = write(tmp_path, times, places)
+    file = write(tmp_path, matrices_at(places), times, "")
     for declared, refusal in answers.items():
         if refusal is not None:
             with refuses(refusal):
@@ -118,7 +100,8 @@ def test_times_are_those_of_the_video_or_asked_for(tmp_path, write, name):
 @pytest.mark.parametrize(("write", "shares"), [(write_tum, False), (write_transforms, True)])
 def test_shares_of_the_video_are_times_of_transforms_json_alone(tmp_path, write, shares):
     frames = frames_of(UNEVEN_TIMES)
-    file = write(tmp_path, UNEVEN_TIMES / UNEVEN_TIMES[-1], UNEVEN_TIMES)
+    times = UNEVEN_TIMES / UNEVEN_TIMES[-1]
+    file = write(tmp_path, matrices_at(UNEVEN_TIMES), times, "")
     if not shares:
         with refuses("poses for times 0 to 1 s"):
             path(file, frames=frames)

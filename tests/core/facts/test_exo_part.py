@@ -1,6 +1,6 @@
-"""Test that half of a stereo video, or a mirrored one, gives the take that its own picture gives.
+"""Test that a take whose video is mirrored in its file gives what the take of the true video gives.
 
-A file of a mirrored video is as a program makes it that was given that video."""
+Its files are as programs make them that were given the mirrored video."""
 
 import json
 import shutil
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel
 from egox_core.hands import read_hands, write_hands
 from egox_core.safe_files import read_json
 from egox_core.stages import align, load_clip
@@ -21,85 +20,56 @@ from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.refusals import refuses
 
 SPEC = SyntheticSpec(seed=11, frames=5, exo_width=96, exo_height=64, ego_size=32, edge_samples=1)
+ASIDE = {"cx": 45.0, "lens": "opencv", "distortion": [0.02, -0.01, 0.003, 0.004]}
+MIRRORED = ASIDE | {"cx": 50.0, "distortion": [0.02, -0.01, 0.003, -0.004]}
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """Write a take whose exo lens is off the middle and has a tangential part."""
-    folder = tmp_path_factory.mktemp("plain") / "take"
-    write_take(make_take(SPEC), folder)
+def write_meta(folder, changes, **fields):
     content = read_json(folder / "meta.json", "meta")
-    lens = replace(CameraModel.pinhole(96, 64, 80.0), cx=45.0, lens="opencv")
-    content["exo_camera"] = replace(lens, distortion=(0.02, -0.01, 0.003, 0.004)).to_json()
-    (folder / "meta.json").write_text(json.dumps(content), "utf-8")
-    return folder
+    content["exo_camera"] |= changes
+    (folder / "meta.json").write_text(json.dumps(content | fields), "utf-8")
 
 
-def with_part(plain, folder, part):
-    """Write the take whose video shows its picture as ``part``."""
-    shutil.copytree(plain, folder)
-    frames = load_clip(plain / "exo.mp4", frame_count=None)[0].exo
-    content = read_json(plain / "meta.json", "meta")
-    content["declared"] = {"exo.part": part}
-    if part == "mirrored":
-        lens = content["exo_camera"]
-        lens["cx"] = 95 - lens["cx"]
-        lens["distortion"][3] *= -1
-        depth = dict(np.load(plain / "depth.npz"))
-        np.savez(
-            folder / "depth.npz", **{k: v[..., ::-1] if v.ndim > 2 else v for k, v in depth.items()}
-        )
-        hands = read_hands(plain / "hands.json")
-        turned = hands.joints.flip(1) * torch.tensor([-1.0, 1, 1], dtype=torch.float64)
-        write_hands(
-            replace(hands, joints=turned, reason=hands.reason.flip(1)), folder / "hands.json"
-        )
-        frames = frames.flip(2)
-    else:
-        other_eye = frames.flip(1)
-        frames = torch.cat((frames, other_eye) if part == "left" else (other_eye, frames), 2)
-    write_video(folder / "exo.mp4", frames, SPEC.fps, quality=1)
-    (folder / "meta.json").write_text(json.dumps(content), "utf-8")
-    return folder
+def test_a_mirrored_take_is_the_take(tmp_path):
+    true_folder, folder = tmp_path / "true", tmp_path / "mirrored"
+    write_take(make_take(SPEC), true_folder)
+    shutil.copytree(true_folder, folder)
+    write_meta(true_folder, ASIDE)
+    write_meta(folder, MIRRORED, declared={"exo.part": "mirrored"})
+    expected = load_take(true_folder, frame_count=5)
+    write_video(folder / "exo.mp4", expected.read_exo().flip(2), SPEC.fps, quality=1)
+    arrays = dict(np.load(true_folder / "depth.npz"))
+    maps = {key: array[..., ::-1] for key, array in arrays.items() if array.ndim == 3}
+    np.savez(folder / "depth.npz", **(arrays | maps))
+    hands = read_hands(true_folder / "hands.json")
+    joints = hands.joints.flip(1) * torch.tensor([-1.0, 1, 1]).double()
+    write_hands(replace(hands, joints=joints, reason=hands.reason.flip(1)), folder / "hands.json")
 
-
-@pytest.mark.parametrize("part", ["left", "right", "mirrored"])
-def test_a_part_of_the_picture_is_the_take_of_that_part(plain, tmp_path, part):
-    expected, take = (
-        load_take(plain, frame_count=5),
-        load_take(with_part(plain, tmp_path / "a", part), frame_count=5),
-    )
-    pictures = [each.read_exo().float() for each in (expected, take)]
-    assert float((pictures[0] - pictures[1]).abs().mean()) < 3  # a codec's
+    take = load_take(folder, frame_count=5)
+    assert float((expected.read_exo().float() - take.read_exo()).abs().mean()) < 3  # a codec's
     assert torch.equal(expected.depth.depth_m.nan_to_num(), take.depth.depth_m.nan_to_num())
     assert torch.equal(expected.depth.dynamic, take.depth.dynamic)
-    assert take.depth.exo.camera.agrees(expected.depth.exo.camera)
-    assert take.trajectory.exo.camera.agrees(expected.trajectory.exo.camera)
+    for camera, true_camera in (
+        (take.depth.exo.camera, expected.depth.exo.camera),
+        (take.trajectory.exo.camera, expected.trajectory.exo.camera),
+    ):
+        assert camera.agrees(true_camera)
     np.testing.assert_allclose(take.hands.joints, expected.hands.joints, atol=1e-6)
     assert torch.equal(take.hands.reason, expected.hands.reason)
-    assert ("exo.part", "declared in meta.json") in {(row.fact, row.by) for row in take.facts}
+    assert "exo.part" in {row.fact for row in take.facts}
+    whole_clip, _ = load_clip(true_folder / "exo.mp4", frame_count=5)
+    with refuses("exo.part=mirrored"):
+        align(
+            true_folder / "depth.npz",
+            frames=whole_clip.selection,
+            meta=read_meta(folder / "meta.json"),
+        )
 
 
-def test_the_part_is_declared_where_the_video_is_read(plain, tmp_path):
-    folder = with_part(plain, tmp_path / "a", "left")
-    meta = read_meta(folder / "meta.json")
-    whole_clip, _ = load_clip(folder / "exo.mp4", frame_count=None, declared="exo.part=whole")
-    assert whole_clip.exo.shape[2] == 192
-    content = read_json(folder / "meta.json", "meta")
-    del content["declared"]
-    (folder / "meta.json").write_text(json.dumps(content), "utf-8")
-    clip, report = load_clip(folder / "exo.mp4", frame_count=None, declared="exo.part=right")
-    assert [row.text for row in report.facts] == ["exo.part: right (by declared)"]
-    assert clip.selection.source_size == (96, 64)
-    align(folder / "depth.npz", frames=clip.selection, meta=meta)
-    whole_selection = load_clip(folder / "exo.mp4", frame_count=None)[0].selection
-    with refuses("exo.part=left"):
-        align(folder / "depth.npz", frames=whole_selection, meta=meta)
-    with refuses("declared exo.part"):
-        align(folder / "depth.npz", frames=clip.selection, meta=meta, declared="exo.part=left")
-    both_halves = np.ones((5, 64, 192), np.float32)
-    np.savez(tmp_path / "both.npz", depth=both_halves)
-    with refuses("both halves"):
+@pytest.mark.parametrize(("width", "refusal"), [(64, "both halves"), (63, "two equal halves")])
+def test_what_is_of_both_halves_is_refused(tmp_path, width, refusal):
+    video = torch.zeros(5, 32, width, 3)
+    np.savez(tmp_path / "both.npz", depth=np.ones((5, 32, 64), np.float32))
+    with refuses(refusal):
+        clip, _ = load_clip(video, frame_count=None, declared="exo.part=left")
         align(tmp_path / "both.npz", frames=clip.selection)
-    with refuses("two equal halves"):
-        load_clip(torch.zeros(5, 32, 31, 3), frame_count=None, declared="exo.part=left")

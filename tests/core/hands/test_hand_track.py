@@ -10,7 +10,6 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import look_at, preset_camera
-from egox_core.facts import Declared
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND_JOINTS
@@ -159,22 +158,14 @@ OTHER_ORDERS = {
     "the thumb last": (0, *range(5, 21), *range(1, 5)),
     "all roots, then all next ones": (0, *(f[j] for j in range(4) for f in FINGERS.values())),
 }  # fmt: skip
-UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 
 
 @pytest.mark.parametrize("order", OTHER_ORDERS)
 def test_other_joint_orders_must_be_declared(tmp_path, order):
     """Check that another joint order is detected, but not in hands with errors of up to 1 cm."""
     joint_order = list(OTHER_ORDERS[order])
-    joint_names = [JOINT_NAMES[joint_index] for joint_index in joint_order]
     joints = draw_hands_at(random_rotations(9))
     rng = torch.Generator().manual_seed(0)
-    for unit, metres_per_unit in UNITS.items():
-        hand_file = write_hand_file(
-            tmp_path, joints[:, :, joint_order] / metres_per_unit, names=joint_names, unit=unit
-        )
-        assert (read_hands(hand_file).joints - joints).abs().max() < 1e-12
-        assert read_hands(hand_file).valid.all()
     for noise_m in (0.0, 0.005, 0.01):
         noisy_joints = joints + noise_m * torch.randn(joints.shape, generator=rng).double()
         with refuses("order of joints of hands .* 'names' in the order that the file has"):
@@ -183,37 +174,9 @@ def test_other_joint_orders_must_be_declared(tmp_path, order):
 
 
 @pytest.mark.parametrize(
-    ("change_joints", "declared"),
-    [
-        (lambda joints: joints * torch.tensor([1.0, -1, -1]), "hands.axes=opengl"),
-        (lambda joints: joints * torch.tensor([1.0, -1, 1]) * 100, "hands.axes=unity"),
-        (lambda joints: joints / 0.0254, "hands.unit=in"),
-        (lambda joints: joints / 0.7, {"hands.unit": 0.7}),
-        (
-            lambda joints: joints[:, :, OTHER_ORDERS["the thumb last"]],
-            {"hands.names": [JOINT_NAMES[j] for j in OTHER_ORDERS["the thumb last"]]},
-        ),
-        (
-            lambda joints: joints[:, :, OTHER_ORDERS["tips first"]],
-            "hands.names=" + ", ".join(JOINT_NAMES[j] for j in OTHER_ORDERS["tips first"]),
-        ),
-    ],
-)
-def test_the_users_word_makes_a_hand_file_right(tmp_path, change_joints, declared):
-    joints = draw_hands_at(random_rotations(4))
-    hand_file = write_hand_file(tmp_path, change_joints(joints))
-    hand_track = read_hands(hand_file, Declared.of(declared))
-    assert (hand_track.joints - joints).abs().max() < 1e-12 and hand_track.valid.all()
-    assert "declared" in {row.by for row in hand_track.facts}
-
-
-@pytest.mark.parametrize(
     ("change_joints", "fields"),
     [
-        (lambda joints: joints * torch.tensor([1.0, -1, -1]), {"axes": "opengl"}),
-        (lambda joints: joints * 1000, {"units": "mm"}),
         (lambda joints: joints.flip(1), {"sides": ["right", "left"]}),
-        (lambda joints: joints.flip(2), {"joint_names": [*reversed(JOINT_NAMES)]}),
         (lambda joints: joints.flip(0), {"frame_idx": [3, 2, 1, 0]}),
     ],
 )

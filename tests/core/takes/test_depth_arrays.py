@@ -79,16 +79,6 @@ def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expec
     assert ("rename it to w2c" in depth_notes) == ("poses" in arrays)
 
 
-def test_meta_json_overrides_the_depth_files_intrinsics(tmp_path):
-    meta = TakeMeta(name="take", camera_intrinsics=torch.from_numpy(INTRINSICS))
-    similar_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.01], [1.01], [1]])
-    assert "differs" not in depth_notes
-    assert similar_depth.exo.camera.fx == 30
-    different_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.2], [1], [1]])
-    assert "K of depth.npz differs by 20 %" in depth_notes
-    assert different_depth.exo.camera.fx == 30
-
-
 def test_masks_need_a_key_that_names_their_meaning(tmp_path):
     mask = np.ones((FRAME_COUNT, HEIGHT, WIDTH), bool)
     mask[:, :4] = False
