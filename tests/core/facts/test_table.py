@@ -301,7 +301,7 @@ def write_tum(folder, matrices, times, stated, w_first=False):
 
 
 def poses_at(folder, truth, door, facts, stated):
-    """Write a file of the wearer's poses; of arrays return w2c [T, 3, 4]."""
+    """Write a file of the wearer's poses, or return w2c [T, 3, 4] of an array."""
     camera = "exo" if door.startswith("exo") else "ego"
     form, *more = door.removeprefix("exo ").split()
     default_axes = "opengl" if form in ("transforms", "columns") else "opencv"
