@@ -70,7 +70,7 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
 def meta_lens(
     meta: TakeMeta,
     size: tuple[int, int],  # (width, height) px of the whole picture
-    frames: Frames | None = None,
+    frames: Frames,
 ) -> StatedLens:
     """State the take's exo lens for its whole picture at a size, and how K was rescaled.
 
@@ -99,12 +99,12 @@ def meta_lens(
     stated = depth_camera(meta, (full_width, height))
     left = centre_crop_left((full_width, height), size)
     lens = stated.lens if left is None else stated.lens.crop(left, 0, width, height)
-    return replace(stated, lens=lens.mirrored() if frames and frames.is_mirrored else lens)
+    return replace(stated, lens=lens.mirrored() if frames.is_mirrored else lens)
 
 
 def exo_lens_of_size(meta: TakeMeta, size: tuple[int, int]) -> tuple[CameraModel, str]:
     """Return lens and note of :func:`meta_lens`, as until 1.3."""
-    stated = meta_lens(meta, size)
+    stated = meta_lens(meta, size, Frames.of_count(1))
     return stated.lens, stated.note
 
 

@@ -228,14 +228,15 @@ def _from_meta(
     meta.declared.check_whole_video(name)
     video = folder / EXO
     video_info = probe_video(video)
-    check_ego_count(meta, select_all_frames(video_info, video))
+    all_frames = select_all_frames(video_info, video)
+    check_ego_count(meta, all_frames)
     meta_with_lens, lens_note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
     camera = (
         meta.exo_camera
         if meta_with_lens is meta
-        else meta_lens(meta_with_lens, (video_info.width, video_info.height)).lens
+        else meta_lens(meta_with_lens, all_frames.source_size, all_frames).lens
     )
     exo_view = replace(
         meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
@@ -261,7 +262,7 @@ def _from_meta(
         notes += (Remark(lens_notes, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
-            points = read_keypoints(folder / HEAD_KEYPOINTS, select_all_frames(video_info, video))
+            points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames)
             notes += check_pose_shift(points, ego_path, exo_view)
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"

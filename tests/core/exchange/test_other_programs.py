@@ -27,18 +27,19 @@ from tests.core.exchange.test_camera_files import (
     POSE_COUNT,
     POSITIONS,
     ROTATIONS,
-    make_trajectory,
     path_w2c,
 )
+from tests.poses import make_path
 from tests.refusals import refuses
 
 W2C = path_w2c()
 EGO = preset_camera("aria_released", 64)
+TRAJECTORY = make_path(W2C, preset_camera("pinhole", 64))
 
 
 def write_transforms(folder: Path, changed_json: str) -> Path:
     """Write a NeRF transforms.json with some of its entries replaced."""
-    write_blender(folder / "transforms.json", make_trajectory().ego)
+    write_blender(folder / "transforms.json", TRAJECTORY.ego)
     content = read_json(folder / "transforms.json") | json.loads(changed_json)
     content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
     content["frames"] = [
@@ -51,7 +52,7 @@ def write_transforms(folder: Path, changed_json: str) -> Path:
 def write_colmap_text(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
     """Write a COLMAP model as text files, with a given camera line and text after each image
     line."""
-    write_colmap(folder, make_trajectory().ego, make_trajectory().frames.indices)
+    write_colmap(folder, TRAJECTORY.ego, TRAJECTORY.frames.indices)
     images_file = folder / "images.txt"
     images_file.write_text(
         "\ufeff" + images_file.read_text("utf-8").replace("\n\n", points), "utf-8"
@@ -169,9 +170,12 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         with refuses("say which size K is of"):
             given_lens(intrinsics, camera_functions)
         with refuses("exo_camera"):
-            meta_lens(take_meta, used_size)
+            meta_lens(take_meta, used_size, Frames.of_count(1))
         return
-    for stated in (given_lens(intrinsics, camera_functions), meta_lens(take_meta, used_size)):
+    for stated in (
+        given_lens(intrinsics, camera_functions),
+        meta_lens(take_meta, used_size, Frames.of_count(1)),
+    ):
         assert torch.allclose(stated.lens.intrinsics, expected_intrinsics, rtol=0.01)
         assert f"{width}x{height}" in stated.note
 
