@@ -1,16 +1,19 @@
 """Test declarations that are refused: wrong ones, and those that a door has no use for."""
 
 import json
+import re
 
 import pytest
 import torch
 
 from egox_core.cameras import CameraPath
 from egox_core.facts import Declared
+from egox_core.facts.table import FACTS
 from egox_core.stages import align, path
 from egox_core.takes import read_meta
 from egox_core.types import DepthVideo
 from tests.core.facts.test_table import COUNT, FRAMES, LENS
+from tests.paths import ROOT
 from tests.refusals import refuses
 
 W2C = torch.eye(3, 4).double().repeat(COUNT, 1, 1)
@@ -63,3 +66,15 @@ def test_declarations_are_separated_by_commas_semicolons_or_lines():
         "depth.unit=cm, ego.world=take; ego.quaternion=wxyz\nego.time_factor=1e-9"
     )
     assert [value for _, (value, *_) in declared.declarations] == [0.01, "take", "wxyz", 1e-9]
+
+
+def test_the_page_lists_every_fact_with_its_choices():
+    page = (ROOT / "docs" / "conventions.md").read_text("utf-8")
+    lines = page.split("## What a file leaves open")[1].split("\n## ")[0].splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| `")]
+    values_by_fact = {fact: row[1] for row in rows for fact in re.findall(r"`(.*?)`", row[0])}
+    assert values_by_fact.keys() == FACTS.keys()
+    for name, fact in FACTS.items():
+        choices = {f"`{word}`" for word in re.findall(r"[a-z0-9]+", fact.expected)}
+        if len(choices) > 1 and re.fullmatch(r"[a-z0-9]+(, [a-z0-9]+)*", fact.expected):
+            assert choices == set(re.findall(r"`\w+`", values_by_fact[name])), name
