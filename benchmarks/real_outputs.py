@@ -99,7 +99,7 @@ def clip_rows(files: list[Path]) -> dict[str, dict]:
         tint = Tint.fit(drawn_means, true_means, len({n.split("_")[0] for n in others}))
         shading = torch.stack([clips[n][0].mean(0) for n in others]).mean(0).expand_as(truth)
         turn_deg, turn_db = turn_to_truth(drawn, truth)
-        luma = [(video @ LUMA)[..., None] for video in (drawn, truth)]
+        luma = [(video @ LUMA)[..., None].expand_as(video) for video in (drawn, truth)]
         colour = 255 * (means[name][1] - means[name][0])
         rows[name] = {
             "rgb": float(psnr(drawn, truth).mean()),
@@ -135,6 +135,7 @@ def scene_row(file: Path, take_folder: Path) -> dict[str, object]:
             "straight_db": disk_db(straight, truth) - base,
             "coloured_db": disk_db(recolour(straight, "tint"), truth) - base,
         }
+    print(file.stem, row, file=sys.stderr)
     return row
 
 
@@ -147,8 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"skipped: no mp4 in {args.data / 'real_outputs' / 'authors'} (research data)")
         return 0
     takes = {file: args.data / "takes" / file.stem.removesuffix("_infer") for file in files}
-    scenes = {file.stem: scene_row(file, t) for file, t in takes.items() if t.is_dir()}
     rows = clip_rows(files)
+    scenes = {file.stem: scene_row(file, t) for file, t in takes.items() if t.is_dir()}
     lines = [f"| clip | {' | '.join(next(iter(rows.values())))} |"]
     lines.append("|---" * lines[0].count(" | ") + "|---|")
     means = {key: np.mean([row[key] for row in rows.values()]) for key in next(iter(rows.values()))}
