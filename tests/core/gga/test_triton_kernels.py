@@ -427,43 +427,6 @@ def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
         gga_attention(*attention_inputs, GgaOptions(), backend="triton")
 
 
-def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
-    """Check that attention continues in smaller pieces when a kernel for all queries at once
-    fails."""
-    attention_inputs = draw_inputs((2, 6, 3, 2), 2, 16, 1, torch.float32)
-    query_counts, piece_sizes, sdpa_attention = [], [], backends.BACKENDS["sdpa"]
-
-    def fail_on_second_call(q, *arguments):
-        query_counts.append(q.shape[1])
-        if len(query_counts) > 1:
-            raise RuntimeError("launch failed")
-        return sdpa_attention(q, *arguments)
-
-    def count_pieces(q, *arguments):
-        piece_sizes.append(q.shape[1])
-        return sdpa_attention(q, *arguments)
-
-    monkeypatch.setattr(backends, "_cached_choices", {})
-    monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
-    monkeypatch.setitem(backends.BACKENDS, "triton", fail_on_second_call)
-    monkeypatch.setitem(backends.BACKENDS, "sdpa", count_pieces)
-    monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
-    monkeypatch.setattr(
-        backends, "best_seconds", lambda run, *arguments: float(run is not fail_on_second_call)
-    )
-    monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
-    kernels_used = backends.KernelsUsed()
-    exact_result = reference_attention(*attention_inputs, GgaOptions())
-    for _ in range(2):
-        result = gga_attention(
-            *attention_inputs, GgaOptions(), used=kernels_used, plain=torch_attention
-        )
-        assert relative_errors(result, exact_result, 2).abs().max() <= FLOAT32_TOLERANCE
-        assert "sdpa (not triton: failed: launch failed)" in kernels_used.words()
-    assert query_counts == [6, 12], "of the comparison; of the whole canvas"
-    assert piece_sizes == [6, 3, 3, 3, 3]
-
-
 if __name__ == "__main__":
     patch_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
     # What a choice compares is compared here, and closer.

@@ -53,17 +53,6 @@ def test_lpips_is_zero_for_equal_pictures_and_grows(network_writers, lpips_file,
         assert torch.equal(layer_weight, weights[f"features.{layer}.weight"])
 
 
-def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
-    save_file({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "part.safetensors")
-    (tmp_path / "alexnet.pth").write_bytes(b"pickled")
-    message_by_file = {"part.safetensors": "AlexNet", "alexnet.pth": "convert", "absent": "there"}
-    for name, message in message_by_file.items():
-        with refuses(message):
-            Lpips(tmp_path / name)
-    with refuses("63x63"):
-        Lpips(lpips_file)(pictures[:, :32, :32], pictures[:, :32, :32])
-
-
 def test_clip_i_is_one_for_equal_pictures(network_writers, tmp_path, pictures):
     pytest.importorskip("transformers")
     network_writers.write_clip(tmp_path / "clip")
