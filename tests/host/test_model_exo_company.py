@@ -106,8 +106,10 @@ REPLACEMENTS = {
 }
 
 
-@pytest.mark.parametrize("replacement_kind", REPLACEMENTS)
-@pytest.mark.parametrize("module_suffix", [".self_attn", ""])
+@pytest.mark.parametrize(
+    ("replacement_kind", "module_suffix"),
+    [*((kind, ".self_attn") for kind in REPLACEMENTS), ("function", ""), ("module", "")],
+)
 def test_attention_that_another_node_replaces_switches_the_exo_cache_off(
     rig, module_suffix, replacement_kind
 ):

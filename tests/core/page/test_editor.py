@@ -15,7 +15,7 @@ from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
 from egox_core.frames import Frames
-from egox_core.page.queries import mark_seen, pick_point
+from egox_core.page.queries import lens_outline, mark_seen, pick_point
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
@@ -135,6 +135,20 @@ def test_clicked_pixel_gives_the_surface_point(has_world):
     hit_behind_wearer = pick_point(body_and_room, exo_camera, (60, 80), wearer=nearer_point)
     assert hit_behind_wearer.depth_m == pytest.approx(wall_hit.depth_m, rel=1e-3)
     assert pick_point(body_points, exo_camera, (60, 80), wearer=nearer_point) is None
+
+
+def test_lens_outline_lies_on_the_picture_edge():
+    for name in ("aria_released", "aria_meta", "pinhole"):
+        camera = preset_camera(name, 64).upright()
+        outline_rays = lens_outline(preset_camera(name, 64), 16)
+        assert torch.allclose(outline_rays.norm(dim=-1), torch.ones(16, dtype=torch.float64))
+        uv, valid = camera.project(outline_rays)
+        assert valid.all()
+        assert (uv > -1).all()
+        assert (uv < 64).all()
+        assert (
+            uv[0, 1] < 16 and uv[8, 1] > 48 and uv[4, 0] > 48 and uv[12, 0] < 16
+        )  # clockwise from the top
 
 
 def test_fitted_keyframes_stay_close_to_the_path():

@@ -12,6 +12,7 @@ from egox_core.page.maps import (
     coverage_preview,
     depth_preview,
     depth_scale,
+    round_values,
 )
 from tests.refusals import refuses
 
@@ -89,3 +90,14 @@ def test_depth_legend_agrees_with_the_colours():
         assert abs(colour_index_error) <= 1.5
     assert legend["colours"][0] == "#30123b"
     assert legend["colours"] == colour_stops()
+
+
+def test_legend_values_are_round_and_within_range():
+    assert round_values(0.9, 11) == [1, 2, 5, 10]
+    assert round_values(3.1, 3.2) == [3.1, 3.2]
+    many_legend_values = round_values(0.01, 1000)
+    assert (
+        len(many_legend_values) <= 6
+        and min(many_legend_values) >= 0.01
+        and max(many_legend_values) <= 1000
+    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from egox_core.file_names import PRIOR, TRUTH
-from egox_core.page.uploads import find_take_files, use_as_truth
+from egox_core.page.uploads import find_take_files, name_of_upload, use_as_truth
 from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
 from egox_train.video_writer import write_video
@@ -177,3 +177,15 @@ def test_folders_that_are_no_take_are_refused(tmp_path):
     ):
         with refuses(message):
             find_take_files(folder)
+
+
+def test_folder_is_named_after_its_uploads():
+    assert name_of_upload(["depth.npz"]) == "depth"
+    assert name_of_upload(["take 7.zip"]) == "take 7"
+    assert name_of_upload(["depth.npz", "holiday.mp4", "meta.json"]) == "holiday"
+    assert (
+        name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame"
+        and name_of_upload(["1.png", "2.png"]) == "1"
+    )
+    assert name_of_upload(["aux.npz"]) == "_aux"
+    assert name_of_upload(["room 2.5"]) == "room 2.5"

@@ -14,6 +14,7 @@ from egox_core.stereo.warp import (
     fill_holes,
     find_source_positions,
     snap_edges,
+    wide_parts,
 )
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
@@ -142,6 +143,14 @@ def test_very_near_wall_is_warned_of():
     progress_reports.pop()
     with pytest.raises(IndexError):  # as a cancel at the last report
         second_eye(*left_eye, progress=lambda *_: progress_reports.pop())
+
+
+def test_narrow_cracks_are_not_wide_holes():
+    hole_mask = torch.zeros(9, 12, dtype=torch.bool)
+    hole_mask[:, 2:4] = True
+    assert not wide_parts(hole_mask).any()
+    hole_mask[:3, 2:8] = True
+    assert torch.equal(wide_parts(hole_mask).nonzero().amax(0), torch.tensor([2, 7]))
 
 
 def test_holes_are_filled_from_the_far_side():
