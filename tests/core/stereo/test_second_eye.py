@@ -12,6 +12,7 @@ from egox_core.stereo import StereoForm, second_eye
 from egox_core.stereo.right_eye import iter_second_eye
 from egox_core.stereo.warp import (
     fill_holes,
+    fill_nearness,
     find_source_positions,
     snap_edges,
     wide_parts,
@@ -143,6 +144,13 @@ def test_very_near_wall_is_warned_of():
     progress_reports.pop()
     with pytest.raises(IndexError):  # as a cancel at the last report
         second_eye(*left_eye, progress=lambda *_: progress_reports.pop())
+
+
+def test_unobserved_depth_is_kept_at_a_distance():
+    observed_mask = torch.zeros(16, 16, dtype=torch.bool)
+    observed_mask[4:9, 4:9] = True
+    kept_nearness = fill_nearness(torch.full((16, 16), 1 / 0.2), observed_mask)
+    assert torch.allclose(kept_nearness, torch.where(observed_mask, 1 / 0.2, 1 / 0.4))
 
 
 def test_narrow_cracks_are_not_wide_holes():
