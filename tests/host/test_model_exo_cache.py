@@ -66,6 +66,15 @@ def test_comfyuis_samplers_work_with_the_exo_cache(rig, sampler):
     )
 
 
+def test_released_sampling_and_partial_denoising_use_the_exo_cache(rig):
+    cached_latent = rig.wan_sample(steps=8, recompute_exo=4)
+    assert 0 < (cached_latent - rig.wan_sample(steps=8)).std() < 0.5 * cached_latent.std()
+    model = rig.patch(recompute_exo=4)
+    partly_denoised_latent = rig.ksample(model, steps=8, denoise=0.5)
+    assert partly_denoised_latent.isfinite().all()
+    assert count_full_and_reused(model) == (2, 6)
+
+
 def test_prompts_of_different_lengths_have_separate_caches(pack, repo_root, monkeypatch):
     with torch.inference_mode():
         two_lengths_rig = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))

@@ -150,3 +150,29 @@ def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames,
     assert doubtful_mask[frames].all()
     assert reason in hand_track.text()
     assert hand_track.joints.isnan().equal(doubtful_joints.isnan())
+
+
+@pytest.mark.parametrize(
+    ("scale", "wave_height", "min_remarks"),
+    [(1.0, 0.0, 0), (1.0, 0.04, 0), (1.03, 0.02, 0), (1.08, 0.0, 10), (0.9, 0.01, 10)],
+)
+def test_depth_of_another_scale_is_remarked(clips, scale, wave_height, min_remarks):
+    """Check that depth of a wrong scale gives a remark for most of twelve clips, and wavy depth
+    gives none."""
+    clip_notes = []
+    for clip in clips:
+        depth_m = clip.evidence(clip.joints)["depth_m"]
+        column_wave = torch.linspace(0, 19, depth_m.shape[2]).sin()
+        depth_factor = scale * (
+            1 + wave_height * column_wave * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None]
+        )
+        hand_track = HandTrack.of_joints(clip.joints)
+        checked_track = hand_track.with_depth_check(
+            depth_m * depth_factor, clip.layout.scene.exo.camera
+        )
+        assert checked_track.joints.equal(clip.joints)
+        assert checked_track.valid.all()
+        clip_notes.append(checked_track.note)
+    scale_notes = [note for note in clip_notes if note]
+    assert min_remarks <= len(scale_notes) <= (12 if min_remarks else 0)
+    assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in scale_notes)
