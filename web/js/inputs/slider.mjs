@@ -1,6 +1,10 @@
 // Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number
 // can be typed. Also those that a subgraph's node has of our nodes: it copies their options.
+import { addCss } from "../editor/view/elements.mjs";
 
+// Nodes 2.0, in our graphs: of a narrow row the field beside a slider takes what its digits need.
+const FIELD = 'body.egox-graph [data-node-id] [data-slot="slider"] + *';
+const CSS = `${FIELD} { width: 2.5rem; } ${FIELD} input { padding-inline: 2px; }`;
 const DIGITS = 2; // after the point
 const LEAVING = ["Enter", "Tab"]; // keys at which a field takes what was typed
 const RANGE = "egoxRange"; // option of our sliders: [min, max] of the slider itself
@@ -47,6 +51,7 @@ export function openAll(node, wanted = () => true) {
 // Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left:
 // what was typed is taken all the same, as soon as the page's own handlers are done.
 export function takeTyped(app) {
+  addCss("egox-sliders", CSS);
   const taken = ({ target, type, key }) => {
     if (
       !target.matches?.('input[role="spinbutton"]') ||
