@@ -221,17 +221,6 @@ class PictureMatch:
             * (valid_points.mean(1) > 0.35)
         )
 
-    def drawn_over(
-        self,
-        t: int,
-        rotation: np.ndarray,  # [3, 3] of the video's camera, as Pose has it
-        shift: np.ndarray,  # [3] metres
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Warp a video frame to the view of its render, and normalise the contrast of both."""
-        view = FrameView.of(self, t, FINE)
-        _, mask, video, scene = view.over(rotation, shift, FINE)
-        return video.astype(np.float32), scene.astype(np.float32), mask
-
 
 def coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """Find the best rotations on a coarse grid, by correlating blurred pictures."""

@@ -1,8 +1,8 @@
 """Check whether the cameras stated in a data set agree with its pictures (``calibrate --check``).
 
 Two measurements, neither of which needs the other. The head camera's turns from frame to frame tell
-when its poses are, and whose. Its view of the scene, which exo's pictures and depth make, tells a
-constant turn and shift."""
+when its poses are, and whose. Its view of the scene, which exo's pictures and depth make, tells one
+turn of the whole clip, by the meter that generated videos are measured with."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,6 @@ from egox_core.video import decode_frames, probe_video
 from ..data.manifest import read_manifest
 from ..data.sources import list_takes
 from .check_row import EpisodeResult
-from .mend import correct_poses
 from .robot_episodes import is_robot_set, robot_episodes
 from .stated import StatedEpisode
 from .view_fit import fit_view
@@ -30,18 +29,13 @@ MOST_COMPARED_FRAMES, MOST_RENDERED_FRAMES = 900, 49
 """Frames whose turns are compared, and frames that make the scene."""
 
 
-def check_set(
-    root: Path, write: bool = False, progress: Progress = no_progress
-) -> tuple[EpisodeResult, ...]:
+def check_set(root: Path, progress: Progress = no_progress) -> tuple[EpisodeResult, ...]:
     """Check every episode of a data set, and list the results with the most certain fault first.
 
-    Args:
-        write: mend the poses in the ``meta.json`` of take folders whose fault is sure.
-
     Raises:
-        EgoXInputError: no set, none with an ego video, ``write`` with another than take folders.
+        EgoXInputError: no set, none with an ego video.
     """
-    episodes = tuple(_find_episodes(root, write))
+    episodes = tuple(_find_episodes(root))
     if not episodes:
         raise EgoXInputError(
             "set",
@@ -56,23 +50,11 @@ def check_set(
             rows.append(_check_episode(episode, progress))
         except EgoXInputError as error:
             rows.append(EpisodeResult(name=episode.name, finding=f"not read: {error}"))
-    if write:
-        for row in rows:
-            if row.is_correctable and row.folder is not None:
-                correct_poses(row, row.folder)
     return tuple(sorted(rows, key=lambda row: (not row.is_wrong, -row.error_sigmas)))
 
 
-def _find_episodes(root: Path, write: bool) -> Iterator[StatedEpisode]:
+def _find_episodes(root: Path) -> Iterator[StatedEpisode]:
     manifest = root / "manifest.jsonl"
-    has_take_folders = not manifest.is_file() and not is_robot_set(root)
-    if write and not has_take_folders:
-        raise EgoXInputError(
-            "--write",
-            got=f"{root.name!r}, which was made from takes",
-            expected="take folders",
-            fix="mend the takes, and make the set again: its priors follow from the poses",
-        )
     if manifest.is_file():
         for record in read_manifest(manifest):
             if record.ground_truth:
@@ -84,7 +66,7 @@ def _find_episodes(root: Path, write: bool) -> Iterator[StatedEpisode]:
                     frames=record.frames,
                 )
         return
-    if not has_take_folders:
+    if is_robot_set(root):
         yield from robot_episodes(root)
         return
     skipped_takes: list[tuple[str, str]] = []
@@ -127,9 +109,7 @@ def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
     )
     w2c = upright_path.poses(len(ego_path)).numpy()[:posed_count]
     motion_result = compare_turns(picture_rotations, times_s[:compared_count], w2c[:compared_count])
-    episode_result = EpisodeResult(
-        name=episode.name, finding="", folder=episode.folder, motion=motion_result
-    )
+    episode_result = EpisodeResult(name=episode.name, finding="", motion=motion_result)
     finding_notes = []
     if motion_result is None:
         finding_notes.append("its clock is not testable: too few frames with poses")
@@ -152,7 +132,7 @@ def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
     elif episode_result.lag_s:
         finding_notes.append("late" if episode_result.lag_s > 0 else "early")
     if take is None:
-        finding_notes.append(f"turn and shift are not testable: {missing_reason}")
+        finding_notes.append(f"its view is not testable: {missing_reason}")
     else:
         episode_result, finding_text = fit_view(
             episode_result, take, episode.ego_video, times_s, w2c, progress

@@ -1,17 +1,23 @@
 """Define the result of ``calibrate --check`` for one episode."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from egox_core.frozen import frozen
+from egox_core.metrics import ClipTurn
 
-from .deviation import CERTAIN_SIGMAS, Deviation, matters
 from .view_motion import Motion
 
+CERTAIN_SIGMAS = 3.5
+"""Standard deviations from which on a clock is called wrong."""
 LEAST_LAG_FRAMES = 1.0
 """Poses that are late by less don't matter."""
+LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
+"""Turn and shift of the view from which on a camera is called wrong: depth of a network turns the
+view of right cameras by up to 4 degrees."""
+SDS_OF_INTERVAL = 1.645
+"""Standard deviations within which 90 % lie."""
 COLUMN_TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "finding")
 
 
@@ -22,10 +28,10 @@ class EpisodeResult:
 
     name: str
     finding: str
-    folder: Path | None = None  # of a take, whose meta.json can be mended
     motion: Motion | None = None
-    deviation: Deviation | None = None  # of the head camera against the scene, its lag mended
-    is_exo_deviation: bool = False  # it is less as a turn and shift of the exo camera
+    view: ClipTurn | None = None  # of the head camera against the scene, its lag mended
+    shift_m: np.ndarray | None = None  # [3] of the same, NaN: no frame tells it
+    exo_turn_deg: float | None = None  # of the exo camera, at which alone the view fits
     # By how many standard deviations it is mirrored or has another take's poses; None: it isn't.
     mismatch_sigmas: float | None = None
 
@@ -45,18 +51,19 @@ class EpisodeResult:
 
     @property
     def is_view_tested(self) -> bool:
-        """True if the view of the scene could tell a turn and a shift."""
-        return self.deviation is not None
+        """True if the view of the scene could tell a turn."""
+        return self.exo_turn_deg is not None or (self.view is not None and self.view.judged)
 
     @property
     def is_displaced(self) -> bool:
-        """True if the camera's measured pose certainly differs from the stated one."""
-        deviation = self.deviation
-        return (
-            deviation is not None
-            and deviation.error_sigmas >= CERTAIN_SIGMAS
-            and matters(deviation)
-        )
+        """True if the view certainly differs from that of the stated cameras."""
+        if self.exo_turn_deg is not None:
+            return True
+        if self.view is None or not self.view.judged:
+            return False
+        is_turned = self.view.angle_deg >= max(LEAST_TURN_DEG, self.view.interval_deg)
+        shift_m = 0.0 if self.shift_m is None else float(np.linalg.norm(self.shift_m))
+        return is_turned or shift_m >= LEAST_SHIFT_M
 
     @property
     def error_sigmas(self) -> float:
@@ -65,17 +72,15 @@ class EpisodeResult:
             return self.mismatch_sigmas
         known_lag = self.motion is not None and self.motion.is_lag_known
         lag_sigmas = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
-        return max(lag_sigmas, 0.0 if self.deviation is None else self.deviation.error_sigmas)
+        turn_sigmas = 0.0
+        if self.view is not None and self.view.judged:
+            turn_sigmas = SDS_OF_INTERVAL * self.view.angle_deg / self.view.interval_deg
+        return max(lag_sigmas, turn_sigmas)
 
     @property
     def is_wrong(self) -> bool:
         """True if the stated cameras have a certain error that is large enough to matter."""
         return self.mismatch_sigmas is not None or self.lag_s != 0 or self.is_displaced
-
-    @property
-    def is_correctable(self) -> bool:
-        """True if the error can be corrected by replacing the poses in the take's ``meta.json``."""
-        return self.is_wrong and self.mismatch_sigmas is None and self.folder is not None
 
     def cells(self) -> tuple[str, ...]:
         """Format the episode's result as table cells."""
@@ -85,9 +90,10 @@ class EpisodeResult:
                 x / self.motion.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s)
             )
             lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
-        if (deviation := self.deviation) is not None:
-            rotation_text = f"{deviation.turn_deg:.1f} ± {deviation.turn_sd_deg:.1f}"
-            shift_text = f"{100 * deviation.shift_m:.0f} ± {100 * deviation.shift_sd_m:.0f}"
+        if self.view is not None and self.view.judged:
+            rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.interval_deg:.1f}"
+        if self.shift_m is not None and np.isfinite(self.shift_m).all():
+            shift_text = f"{100 * np.linalg.norm(self.shift_m):.0f}"
         return (
             self.name,
             f"{self.error_sigmas:.1f}",
@@ -99,7 +105,9 @@ class EpisodeResult:
 
     def to_json(self) -> dict[str, object]:
         """Build the episode's entry in the JSON report."""
-        motion, deviation = self.motion, self.deviation
+        motion = self.motion
+        view = self.view if self.view is not None and self.view.judged else None
+        has_shift = self.shift_m is not None and bool(np.isfinite(self.shift_m).all())
         return {
             "episode": self.name,
             "wrong": self.is_wrong,
@@ -107,13 +115,12 @@ class EpisodeResult:
             "finding": self.finding,
             "late_s": None if motion is None or not motion.is_lag_known else motion.lag_s,
             "late_sd_s": None if motion is None or not motion.is_lag_known else motion.lag_sd_s,
-            "camera": None if deviation is None else "exo" if self.is_exo_deviation else "ego",
-            "turn_deg": None
-            if deviation is None
-            else np.degrees(deviation.rotation_and_shift[:3]).tolist(),
-            "turn_sd_deg": None if deviation is None else deviation.turn_sd_deg,
-            "shift_m": None if deviation is None else deviation.rotation_and_shift[3:].tolist(),
-            "shift_sd_m": None if deviation is None else deviation.shift_sd_m,
+            "camera": "exo" if self.exo_turn_deg is not None else None if view is None else "ego",
+            "turn_deg": None if view is None else view.turn_deg.tolist(),
+            "turn_sd_deg": None if view is None else view.interval_deg / SDS_OF_INTERVAL,
+            "shift_m": self.shift_m.tolist() if self.shift_m is not None and has_shift else None,
+            "shift_sd_m": None,  # of the first versions
+            "exo_turn_deg": self.exo_turn_deg,
         }
 
 

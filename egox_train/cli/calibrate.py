@@ -47,25 +47,17 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
             "wrong"
         ),
     )
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help=(
-            "with --check: mend the meta.json of take folders whose fault is sure; what was stated "
-            "stays beside it"
-        ),
-    )
 
 
 def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     if args.check:
         return _run_check(args, progress)
-    if args.point is not None and args.out is not None and not args.write:
+    if args.point is not None and args.out is not None:
         return _run_with_point_log(args)
-    if args.out is None or args.write:
+    if args.out is None:
         raise EgoXInputError(
             "calibrate",
-            got="--write without --check" if args.write else "no folder for the takes",
+            got="no folder for the takes",
             expected="RECORDING OUT, SET --check, or EXO.mp4 CAMERA.json --point FILE",
             fix="see docs/own_recordings.md",
         )
@@ -118,23 +110,19 @@ def _run_check(args: argparse.Namespace, progress: Progress) -> int:
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 
-    rows = check_set(args.recording, args.write, progress)
+    rows = check_set(args.recording, progress)
     for line in table(rows):
         print(line)
     wrong_episode_count = sum(row.is_wrong for row in rows)
-    mended_count = sum(row.is_correctable for row in rows) if args.write else 0
-    print(
-        f"{wrong_episode_count} of {len(rows)} episodes are wrong"
-        + (f", {mended_count} mended" if mended_count else "")
-    )
+    print(f"{wrong_episode_count} of {len(rows)} episodes are wrong")
     clock_count = sum(row.is_clock_tested for row in rows)
     view_count = sum(row.is_view_tested for row in rows)
     print(
-        f"testable: the clock of {clock_count} of {len(rows)} by the head's turns, turn and shift "
+        f"testable: the clock of {clock_count} of {len(rows)} by the head's turns, the turn "
         f"of {view_count} of {len(rows)} by its view of the scene"
     )
     if args.out is not None:
         write_json(args.out / CHECK_FILE, [row.to_json() for row in rows])
-    if wrong_episode_count > mended_count:
+    if wrong_episode_count:
         return 1
-    return 0 if clock_count or view_count or mended_count else UNTESTED_CODE
+    return 0 if clock_count or view_count else UNTESTED_CODE
