@@ -69,16 +69,16 @@ def test_tilted_world_has_no_vertical_axis(takes, degrees):
         estimated_up = find_up([exo_path], ego_path, [depth])
         assert "axis" not in estimated_up.text()
         assert up_error_deg(estimated_up, true_up) < 1
-        if degrees == 40:  # cameras alone can't tell 15 degrees from a leaning head
-            up_from_cameras = find_up([exo_path], ego_path)
-            assert up_error_deg(up_from_cameras, true_up) < up_from_cameras.within_deg
+        up_from_cameras = find_up([exo_path], ego_path)
+        assert up_error_deg(up_from_cameras, true_up) < up_from_cameras.within_deg
 
 
-def test_cameras_alone_take_the_likelier_of_axis_and_estimate(takes):
-    for take in takes:
-        up = find_up([take.exo], take.ego)
-        assert torch.equal(up.direction, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
-        assert "world's axis +z" in up.text()
+def test_cameras_alone_take_an_axis_that_is_right_in_nine_of_ten_worlds(takes):
+    estimates = [find_up([take.exo], take.ego) for take in takes]
+    assert any("world's axis +z" in up.text() for up in estimates)
+    for up in estimates:
+        has_axis = bool(torch.equal(up.direction, torch.eye(3, dtype=torch.float64)[2]))
+        assert has_axis == ("axis" in up.text()) and has_axis == (up.within_deg == 1)
 
 
 @pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
