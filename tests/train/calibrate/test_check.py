@@ -23,7 +23,6 @@ from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 33
 ERROR_ROTATION = Rotation.from_rotvec([5.0, -6.7, 5.5], degrees=True).as_matrix()  # 10 degrees
-ERROR_SHIFT_M = np.array([0.18, -0.16, 0.18])  # 30 cm
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +75,7 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
 @pytest.mark.parametrize(
     "fault, expected_text",
     [
-        ("turned exo", "exo camera turned or moved|exo or head camera turned or moved"),
-        ("moved exo", "exo camera turned or moved|exo or head camera turned or moved"),
+        ("turned exo", "exo (or head )?camera turned or moved"),
         ("late", "late; its view fits"),
     ],
 )
@@ -86,8 +84,6 @@ def test_wrong_cameras_and_clocks_are_named(drawn_takes, tmp_path, fault, expect
     wrong_poses = {}
     if fault == "turned exo":
         wrong_poses["camera_extrinsics"] = ERROR_ROTATION @ exo
-    elif fault == "moved exo":
-        wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ ERROR_SHIFT_M]
     else:
         wrong_poses["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
     copy_changed(drawn_takes, tmp_path / "set" / "one", **wrong_poses)
