@@ -5,8 +5,8 @@ degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and Lo
 """
 
 from .clip_turn import ClipTurn
+from .exact_scene import exact_scene
 from .exo_turn import exo_turned_error
-from .frame_alignment import PictureMatch
 from .image import (
     check_pair,
     psnr,
