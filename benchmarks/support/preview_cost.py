@@ -17,7 +17,7 @@ from egox_core.file_names import EXO
 from tools.rigs.moge_file import write_moge_standin
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
-from tools.setup.demo import LOAD, inputs_by_type, run_prompt
+from tools.setup.demo import LOAD, PRIOR, inputs_by_type, run_prompt
 from tools.setup.environment import this_environment
 from tools.setup.server import Server
 
@@ -96,6 +96,7 @@ def cost_of_video(video: Path) -> dict[str, float]:
     keyframes = json.loads(pose_inputs["keyframes"])
     keyframes.pop("made_on", None)  # the example's head, in a video that it wasn't made on
     pose_inputs["keyframes"] = json.dumps(keyframes)
+    inputs_by_type(prompt, PRIOR)[0]["draw_anyway"] = True  # it need not see the drawn floor
     with tempfile.TemporaryDirectory() as root:
         base = make_base_dir(Path(root), environment.layout)
         (base.root / "index.html").write_text("")  # no page: its package may be missing
