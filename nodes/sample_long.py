@@ -155,8 +155,8 @@ class EgoXSampleLong(io.ComfyNode):
                 ),
                 recompute_exo_input(advanced=True),
                 low_memory_input(advanced=True),
-                straighten_input(),
-                colour_input(),
+                straighten_input(advanced=True),
+                colour_input(advanced=True),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),

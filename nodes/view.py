@@ -24,13 +24,14 @@ STRAIGHTENED = "Straightened"
 """First word of what :func:`straighten_picture` says where it turned something."""
 
 
-def straighten_input() -> io.Combo.Input:
+def straighten_input(advanced: bool = False) -> io.Combo.Input:
     """Build the input that chooses what is turned."""
     return io.Combo.Input(
         "straighten",
         options=["off", "picture", "camera"],
         default="off",
         optional=True,
+        advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip=(
             "The released weights turn a clip's picture by some degrees. picture: turned back to "
             "the camera path if the turn can be measured and is 5 to 10 degrees; the rim keeps the "
@@ -40,13 +41,14 @@ def straighten_input() -> io.Combo.Input:
     )
 
 
-def colour_input() -> io.Combo.Input:
+def colour_input(advanced: bool = False) -> io.Combo.Input:
     """Build the input that chooses the video's colours."""
     return io.Combo.Input(
         "colour",
         options=["as drawn", "tint", "as exo"],
         default="as drawn",
         optional=True,
+        advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip=(
             "The released weights draw everything too blue. tint: taken back by fixed gains, as "
             "measured for the released LoRA at strength 1. as exo: the exo video's white, for "

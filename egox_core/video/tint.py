@@ -83,7 +83,7 @@ class Tint:
                 f"{cls.KEY} of the LoRA's file",
                 got=text[:60],
                 expected="gains of red, green and blue",
-                fix="fit them again: train_egox.py evaluate --fit-colour",
+                fix="fit them again, or choose the colours as drawn",
             )
         return tint
 

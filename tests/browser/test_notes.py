@@ -11,7 +11,7 @@ MIN_CONTRAST = 4.5  # of WCAG 2, for text of usual size
 _WORDS_SCRIPT = """() => {
   const note = [...document.querySelectorAll('.comfy-markdown, .comfy-markdown-content')].find((e) => e.offsetParent
     && e.innerText.includes('28 GB'));
-  return Object.fromEntries(['code', 'a', 'h3', 'td:last-child', 'strong', 'em'].map((kind) => {
+  return Object.fromEntries(['code', 'a', 'h3', 'li', 'strong', 'em'].map((kind) => {
     const range = document.createRange();
     range.selectNodeContents(note.querySelector(kind));
     const { left, top, width, height } = range.getBoundingClientRect();
