@@ -341,7 +341,7 @@ def missing_poses_error() -> EgoXInputError:
     """Build the error for a take without poses beside its video."""
     return EgoXInputError(
         "ego poses",
-        got=f"no {META} next to the exo video of 'frames'",
+        got=f"no {META} next to the exo video",
         expected="a take's meta.json, or poses from a different source",
         fix=(
             "press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; "

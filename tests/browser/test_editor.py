@@ -40,6 +40,10 @@ COVERED_SCRIPT = """() => {
 }"""
 """Lists parts of the editor that lie under another part, and pictures that don't fit."""
 
+TILTED_DOCUMENT = {
+    "up": [-0.01, -1.0, -0.04],
+    "keyframes": [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 0, "pitch_deg": 0}],
+}
 HEAD_CHOICES = ("follow", "close")
 THEME_SCRIPT = "(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 
@@ -324,10 +328,14 @@ def run_and_read_path(page) -> list:
 
 def test_the_editor_works_by_touch_on_a_narrow_page(open_page, read_unpacked):
     editor = start_editor(open_page, read_unpacked, touch=True)
+    editor.page.set_widget(POSE_NODE, "source", "keyframes")
+    editor.page.set_widget(POSE_NODE, "keyframes", json.dumps(TILTED_DOCUMENT))
     editor.open(load=True)
     editor.tab.set_viewport_size({"width": 700, "height": 1000})
     editor.page.settle(10)
     assert not editor.tab.evaluate(CUT_OFF_SCRIPT)
+    chosen_axis = editor.find("up").evaluate("(list) => list.selectedOptions[0].text")
+    assert chosen_axis == "−y (2.4°)", "an axis has its name, also where it is a little off"
     editor.find("tool-look").tap()
     text_before = editor.read_state("state.text")
     editor.tab.touchscreen.tap(*editor.point_in_box("track", 0.5, 0.6))

@@ -114,6 +114,32 @@ def test_rare_inputs_are_shown_hidden_and_saved_on_the_classic_canvas(open_page,
         )
 
 
+# Of a node's row of text: its height, and the texts that are drawn in it.
+_TEXT_ROW_SCRIPT = """(title) => {
+  const node = app.graph.nodes.find((n) => n.title === title);
+  const row = node.widgets.find((w) => w.type === 'customtext');
+  const { prototype } = CanvasRenderingContext2D, { fillText } = prototype, texts = [];
+  prototype.fillText = function (text, x, y) {
+    const place = this.getTransform().transformPoint({ x, y }), { scale, offset } = app.canvas.ds;
+    const left = place.x / scale - offset[0] - node.pos[0], top = place.y / scale - offset[1] - node.pos[1] - row.y;
+    if (left > 0 && left < node.size[0] && top > 0 && top < 20) texts.push(text);
+    return fillText.apply(this, arguments);
+  };
+  app.canvas.draw(true, true);
+  prototype.fillText = fillText;
+  return [row.computedHeight, texts];
+}"""
+
+
+def test_a_text_that_a_link_fills_is_a_row_with_its_name(open_page, read_shipped):
+    page = open_page(size=(1600, 900))
+    page.load(read_shipped("egox_basic"))
+    page.show()
+    page.settle()
+    height, texts = page.evaluate(_TEXT_ROW_SCRIPT, "EgoX")
+    assert height == 20 and [text.lower() for text in texts] == ["prompt"]
+
+
 # λ_g on the canvas, and the type of the subgraph's node that has it.
 _SLIDER_SCRIPT = """() => {
   const { value, type, options } = app.graph.nodes.flatMap((n) => n.widgets ?? []).find((w) => w.name === 'lambda_g');

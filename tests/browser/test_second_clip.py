@@ -82,9 +82,12 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
     page.browser_tab.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
     page.browser_tab.wait_for_function(_HAS_PICTURE_SCRIPT, arg="egox/fast/fast.mov")
     page.browser_tab.keyboard.press("Escape")
-    for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
-        trim_control(page, name).fill(seconds)
-        trim_control(page, name).press("Tab")
+    for name, seconds in (("Start, seconds", "0.4"), ("Length, seconds", "1.2")):
+        number_field = page.browser_tab.locator(FORM_ROW).get_by_role(
+            "spinbutton", name=name, exact=True
+        )
+        number_field.fill(seconds)
+        number_field.press("Tab")
     assert read_settings(page)[:2] == [24, 73]
     assert wait_for_note(page, "2 chunks")
     trim_control(page, "length").fill("49")

@@ -330,6 +330,8 @@ def place_the_head(page: PageUnderTest) -> None:
 def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     open_page, read_shipped, hidden_weights, upload_folder, repo_root, tmp_path
 ):
+    from playwright.sync_api import expect
+
     page = open_page(size=(1600, 900), webgl=True)
     open_small_form(page, read_shipped("egox_one_video"))
     take_folder = repo_root / "sample" / "synthetic_room"
@@ -355,6 +357,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     assert middle_video.bounding_box()["width"] > 700
     stage = page.browser_tab.get_by_test_id("egox-preview-stage").locator("visible=true").first
     assert stage.bounding_box()["height"] >= 240
+    expect(stage).to_be_in_viewport(ratio=0.9)
     node_classes = {node["class_type"] for node in page.to_prompt().values()}
     assert not node_classes & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
     choose_files(page, LOADER, Path(shutil.copy(take_folder / "exo.mp4", tmp_path / "lone.mp4")))

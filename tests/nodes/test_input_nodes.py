@@ -295,7 +295,7 @@ def test_bad_poses_are_refused(meta_poses, clip):
 
     for changes, message in (
         ({"file": "../meta.json"}, "leads out"),
-        ({"file": BESIDE}, "next to the exo video of 'frames'.*; or connect"),
+        ({"file": BESIDE}, "no meta.json next to the exo video; .*; or connect"),
         ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 frames; expected at least 37"),
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
     ):

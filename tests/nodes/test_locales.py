@@ -6,8 +6,19 @@ import warnings
 import pytest
 
 from egox_core.safe_files import read_json, write_json
+from tests.flat_graph import all_nodes
+from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.texts import locales
-from tools.texts.locales import PAGE, SOURCE, TRANSLATIONS, leaves, node_defs, read_locale, review
+from tools.texts.locales import (
+    NODES,
+    PAGE,
+    SOURCE,
+    TRANSLATIONS,
+    leaves,
+    node_defs,
+    read_locale,
+    review,
+)
 
 FIX_ADVICE = "run `python3 run.py make texts`, then translate or delete what it lists"
 
@@ -57,6 +68,39 @@ def test_one_word_stands_for_one_thing(repo_root, language):
         for term, other_words in terms.items():
             found_words = [word for word in other_words if word in text]
             assert not found_words, f"{language}/{name}: say {term} for {found_words}"
+
+
+def test_what_stays_english_is_on_the_list(pack, repo_root):
+    """Check names that no locale translates, choices of menus, and titles of the graphs' notes."""
+    from comfy.samplers import KSampler
+
+    english_texts = {file: dict(leaves(read_locale(SOURCE, file))) for file in (NODES, PAGE)}
+    names = {
+        text
+        for file, texts in english_texts.items()
+        for language in TRANSLATIONS
+        for key, text in leaves(read_locale(language, file))
+        if text == texts[key] and re.search("[a-z]{2}", text)
+    }
+    choices = {
+        choice
+        for node in pack.nodes.extension.NODES
+        for declared in node.GET_SCHEMA().inputs
+        for slot in declared.get_all()
+        for choice in slot.as_dict().get("options") or ()
+        if isinstance(choice, str) and not re.search(r"\.\w+$", choice)  # a file
+    }
+    note_titles = {
+        node["title"]
+        for path in shipped_workflows(repo_root).values()
+        for node in all_nodes(read_workflow(path))
+        if node["type"] == "MarkdownNote"
+    }
+    assert read_json(repo_root / "tools" / "texts" / "english.json") == {
+        "names": sorted(names),
+        "choices": sorted(choices - {*KSampler.SAMPLERS, *KSampler.SCHEDULERS}),
+        "notes": sorted(note_titles),
+    }
 
 
 @pytest.mark.parametrize(
