@@ -31,6 +31,7 @@ from tools.rigs.moge_file import write_moge_standin
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
 PANEL = "[data-testid=egox-missing]"
+PRIOR_STAGE = ".egox-preview:has([data-view=coverage]) .egox-preview-stage:visible"
 PRIOR_BUTTON = '[data-testid="egox-preview-alone"]:visible'
 # Lists the pack's messages, except those on uploads.
 EGOX_TOASTS = (
@@ -357,7 +358,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     assert middle_video.bounding_box()["width"] > 700
     stage = page.browser_tab.get_by_test_id("egox-preview-stage").locator("visible=true").first
     assert stage.bounding_box()["height"] >= 240
-    expect(stage).to_be_in_viewport(ratio=0.9)
+    expect(page.browser_tab.locator(PRIOR_STAGE).first).to_be_in_viewport(ratio=0.9)
     node_classes = {node["class_type"] for node in page.to_prompt().values()}
     assert not node_classes & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
     choose_files(page, LOADER, Path(shutil.copy(take_folder / "exo.mp4", tmp_path / "lone.mp4")))

@@ -91,9 +91,12 @@ const runOf = (output) => output?.[KEY]?.[0]?.run;
 export function showNew(app, node, output) {
   noteRun(app, runOf(output));
   const shown = showOutput(node, output);
-  if (priorAsked && output?.[KEY]?.[0]?.kind === "prior") {
+  const { kind } = output?.[KEY]?.[0] ?? {};
+  const element = node.egoxPreview?.element;
+  // Of a subgraph's player the inner node has one, too, which the form doesn't show.
+  if (priorAsked && kind === "prior" && element?.offsetParent) {
     priorAsked = false;
-    shown?.then(() => intoSight(node.egoxPreview.element));
+    shown?.then(() => intoSight(element));
   }
   return shown;
 }
