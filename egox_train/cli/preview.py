@@ -120,12 +120,14 @@ def write_preview(args: argparse.Namespace) -> dict:
     if rendered.prior.seen is not None:
         write_levels(args.out / SEEN, rendered.prior.seen, fps)
     laps.end("write")
-    note = preview_note(holes, camera, args.shading, args.gain)
+    notes = [preview_note(holes, camera, args.shading, args.gain), *rendered.report["notes"]]
+    if args.video:  # the command's own words
+        notes = [note.replace("fov_deg of stages.align", "--exo-fov") for note in notes]
     report = {
         **rendered.report,
         "shading": args.shading,
         "gain": args.gain,
-        "notes": [note, *rendered.report["notes"]],
+        "notes": notes,
     }
     return write_report(args.out, report, laps)
 
