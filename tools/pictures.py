@@ -32,7 +32,7 @@ DEMO_FILE = REPO_ROOT / "docs" / "img" / "demo.webp"
 PAGE_STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
 CELL_PX = 240  # px
 CARD_FILE = REPO_ROOT / "workflows" / "egox_demo.jpg"
-CARD_PX, CARD_MARGIN, CARD_GREY = 512, 24, 32
+CARD_PX, CARD_GREY = 512, 32
 UPPER_PX, LOWER_PX = 184, 254
 """Heights of the card's pictures, which make both rows as wide as the card."""
 SAMPLE = REPO_ROOT / "sample" / "calm_room"
@@ -89,11 +89,11 @@ def main() -> int:
 def draw_card(folder: Path) -> np.ndarray:  # [CARD_PX, CARD_PX, 3] uint8
     """Arrange the first frames of the demo's exo, prior, ego and true video as a template's card.
 
-    Rows above and below stay empty, since the page cuts them off."""
+    Its lowest rows stay empty, since a narrow page cuts them off."""
     files = (SAMPLE / EXO, folder / "prior.mp4", folder / "ego.mp4", SAMPLE / TRUTH)
     exo, prior, ego, truth = (read_frames(file)[0] for file in files)
     card = np.full((CARD_PX, CARD_PX, 3), CARD_GREY, np.uint8)
-    top = CARD_MARGIN
+    top = 0
     for parts, labels, height in (
         ((exo, prior), ("exo video", "ego prior"), UPPER_PX),
         ((ego, truth), ("ego video", "truth"), LOWER_PX),
