@@ -176,13 +176,13 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     open_small_form(page, read_shipped("egox_one_video"))
     page.browser_tab.locator(PRIOR_BUTTON).first.click()
     page.browser_tab.wait_for_function(
-        f"() => document.querySelector('{PANEL}').innerText.includes('moge')"
+        f"() => document.querySelector('{PANEL}')?.innerText.includes('moge')"
     )
     (now,) = read_panel(page)["parts"]
     assert now["title"] == "For the picture now: 4 files, 4.8 GB in all"
     press_run(page)
     page.browser_tab.wait_for_function(
-        f"() => document.querySelector('{PANEL}').innerText.includes('qwen')"
+        f"() => document.querySelector('{PANEL}')?.innerText.includes('qwen')"
     )
     panel = read_panel(page)
     assert [part["title"] for part in panel["parts"]] == [

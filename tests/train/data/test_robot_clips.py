@@ -109,9 +109,9 @@ def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_
     measured_clips = []
     camera_fit = robot_clips.camera_fit
 
-    def counted_fit(*args):
+    def counted_fit(*args, **options):
         measured_clips.append(args)
-        return camera_fit(*args)
+        return camera_fit(*args, **options)
 
     monkeypatch.setattr(robot_clips, "camera_fit", counted_fit)
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path / "set", task="work")
