@@ -147,13 +147,13 @@ def _spread_projections(weights: Mapping[str, Tensor], layer_count: int) -> dict
     and the projections are summed, so zeros change nothing.
     """
     projection = re.compile(r"(encoder\.output_projections)\.(\d+)\.(\w+)")
-    found = {key: match for key in weights if (match := projection.fullmatch(key))}
-    count = len({match[2] for match in found.values()})
+    projection_keys = {key: match for key in weights if (match := projection.fullmatch(key))}
+    count = len({match[2] for match in projection_keys.values()})
     if not count or layer_count % count:
         return dict(weights)
-    spread_weights = {key: value for key, value in weights.items() if key not in found}
+    spread_weights = {key: value for key, value in weights.items() if key not in projection_keys}
     step = layer_count // count
-    for key, match in found.items():
+    for key, match in projection_keys.items():
         for place in range(int(match[2]) * step, (int(match[2]) + 1) * step):
             is_last = place % step == step - 1
             value = weights[key] if is_last else torch.zeros_like(weights[key])

@@ -87,7 +87,7 @@ def _reason_to_leave(
 
 @frozen
 class _TurnedSampling:
-    """Where each pixel of the ordered camera lies in the drawn picture, and how it is mixed."""
+    """Positions of the ordered camera's pixels in the drawn picture, and how they are mixed."""
 
     turned_px: np.ndarray  # [H', W', 2] float32
     unturned_px: np.ndarray  # [H', W', 2] float32

@@ -336,7 +336,7 @@ EXTRA = {
     "motive": "camera_from_tracker=0 0 0",
     "tum clock declared": "time_offset_s=-0.2",
 }
-"""What is declared besides, by a word of the door."""
+"""Declarations besides, by a word of the door."""
 
 
 def read_poses(folder, truth, points, line):
