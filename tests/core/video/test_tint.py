@@ -38,5 +38,5 @@ def test_gains_are_found_again_and_kept_as_text():
     assert Tint.of(fitted.text()) == fitted and Tint.of("") == RELEASED_TINT
     assert "not measured for" in fitted.words("LoRA a at strength 0.8")
     assert "not measured" not in fitted.words("LoRA a at strength 1")
-    with refuses("evaluate --fit-colour"):
+    with refuses("fit them again"):
         Tint.of('{"gains": [1, 2]}')
