@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
-from .backends import Choice, KernelsUsed, choose_backend
+from .backends import KernelsUsed, choose_backend
 from .bias import keeps_graph, reference_attention
 from .exo_cache import ego_tokens
-from .kernel_table import card_of
+from .kernel_check import Choice
+from .kernel_table import MEASURED, card_of
 from .options import GgaOptions
 from .plain import PlainAttention, or_cudnn, plain_attention
 from .rows import BiasRows
@@ -35,9 +36,6 @@ UNGUIDED_BYTES = 192 * 2**20
 """Working memory of a call without bias, for each sample of the batch: its queries and result.
 Hosts with a sparse or quantised kernel prepare all keys anew in each call, so the calls are few:
 two at 28,028 tokens of the 14B model."""
-SIDE_BY_SIDE_ON = ((9, 0),)
-"""Cards on which both halves at once were measured to take less time than one after the other."""
-
 REFERENCE = Choice(names=["the dense reference"])
 
 
@@ -128,7 +126,7 @@ def gga_attention(
             result[:, rows, columns] = attend_rows(rows)
 
     exo_job, ego_job = half_jobs
-    if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.needs_bias_rows:
+    if card_of(q.device) not in MEASURED or choice.needs_bias_rows:
         fill(*exo_job)
         fill(*ego_job)
         return result.flatten(1, 2)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,11 +29,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError, check_choice, is_oom
-from ..finite import all_finite
 from ..types import GgaGeometry
-from .bias import keeps_graph, without_autocast
-from .kernel_check import WRONG, Choosing, best_seconds, first_line, kernel_fault
-from .kernel_table import KERNELS, KernelRequest, Limits, card_of, name_of
+from .bias import without_autocast
+from .kernel_check import Choice, Choosing, first_line, forget_lost
+from .kernel_table import KERNELS, MEASURED, Limits, card_of
 from .options import GgaOptions
 from .plain import plain_attention
 from .product import weight_columns
@@ -66,30 +65,8 @@ SCORE_BYTES = 32 * 2**20
 SCORE_COPIES = 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
 in float32."""
-MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
 STEADY = ("triton", "sdpa")
 """First kernels of ``steady``."""
-
-
-@dataclass
-class Choice:
-    """Kernels that can compute one attention call, fastest first, and why others were refused."""
-
-    names: list[str]
-    refused: dict[str, str] = field(default_factory=dict)
-    lost: bool = False  # one of them for another reason than the table's
-
-    @property
-    def needs_bias_rows(self) -> bool:
-        """True if the kernel in use needs the bias rows of its queries in memory."""
-        return not self.names or _limits(self.names[0]).needs_bias_rows
-
-    def words(self) -> str:
-        """Describe the kernel in use, and why other kernels are refused."""
-        refusal_text = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
-        return (self.names[0] if self.names else MATH_WORDS) + (
-            f" (not {refusal_text})" if refusal_text else ""
-        )
 
 
 class KernelsUsed(Choosing):
@@ -124,10 +101,10 @@ class KernelsUsed(Choosing):
         geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
     ) -> None:
         """Compute the query and key columns of the chosen kernel before its first call."""
-        request = _kernel_request(
-            BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
-        )
-        if backend in ("auto", "triton") and not _limits("triton").refusal(request):
+        bias_rows = BiasRows(geometry, options, dtype, reuse=True)
+        if backend in ("auto", "triton") and not _refusal(
+            "triton", bias_rows, 0, backend == "triton"
+        ):
             weight_columns(geometry, options, dtype)
 
     @property
@@ -153,39 +130,22 @@ class KernelsUsed(Choosing):
         return words + time_note
 
 
-_cached_choices: dict[tuple, Choice] = {}
-
-
-def forget_lost() -> None:
-    """Allow kernels that failed or gave wrong numbers to be tried again."""
-    for key in [key for key, choice in _cached_choices.items() if choice.lost]:
-        del _cached_choices[key]
-
-
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """List the kernels that backend ``auto`` may choose from on this device.
-
-    The table has nothing against them there. Those that need rows of bias are timed where there
-    are two.
-    """
+    """List the kernels that backend ``auto`` may choose from on this device."""
     if device.type != "cuda":
         return ("sdpa",)
-    has_measured_card = card_of(device) in (_limits("triton").measured_on or ())
-    return ("triton", "sdpa") if has_measured_card else ("triton", "cudnn", "sdpa")
+    return ("triton", "sdpa") if card_of(device) in MEASURED else ("triton", "cudnn", "sdpa")
 
 
-def _limits(name: str) -> Limits:
-    return KERNELS.get(name, Limits())
+def _needs_bias_rows(name: str) -> bool:
+    return KERNELS.get(name, Limits()).needs_bias_rows
 
 
-def _kernel_request(
-    bias_rows: BiasRows, head_size: int, gradients: bool, by_name: bool
-) -> KernelRequest:
-    return KernelRequest(
-        device=bias_rows.geometry.key_dirs.device,
-        dtype=bias_rows.dtype,
-        head_size=head_size,
-        gradients=gradients,
+def _refusal(name: str, bias_rows: BiasRows, head_size: int, by_name: bool) -> str:
+    return KERNELS.get(name, Limits()).refusal(
+        bias_rows.geometry.key_dirs.device,
+        bias_rows.dtype,
+        head_size,
         any_weight=bias_rows.gain is not None,
         by_name=by_name,
     )
@@ -210,7 +170,7 @@ def choose_backend(
             wrong numbers (also later, when it is called).
     """
     check_choice("attention backend", name, ("auto", "steady", "reference", *BACKENDS), "use auto")
-    choice = _choose_kernels(name, (q, k, v, heads, bias_rows), used)
+    choice = _choose_kernels(name, q, k, v, heads, bias_rows, used)
     used.add(choice)
     by_name = name in BACKENDS
     if by_name and choice.refused:
@@ -243,15 +203,9 @@ class Chosen:
                     raise
                 if self.by_name:
                     raise _unusable_kernel(name, f"fails: {first_line(error)}") from error
-                self.choice.refused[name] = f"failed: {first_line(error)}"
-                self.choice.lost = True
-                self.choice.names = [
-                    remaining_name
-                    for remaining_name in self.choice.names
-                    if remaining_name not in self.choice.refused
-                ]
+                self.choice.refuse(name, f"failed: {first_line(error)}")
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
-                if not _limits(name).needs_bias_rows:
+                if not _needs_bias_rows(name):
                     break  # these are more queries than the next one's bias has memory for
         return (_recomputed(math_rows) if self.recompute else math_rows)(*args)
 
@@ -268,11 +222,7 @@ def _unusable_kernel(name: str, why: str) -> EgoXInputError:
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
     """Look up a kernel, wrapped in activation checkpointing if it keeps bias rows for the backward
     pass."""
-    return (
-        _recomputed(BACKENDS[name])
-        if recompute and _limits(name).needs_bias_rows
-        else BACKENDS[name]
-    )
+    return _recomputed(BACKENDS[name]) if recompute and _needs_bias_rows(name) else BACKENDS[name]
 
 
 def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
@@ -327,92 +277,42 @@ def _softmax_attention(
 
 def _choose_kernels(
     name: str,
-    # Arguments of :func:`choose_backend`.
-    attention_inputs: tuple[Tensor, Tensor, Tensor, int, BiasRows],
-    kernels_used: KernelsUsed,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    bias_rows: BiasRows,
+    used: KernelsUsed,
 ) -> Choice:
-    """Choose kernels by comparing their results with a float32 reference, and cache the choice by
-    shape.
+    """Choose among the kernels that the table allows by comparing them with the float32 form.
 
-    Where a number isn't finite, all of them, not compared and not remembered.
+    Where a number isn't finite, all of them.
     """
-    (q, k, v, heads, bias_rows) = attention_inputs
-    resumed_name = kernels_used.resumed_name
-    names = (name,) if name in BACKENDS else backend_choices(q.device)
     is_steady = name == "steady"
     if is_steady:
-        resumed_name = resumed_name if resumed_name in BACKENDS else ""
-        allowed_names = {resumed_name, "sdpa", *names} - {""}
-        names = tuple(
-            other_name
-            for other_name in dict.fromkeys((resumed_name, *STEADY, *names))
-            if other_name in allowed_names
-        )
-    keep_graph = is_steady or keeps_graph(q, k, v)  # one kernel for training and validation
-    request = _kernel_request(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
-    refusals = {
-        other_name: reason
-        for other_name in names
-        if (reason := _limits(other_name).refusal(request))
-    }
-    names = tuple(other_name for other_name in names if other_name not in refusals)
-    if is_steady:  # others were not meant to
-        refusals = {
-            other_name: reason
-            for other_name, reason in refusals.items()
-            if other_name == resumed_name
-        }
-    key = (name, name_of(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid, names)
-    key += tuple(refusals.values())
-    if key not in _cached_choices:
-        frame_rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
-        with torch.no_grad():
-            key_arguments = k.detach(), v.detach(), heads, bias_rows
-            test_arguments = (
-                q[:, :frame_rows].detach(),
-                *key_arguments,
-                slice(0, frame_rows * q.shape[2]),
-            )
-            reference = _float32_reference(*test_arguments)
-            if not all_finite(q, k, v, reference):  # by no kernel's fault: nothing can be compared
-                return Choice(names=list(names), refused=refusals)
-            choice = _matching_kernels(names, test_arguments, reference, kernels_used)
-            choice.refused = refusals | choice.refused
-            timed_names = [
-                other_name for other_name in choice.names if _limits(other_name).needs_bias_rows
-            ]
-            if name == "auto" and len(timed_names) > 1:
-                with kernels_used.report_step("the fastest"):
-                    kernel_seconds = {
-                        other_name: best_seconds(BACKENDS[other_name], test_arguments)
-                        for other_name in timed_names
-                    }
-                choice.names = [
-                    other_name for other_name in choice.names if other_name not in kernel_seconds
-                ]
-                choice.names += sorted(kernel_seconds, key=kernel_seconds.__getitem__)
-        is_settled = choice.names and WRONG not in choice.refused.values()
-        (log.info if is_settled else log.warning)("EgoX: attention by %s", choice.words())
-        kernels_used.report_line(f"attention by {choice.words()}")
-        _cached_choices[key] = choice
-    return _cached_choices[key]
-
-
-def _matching_kernels(
-    names: tuple[str, ...], test_arguments: tuple, reference: Tensor, progress_report: Choosing
-) -> Choice:
-    """Select the kernels that run and agree with the float32 reference."""
-    choice = Choice(names=[])
-    heads = test_arguments[3]
-    for name in names:
-        with progress_report.report_step(name):
-            fault = kernel_fault(BACKENDS[name], test_arguments, reference, heads)
-        if fault:
-            choice.refused[name] = fault
-            choice.lost = True
-        else:
-            choice.names.append(name)
-    return choice
+        listed_names = tuple(dict.fromkeys((used.resumed_name, *STEADY)))
+    else:
+        listed_names = (name,) if name in BACKENDS else backend_choices(q.device)
+    kernels, refused = {}, {}
+    for kernel_name in filter(BACKENDS.__contains__, listed_names):
+        reason = _refusal(kernel_name, bias_rows, q.shape[-1] // heads, name in BACKENDS)
+        if not reason:
+            kernels[kernel_name] = BACKENDS[kernel_name]
+        elif not is_steady or kernel_name == used.resumed_name:  # others were not meant to
+            refused[kernel_name] = reason
+    timed_names = list(filter(_needs_bias_rows, kernels)) if name == "auto" else []
+    frame_rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
+    queries = slice(0, frame_rows * q.shape[2])
+    grid = bias_rows.geometry.grid
+    return used.choose(
+        "attention",
+        (name, q.device, q.dtype, tuple(q.shape), heads, grid, *kernels, *refused.items()),
+        kernels,
+        _float32_reference,
+        (q[:, :frame_rows].detach(), k.detach(), v.detach(), heads, bias_rows, queries),
+        timed=timed_names if len(timed_names) > 1 else (),
+        refused=refused,
+    ) or Choice(names=list(kernels), refused=refused)
 
 
 def _float32_reference(

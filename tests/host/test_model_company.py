@@ -197,7 +197,7 @@ def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, ke
     page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
-    model_rig.import_core_module(rig.pack, "gga.backends")._cached_choices.clear()
+    model_rig.import_core_module(rig.pack, "gga.kernel_check")._cached_choices.clear()
     rig.ksample(model, steps=1)
     *progress_texts, (node, note) = page.texts
     expected_progress = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from egox_core.gga import backends
+from egox_core.gga import backends, kernel_check
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, dense_bias, direction_cosines, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -154,9 +154,9 @@ def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_ke
     monkeypatch.setitem(backends.BACKENDS, "fake", faulty_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", *other_kernels))
     monkeypatch.setattr(
-        backends, "best_seconds", lambda kernel, *_: float(kernel is not faulty_kernel)
+        kernel_check, "best_seconds", lambda kernel, *_: float(kernel is not faulty_kernel)
     )
-    monkeypatch.setattr(backends, "_cached_choices", {})
+    monkeypatch.setattr(kernel_check, "_cached_choices", {})
 
 
 @pytest.mark.parametrize("other_kernels", [(), ("sdpa",)])
@@ -188,7 +188,7 @@ def test_faulty_kernel_is_replaced_and_remembered(
         1 + chunk_count if fault == "raises on the last chunk" else 1
     )
     assert kernels_used.words().startswith(
-        f"guided attention by {other_kernels[0] if other_kernels else backends.MATH_WORDS} "
+        f"guided attention by {other_kernels[0] if other_kernels else kernel_check.MATH_WORDS} "
         "(not fake: "
     )
     assert (

@@ -1,6 +1,5 @@
 """Test the choice of attention kernels, whose results are compared with float32 head by head."""
 
-import math
 import re
 from contextlib import nullcontext
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from egox_core.gga import backends, kernel_table, plain
+from egox_core.gga import backends, kernel_check, kernel_table, plain
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
@@ -30,7 +29,7 @@ in_half_precision = pytest.mark.parametrize("dtype", HALF_TYPES)
 
 @pytest.fixture(autouse=True)
 def _clear_kernel_choices(monkeypatch) -> None:
-    monkeypatch.setattr(backends, "_cached_choices", {})
+    monkeypatch.setattr(kernel_check, "_cached_choices", {})
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
 
 
@@ -179,7 +178,7 @@ def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
             backend=backend,
             used=kernels_used,
         )
-    assert not backends._cached_choices
+    assert not kernel_check._cached_choices
     assert not kernels_used.lost
     with monkeypatch.context() as patch_context:
         patch_context.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
@@ -192,8 +191,8 @@ def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
 
 
 def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device):
-    monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
-    monkeypatch.setattr(backends, "best_seconds", lambda *args: pytest.fail("timed"))
+    monkeypatch.setattr(backends, "STEADY", ("sdpa", "slow"))
+    monkeypatch.setattr(kernel_check, "best_seconds", lambda *args: pytest.fail("timed"))
     for name in ("slow", "fast"):
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
     monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
@@ -225,7 +224,7 @@ def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
     monkeypatch.setitem(BACKENDS, "ours", compiled_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
     monkeypatch.setattr(
-        backends, "best_seconds", lambda run, args: float(run is not compiled_kernel)
+        kernel_check, "best_seconds", lambda run, args: float(run is not compiled_kernel)
     )
     kernels_used = KernelsUsed()
     qkv = draw_qkv(device, torch.bfloat16, 1)
@@ -262,18 +261,17 @@ def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, erro
 
     monkeypatch.setitem(BACKENDS, "ours", failing_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
-    monkeypatch.setattr(plain, "_takes_cudnn", {})
     monkeypatch.setattr(plain, "_cudnn", raise_error)
     if failing_step == "unguided":
-        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda *_, **__: "")
     if failing_step == "in a run":  # the fastest, so that it runs
-        best_seconds = backends.best_seconds
+        best_seconds = kernel_check.best_seconds
 
         def time_kernel(run, args) -> float:
             seconds = best_seconds(run, args)
             return 0.0 if run is failing_kernel else seconds
 
-        monkeypatch.setattr(backends, "best_seconds", time_kernel)
+        monkeypatch.setattr(kernel_check, "best_seconds", time_kernel)
     kernels_used = KernelsUsed()
     with pytest.raises(type(error), match=re.escape(str(error))):
         gga_attention(
@@ -284,8 +282,7 @@ def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, erro
             used=kernels_used,
         )
     assert not kernels_used.lost
-    assert not plain._takes_cudnn
-    assert not any(choice.lost for choice in backends._cached_choices.values())
+    assert not any(choice.lost for choice in kernel_check._cached_choices.values())
 
 
 @with_and_without_autocast
@@ -343,30 +340,31 @@ def test_unguided_queries_use_cudnn_by_table_or_timing(
 
     def kernel_seconds(attention, args) -> float:
         assert gpu_version == (8, 9), "the table says which"
-        return (
-            1.0
-            if attention is torch_kernel
-            else {"faster": 0.5, "slower": 2.0, "missing": math.inf}[cudnn_behaviour]
-        )
+        return 1.0 if attention is torch_kernel else {"faster": 0.5, "slower": 2.0}[cudnn_behaviour]
 
     if gpu_version:
-        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda *_, **__: "")
     monkeypatch.setattr(plain, "card_of", lambda device: gpu_version)
-    monkeypatch.setattr(plain, "best_seconds", kernel_seconds)
+    monkeypatch.setattr(kernel_check, "best_seconds", kernel_seconds)
     monkeypatch.setattr(plain, "_cudnn", cudnn_kernel)
-    monkeypatch.setattr(plain, "_takes_cudnn", {})
     attention = plain.or_cudnn(torch_kernel, Choosing(notes.append))
     values_with_nan = v.clone()
     values_with_nan[0, 3, 5] = torch.nan
     attention(q, k, values_with_nan, HEADS)
-    assert not plain._takes_cudnn and called_kernels[-1] == "torch", "a NaN condemns nothing"
+    assert not kernel_check._cached_choices and called_kernels[-1] == "torch", (
+        "a NaN condemns nothing"
+    )
     notes.clear()
     attention(q, k, v, HEADS)
-    expected_notes = [
-        "choosing a kernel, 0 s (unguided queries)",
-        f"unguided attention by {chosen_kernel}",
-    ]
-    assert notes == (expected_notes if gpu_version else [])
+    assert [note.partition(" (not cudnn")[0] for note in notes] == (
+        [
+            "choosing a kernel, 0 s (cudnn)",
+            "choosing a kernel, 0 s (torch)",
+            f"unguided attention by {chosen_kernel}",
+        ]
+        if gpu_version
+        else []
+    )
     called_kernels.clear()
     assert torch.equal(attention(q, k, v, HEADS), plain.plain_attention(q, k, v, HEADS))
     assert called_kernels == [chosen_kernel]

@@ -19,13 +19,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
-from egox_core.gga import backends, kernel_table, product, product_gradient
+from egox_core.gga import backends, kernel_check, kernel_table, product, product_gradient
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.exo_cache import ego_tokens
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.kernel_check import AGREEMENT
-from egox_core.gga.kernel_table import KERNELS, KernelRequest
+from egox_core.gga.kernel_table import KERNELS
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
 from tests.paths import ROOT
@@ -379,20 +379,17 @@ def test_each_kernel_agrees_with_plain_attention_on_a_gpu(backend, dtype, device
     assert relative_errors(kernel_result, exact_result, heads).abs().max() <= AGREEMENT[dtype]
 
 
-def kernel_request(**changes) -> KernelRequest:
-    default_fields = {"device": torch.device("cuda", 0), "dtype": torch.bfloat16, "head_size": 128}
-    return KernelRequest(**default_fields | changes)
+def triton_refusal(device="cuda:0", dtype=torch.bfloat16, head_size=128, **changes) -> str:
+    return KERNELS["triton"].refusal(torch.device(device), dtype, head_size, **changes)
 
 
 @pytest.mark.parametrize(
     ("gpu_version", "changes", "expected_text"),
     [
-        ((9, 0), {}, ""),
+        ((9, 0), {"by_name": False}, ""),
         ((8, 9), {"by_name": False}, "never measured on a card of 8.9: choose it by name"),
         ((8, 9), {}, ""),
         ((7, 5), {}, "needs an NVIDIA card of 8.0 or higher"),
-        ((9, 0), {"gradients": True}, ""),
-        ((8, 9), {"gradients": True, "by_name": False}, "its gradients were never measured on"),
         ((9, 0), {"any_weight": True}, "no mode power and no soft trust"),
         ((9, 0), {"dtype": torch.float64}, "takes no torch.float64"),
         ((9, 0), {"head_size": 256}, "at most 128 channels"),
@@ -403,25 +400,20 @@ def test_kernel_table_refuses_unsupported_requests(
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu_version)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (3, 6))
-    refusal = KERNELS["triton"].refusal(kernel_request(**changes))
+    refusal = triton_refusal(**changes)
     assert expected_text in refusal
     assert bool(expected_text) == bool(refusal)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (0, 0))
-    assert KERNELS["triton"].refusal(kernel_request(**changes)), "no Triton"
-
-
-def test_documentation_shows_the_kernel_table():
-    page = (ROOT / "docs/model-path.md").read_text(encoding="utf-8")
-    assert [line for line in kernel_table.matrix() if line not in page.splitlines()] == []
+    assert triton_refusal(**changes), "no Triton"
 
 
 def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr(backends, "_cached_choices", {})
+    monkeypatch.setattr(kernel_check, "_cached_choices", {})
     attention_inputs = draw_inputs((1, 2, 3, 2), 2, 16, 1, torch.float32)
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     kernels_used = backends.KernelsUsed()
     gga_attention(*attention_inputs, GgaOptions(), used=kernels_used)
-    reason = KERNELS["triton"].refusal(kernel_request(device=torch.device("cpu"), head_size=16))
+    reason = triton_refusal("cpu", torch.float32, 16)
     assert kernels_used.words() == f"guided attention by sdpa (not triton: {reason})"
     with refuses(f"triton, which {reason}.*set backend to auto"):
         gga_attention(*attention_inputs, GgaOptions(), backend="triton")
@@ -430,7 +422,7 @@ def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
 if __name__ == "__main__":
     patch_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
     # What a choice compares is compared here, and closer.
-    backends._matching_kernels = lambda names, *_: backends.Choice(names=list(names))
+    kernel_check.Choosing.choose = lambda *_, **__: None
     pretend_gpu(GPU_VERSIONS[0])
     for dtype in FLOAT_TYPES:
         check_gradients(dtype, "released", 3.0, ((1, 1, 20, 7), 1, 80, 2), ego_only=True)
