@@ -25,11 +25,8 @@ from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_poses, focal_difference, meta_lens
+from .take_cameras import exo_poses, meta_lens
 from .vipe import reduce_static_poses
-
-OTHER_FOCAL = 0.02
-"""Share by which the focal lengths of two files differ from where on it is said."""
 
 
 def load_depth_file(
@@ -155,10 +152,8 @@ def _settle_file_lens(
         note = f"exo camera: {by}, {file_lens.words}"
         stated.append(StatedLens(lens=file_lens, by=by, source="file", note=note))
     chosen, row = settle_lens(stated)
-    difference = 0.0 if file_lens is None else focal_difference(file_lens, chosen.lens)
-    if difference > OTHER_FOCAL:
-        words = f"{stated[-1].by} differs by {100 * difference:.0f} %, the meta file's is used"
-        chosen = replace(chosen, note="; ".join(filter(None, (chosen.note, words))))
+    if row.others:
+        chosen = replace(chosen, note="; ".join(filter(None, (chosen.note, row.text))))
     return chosen, row
 
 

@@ -166,11 +166,6 @@ def given_lens(
     return stated(lens=lenses[0])
 
 
-def focal_difference(first: CameraModel, second: CameraModel) -> float:
-    """Compute the larger relative difference of two lenses' focal lengths."""
-    return max(abs(first.fx / second.fx - 1), abs(first.fy / second.fy - 1))
-
-
 def exo_poses(
     meta: TakeMeta | None,
     frames: Frames,

@@ -92,6 +92,8 @@ meta | ego.world | exo | exo | | exo (declared in meta.json)
 meta | ego.world | exo | take | = | exo (declared), take
 tum | ego.camera_from_tracker | 0 -.12 -.08 18 12 5 | | | no tracker, .* (default)
 tum | ego.camera_from_tracker | 0 -.12 -.08 18 12 5 | | = | 14.4 cm and 21.7 .* (declared)
+tum | ego.camera_from_tracker | 1 0 0 0 0 1 0 -.12 0 0 1.0000004 0 | | = | 12 cm and 0 .* (declared)
+tum | ego.camera_from_tracker | -1 0 0 0 0 1 0 -.12 0 0 -1.0000004 0 | | = | .* and 180.* (declared)
 meta | ego.camera_from_tracker | 0 -.12 0 | 0 -.12 0 | | 12 cm.* (declared in meta.json)
 meta | ego.camera_from_tracker | 0 -.12 0 | 0 0 0 | = | 12 cm.* (declared), 0 cm
 euroc | ego.camera_from_tracker | 0 -.12 0 | | | refused: ego.camera_from_tracker
@@ -464,6 +466,8 @@ def read_lens(folder, truth, points, line):
     camera = k["camera"] if "camera" in sources else None
     fov_deg = 60 if "fov" in sources else 0
     aligned, report = align(depth, meta=meta, camera=camera, fov_deg=fov_deg, frames=FRAMES)
+    (row,) = (row for row in report.facts if row.fact == "exo.lens")
+    assert sources != ["npz", "meta"] or row.text in report.text()
     return true == "guess" or abs(aligned.exo.camera.fx / FOCALS[true] - 1) < 1e-6, report.facts
 
 
