@@ -13,7 +13,6 @@ from ..egox_core.depth import (
     GUESSED_FOV_DEG,
     fit_depth_size,
     fit_host_mask,
-    guessed_camera,
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
@@ -177,7 +176,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             detections, used_frames, (height, width), person, person_mask
         )
         if depth is None:
-            exo_path, note = exo_without_depth(frames, (width, height))
+            exo_path, note = exo_without_depth(used_frames, (width, height))
             notes += (note,)
         else:
             depth, note = fit_depth_size(depth, width, height)
@@ -258,18 +257,16 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     if not input_values.keys() & DETECTORS:  # linked, or a value: the API allows it
         joined_points({}, Frames.of_count(0))  # refuses it
     frames = frames_in_use(graph, node)
-    if linked_node_id(graph, node, "depth") is None:
+    if frames is not None and linked_node_id(graph, node, "depth") is None:
         exo_without_depth(frames, (1, 1))
 
 
-def exo_without_depth(frames: Frames | None, size: tuple[int, int]) -> tuple[CameraPath, str]:
-    """Choose the exo camera when no depth gives one, with a note on its source."""
+def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
+    """Settle the exo camera when no depth gives one, with a note on its source."""
     meta_path = beside_video(frames, META)
     meta = None if meta_path is None else read_meta(meta_path)
-    if frames and meta is not None and meta.exo_camera is not None:
-        lens_note = f"exo camera: {META} next to the video"
-        return take_exo(meta, frames), lens_note
-    return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
+    exo = take_exo(meta, frames, guess_size=size)
+    return exo, LENS_GUESSED if exo.lens_guessed else f"exo camera: {META} next to the video"
 
 
 def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames | None) -> Frames:

@@ -9,7 +9,6 @@ from ..frozen import frozen
 from ..remarks import FactRow
 from .declared import NOTHING_DECLARED
 from .settle import Statement, settle
-from .table import Fact
 
 KNOWN = frozenset({"depth", "meta", "caller"})
 """Kinds of sources that know the lens, so that none may contradict another."""
@@ -21,7 +20,7 @@ class StatedLens:
 
     lens: CameraModel
     by: str  # names the source in rows
-    source: str  # its kind, one of LENS_FACT.sources
+    source: str  # its kind, as in the fact's order of sources
     note: str = ""  # how it was read
     others: tuple[str, ...] = ()  # who said otherwise where it was settled before
 
@@ -29,17 +28,6 @@ class StatedLens:
     def guessed(self) -> bool:
         """True if nobody states it."""
         return self.source == "guess"
-
-
-LENS_FACT = Fact(
-    meaning="lens of the exo camera",
-    expected="a CameraModel",
-    parse=lambda value: value,
-    show=lambda stated: stated.lens.words,
-    same=lambda first, second: first.lens.agrees(second.lens),
-    # A finished depth's own goes first, an estimate of a depth model comes last.
-    sources=("depth", "meta", "caller", "file", "angle", "model"),
-)
 
 
 def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
@@ -53,10 +41,10 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
         for each_stated in stated
         if not each_stated.guessed
     ]
-    chosen, row = settle("exo.lens", statements, NOTHING_DECLARED, stated[0], description=LENS_FACT)
+    chosen, row = settle("exo.lens", statements, NOTHING_DECLARED, stated[0])
     known_lenses = [each_stated for each_stated in stated if each_stated.source in KNOWN]
     for other in known_lenses:
-        if chosen.source in KNOWN and not LENS_FACT.same(chosen, other):
+        if chosen.source in KNOWN and not chosen.lens.agrees(other.lens):
             raise EgoXInputError(
                 "camera given with the depth",
                 got=f"{other.lens.words} ({other.by})",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..remarks import FactRow
 from .declared import Declared
-from .table import FACTS, Fact
+from .table import FACTS, STATED_FACTS
 
 
 class Statement(NamedTuple):
@@ -24,14 +24,12 @@ def settle(
     default: Any,
     default_by: str = "default",
     advice: str = "",
-    description: Fact | None = None,
 ) -> tuple[Any, FactRow]:
     """Choose the value of a fact, and record who gave it and who said otherwise.
 
     ``advice`` is a default's own, and stands in the row only where nobody says anything.
-    ``description`` is that of a fact which no user declares.
     """
-    description = description or FACTS[fact]
+    description = FACTS.get(fact) or STATED_FACTS[fact]
     declaration = declared.by_name.get(fact)
     statements = sorted(
         (statement for statement in stated if statement.fact == fact),

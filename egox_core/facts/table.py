@@ -194,6 +194,27 @@ FACTS: Mapping[str, Fact] = {
     ),
 }
 """Every fact that can be declared."""
+STATED_FACTS: Mapping[str, Fact] = {
+    "exo.lens": Fact(
+        meaning="lens of the exo camera",
+        expected="a StatedLens",
+        parse=lambda stated: stated,
+        show=lambda stated: stated.lens.words,
+        same=lambda first, second: first.lens.agrees(second.lens),
+        # A finished depth's own goes first, an estimate of a depth model comes last. A raw lens
+        # follows from the K of an annotation.
+        sources=("depth", "meta", "raw", "caller", "file", "angle", "model"),
+    ),
+    "exo.pose": Fact(
+        meaning="exo camera where a path and a depth meet",
+        expected="a CameraPath",
+        parse=lambda exo: exo,
+        show=lambda exo: exo.first_words,
+        same=lambda first, second: first.begins_as(second),
+        sources=("depth", "file"),
+    ),
+}
+"""Every fact that sources alone state."""
 
 
 def parse_fact(name: str, value: object, by: str) -> object:

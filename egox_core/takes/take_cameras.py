@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
+from ..depth import guessed_camera
 from ..errors import EgoXInputError
-from ..facts import StatedLens
+from ..facts import StatedLens, settle_lens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -31,7 +32,7 @@ SAME_EGO = 0.005
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
-    """Choose between the exo lens as given and the raw lens of the camera, and note the choice.
+    """Settle the exo lens among those that a take's file states, and note the choice.
 
     ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn.
     ``raw``: the lens of Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw
@@ -41,14 +42,22 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     Raises:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
-    if meta.exo.lens is not None:
-        return meta, f"exo lens: the file's own, {meta.exo.lens.words}"
+    k = meta.camera_intrinsics
+    exact_lens = meta.exo.lens
+    raw_lens = None if k is None or lens == "as given" else raw_gopro_of(k)
+    stated = [
+        StatedLens(lens=each_lens, by=meta.name, source=source, note=f"{words}{each_lens.words}")
+        for each_lens, source, words in (
+            (exact_lens, "meta", "exo lens: the file's own, "),
+            (raw_lens, "raw", "exo lens raw: "),
+        )
+        if each_lens is not None
+    ]
+    if stated:
+        chosen, _ = settle_lens(stated)
+        return replace(meta, exo=replace(meta.exo, lens=chosen.lens)), chosen.note
     if lens == "as given":
         return meta, "exo lens as given"
-    k = meta.camera_intrinsics
-    camera = None if k is None else raw_gopro_of(k)
-    if camera is not None:
-        return replace(meta, exo=replace(meta.exo, lens=camera)), f"exo lens raw: {camera.words}"
     k_text = (
         "no camera_intrinsics"
         if k is None
@@ -213,21 +222,44 @@ def poses_in_use(
     return validate_w2c(camera.w2c, name)[entries.at], str(entries.remark)
 
 
-def take_exo(
+def lens_in_use(
     meta: TakeMeta,
     frames: Frames,
+    size: tuple[int, int],  # (width, height) px of the picture, where the frames don't say it
+) -> StatedLens:
+    """State the take's exo lens in px of the frames in use.
+
+    Raises:
+        EgoXInputError: as :func:`meta_lens`.
+    """
+    clip = FrameSelection.of_picture(frames, size)
+    stated = meta_lens(meta, clip.source_size, frames)
+    return replace(stated, lens=clip.camera(stated.lens))
+
+
+def take_exo(
+    meta: TakeMeta | None,
+    frames: Frames,
     file_frames: FileFrames = "auto",
+    *,
+    # (width, height) px of the pictures, whose lens is guessed where nothing states it.
+    guess_size: tuple[int, int] | None = None,
 ) -> CameraPath:
-    """Select the take's exo camera for the frames in use, with its lens in px of these frames.
+    """Settle the take's exo camera for the frames in use, with its lens in px of these frames.
 
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
     """
-    lens = meta.exo_camera
-    if lens is not None:
-        clip = FrameSelection.of_picture(frames, lens.stored_size)
-        lens = clip.camera(meta_lens(meta, clip.source_size, frames).lens)
-    return exo_poses(meta, frames, file_frames, lens=lens)
+    stated = []
+    if meta is not None and (lens := meta.exo_camera) is not None:
+        stated.append(lens_in_use(meta, frames, lens.stored_size))
+    if guess_size is not None:
+        guess = guessed_camera(*guess_size)
+        stated.append(StatedLens(lens=guess, by="default", source="guess"))
+    if not stated:
+        return exo_poses(meta, frames, file_frames)
+    chosen, _ = settle_lens(stated)
+    return exo_poses(meta, frames, file_frames, lens=chosen.lens, lens_guessed=chosen.guessed)
 
 
 def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:

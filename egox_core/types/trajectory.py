@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..cameras import CameraPath, compose, invert
 from ..errors import EgoXInputError
+from ..facts import NOTHING_DECLARED, Statement, settle
 from ..frames import Frames
 from ..remarks import FactRow, Remark, RemarkKind
 from .kept import Kept, convert_arrays
@@ -122,29 +123,36 @@ class CameraTrajectory(Kept):
         return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
-        """Bring a depth's exo camera into the path's world, unless its world is known already.
+        """Settle the exo camera in the path's world between the path's file and a depth.
+
+        The lens is the depth's. So are the poses, unless they are in its own frame and the path in
+        the take's world: then a camera that moves in the depth alone begins where the file has it.
 
         Raises:
             EgoXInputError: a path whose world nobody knows.
         """
         path_exo = self.required_exo
+        stated = []
         if path_exo.world == "exo" or exo.world == "take":
-            return exo
-        if path_exo.moves or not exo.moves:
-            return path_exo
-        return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
+            stated.append(Statement("exo.pose", exo, "depth", "depth"))
+        elif exo.moves and not path_exo.moves:
+            w2c = compose(exo.w2c, path_exo.at(0))
+            placed_exo = replace(exo, w2c=w2c, world=path_exo.world)
+            stated.append(Statement("exo.pose", placed_exo, "depth", "depth"))
+        file_exo = replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
+        stated.append(Statement("exo.pose", file_exo, "file of the path"))
+        return settle("exo.pose", stated, NOTHING_DECLARED, None)[0]
 
     def with_depth_camera(self, exo: CameraPath) -> CameraTrajectory:
-        """Copy the path with a depth's exo camera: its lens and, in a shared world, its poses.
+        """Copy the path with the exo camera that is settled with a depth's.
 
         Raises:
             EgoXInputError: a path whose world nobody knows, or of other moments.
         """
-        path_exo = self.required_exo
+        settled_exo = self.exo_of(exo)
         self.check_moments(exo.frames, "depth")
-        if path_exo.world == "exo" or exo.world == path_exo.world:
-            return self.in_world_of(exo)
-        return replace(self, exo=replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed))
+        ego = replace(self.ego, world=settled_exo.world)
+        return replace(self, ego=ego, exo=settled_exo)
 
     beside = with_depth_camera  # its name until 1.3
 
