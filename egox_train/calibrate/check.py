@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import longest_clip
 from egox_core.take import Take, load_take
 from egox_core.video import decode_frames, probe_video
 
+from ..data.ego_clip import EgoClip
 from ..data.manifest import read_manifest
 from ..data.sources import list_takes
 from .check_row import EpisodeResult
 from .robot_episodes import is_robot_set, robot_episodes
-from .stated import StatedEpisode
 from .view_fit import fit_view
 from .view_motion import compare_turns, picture_turns
 
@@ -35,8 +34,9 @@ def check_set(root: Path, progress: Progress = no_progress) -> tuple[EpisodeResu
     Raises:
         EgoXInputError: no set, none with an ego video.
     """
-    episodes = tuple(_find_episodes(root))
-    if not episodes:
+    untestable: list[EpisodeResult] = []
+    episodes = tuple(_find_episodes(root, untestable))
+    if not episodes and not untestable:
         raise EgoXInputError(
             "set",
             got=f"no episode with an ego video in {root.name!r}",
@@ -50,21 +50,18 @@ def check_set(root: Path, progress: Progress = no_progress) -> tuple[EpisodeResu
             rows.append(_check_episode(episode, progress))
         except EgoXInputError as error:
             rows.append(EpisodeResult(name=episode.name, finding=f"not read: {error}"))
-    return tuple(sorted(rows, key=lambda row: (not row.is_wrong, -row.error_sigmas)))
+    return tuple(
+        sorted([*rows, *untestable], key=lambda row: (not row.is_wrong, -row.error_sigmas))
+    )
 
 
-def _find_episodes(root: Path) -> Iterator[StatedEpisode]:
+def _find_episodes(root: Path, untestable: list[EpisodeResult]) -> Iterator[EgoClip]:
+    """Find the episodes that have an ego video, and report the others in ``untestable``."""
     manifest = root / "manifest.jsonl"
     if manifest.is_file():
         for record in read_manifest(manifest):
             if record.ground_truth:
-                folder = root / record.folder
-                yield StatedEpisode(
-                    name=record.clip,
-                    ego_video=folder / TRUTH,
-                    folder=folder,
-                    frames=record.frames,
-                )
+                yield EgoClip.of_record(record, root)
         return
     if is_robot_set(root):
         yield from robot_episodes(root)
@@ -72,19 +69,23 @@ def _find_episodes(root: Path) -> Iterator[StatedEpisode]:
     skipped_takes: list[tuple[str, str]] = []
     for take in list_takes(root, "auto", skipped_takes):
         for exo_view in take.exos:
-            folder = exo_view.video.parent if take.layout == "take" else None
             name = take.name if len(take.exos) == 1 else f"{take.name}/{exo_view.name}"
-            yield StatedEpisode(name=name, ego_video=take.ego_video, folder=folder, ego=take.ego)
-    for name, skip_reason in skipped_takes:
-        yield StatedEpisode(name=name, ego_video=None, problem=skip_reason)
+            if take.ego_video is None:
+                skipped_takes.append((name, "not testable: no ego video"))
+                continue
+            yield EgoClip(
+                name=name,
+                folder=exo_view.video.parent,
+                ego_video=take.ego_video,
+                ego=take.ego,
+                is_take=take.layout == "take",
+            )
+    untestable += [EpisodeResult(name=name, finding=reason) for name, reason in skipped_takes]
 
 
-def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
-    if episode.ego_video is None:
-        message = episode.problem or "not testable: no ego video"
-        return EpisodeResult(name=episode.name, finding=message)
+def _check_episode(episode: EgoClip, progress: Progress) -> EpisodeResult:
     take, missing_reason = None, "no depth"
-    if episode.folder is not None:
+    if episode.is_take:
         try:
             take = _load_take(episode.folder, episode, progress)
         except EgoXInputError as error:
@@ -141,7 +142,7 @@ def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
     return replace(episode_result, finding="; ".join(finding_notes))
 
 
-def _load_take(folder: Path, episode: StatedEpisode, progress: Progress) -> Take:
+def _load_take(folder: Path, episode: EgoClip, progress: Progress) -> Take:
     """Load evenly spaced frames of a take, as many as its scene needs."""
     video_info = probe_video(folder / "exo.mp4")
     count = episode.frames or video_info.frame_count

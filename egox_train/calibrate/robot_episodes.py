@@ -12,7 +12,7 @@ from egox_core.errors import EgoXInputError, intact
 from egox_core.robots import require_pyarrow
 from egox_core.safe_files import read_json_object
 
-from .stated import StatedEpisode
+from ..data.ego_clip import EgoClip
 
 INFO_FILE = "meta/info.json"
 VIDEO_COLUMN = "observation.images.ego"
@@ -25,7 +25,7 @@ def is_robot_set(root: Path) -> bool:
     return (root / INFO_FILE).is_file()
 
 
-def robot_episodes(root: Path) -> Iterator[StatedEpisode]:
+def robot_episodes(root: Path) -> Iterator[EgoClip]:
     """Read the head camera's poses of every episode of a LeRobot data set.
 
     Raises:
@@ -49,7 +49,7 @@ def robot_episodes(root: Path) -> Iterator[StatedEpisode]:
                 yield _episode(root, row, float(info["fps"]))
 
 
-def _episode(root: Path, row: dict, fps: float) -> StatedEpisode:
+def _episode(root: Path, row: dict, fps: float) -> EgoClip:
     import pyarrow.parquet as pq
 
     episode_index = row["episode_index"]
@@ -66,8 +66,10 @@ def _episode(root: Path, row: dict, fps: float) -> StatedEpisode:
         row[f"videos/{VIDEO_COLUMN}/chunk_index"], row[f"videos/{VIDEO_COLUMN}/file_index"]
     )
     camera = CameraModel.from_json(json.loads(row["egox/ego_camera"]), f"ego camera of {name}")
-    return StatedEpisode(
+    return EgoClip(
         name=name,
+        folder=root,
+        is_take=False,
         ego_video=root / "videos" / VIDEO_COLUMN / f"{data_file}.mp4",
         first_frame=round(row[f"videos/{VIDEO_COLUMN}/from_timestamp"] * fps),
         ego=CameraPath(

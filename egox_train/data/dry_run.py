@@ -51,7 +51,7 @@ def estimate_preparation(
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
     planned_run = plan_run(source, options, set_options, run_options, progress)
-    clips = [clip for plan in planned_run.plans for clip in plan.clips]
+    clips = [clip for take_clips in planned_run.clips for clip in take_clips]
     if not clips:
         raise EgoXInputError(
             "prepare",
@@ -100,7 +100,7 @@ def estimate_preparation(
         FILES_PER_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
     )
     return PrepareEstimate(
-        takes=sum(bool(plan.clips) for plan in planned_run.plans),
+        takes=sum(map(bool, planned_run.clips)),
         clips=len(clips),
         skipped=len(planned_run.part.skipped),
         files=files + FILES_PER_SET,

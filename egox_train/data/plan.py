@@ -9,9 +9,8 @@ from typing import TypeVar
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
-from egox_core.remarks import FactRow, Remark, RemarkKind
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo, probe_video
 
@@ -20,28 +19,19 @@ from .clip_masks import add_mask_file
 from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, has_other_orientation
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake
+from .raw_take import ExoView, RawTake, SkippedItem
 
 RATE_TOLERANCE = 0.02
 """Share by which the rates of exo and ego video may differ: 29.97 and 30, not 25 and 30."""
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
-SkippedItem = tuple[str, str]  # (clip, camera or take, why)
 Element = TypeVar("Element")
 
 
-@frozen
-class TakePlan:
-    """Clips that can be made from a take, ordered by exo camera."""
+def plan_take(take: RawTake, options: PrepareOptions) -> tuple[RawTake, tuple[ClipJob, ...]]:
+    """Plan the clips of one take, ordered by exo camera, and check that their input files exist.
 
-    clips: tuple[ClipJob, ...]
-    skipped: tuple[SkippedItem, ...]
-    unreadable: tuple[SkippedItem, ...]  # clips and cameras whose depth or mask can't be had
-    notes: tuple[Remark, ...]
-    facts: tuple[FactRow, ...]  # what was settled of cameras and depth, and by whom
-
-
-def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
-    """Plan the clips of one take, and check that their input files exist.
+    Returns:
+        The take, with notes and facts of its clips and what is left out, and the clips.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
@@ -120,13 +110,14 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         clips += [clip for clip in view_clips if clip.name not in clips_lacking_depth]
     if clips:
         take.declared.argument.check_applied(facts, "this take's files")
-    return TakePlan(
+    planned_take = replace(
+        take,
         facts=tuple(facts),
-        clips=_choose_clips(clips, options),
         skipped=tuple(skipped_clips),
         unreadable=tuple(unreadable_clips),
         notes=tuple(take_notes),
     )
+    return planned_take, _choose_clips(clips, options)
 
 
 def choose_clips(
@@ -181,28 +172,31 @@ def _choose_of_take(
 
 
 def limit_clips(
-    plans: Sequence[TakePlan], max_clips: int, options: PrepareOptions
-) -> list[TakePlan]:
+    # By take.
+    clips: Sequence[tuple[ClipJob, ...]],
+    max_clips: int,
+    options: PrepareOptions,
+) -> list[tuple[ClipJob, ...]]:
     """Limit the total number of clips, divided evenly among the takes."""
-    clip_counts, clips_left = [0] * len(plans), max_clips
-    open_plans = [index for index, plan in enumerate(plans) if plan.clips]
-    while open_plans and clips_left:
-        if clips_left < len(open_plans):
-            open_plans = choose_clips(open_plans, clips_left, options, "takes")
-        clips_per_plan = max(
+    clip_counts, clips_left = [0] * len(clips), max_clips
+    open_takes = [index for index, take_clips in enumerate(clips) if take_clips]
+    while open_takes and clips_left:
+        if clips_left < len(open_takes):
+            open_takes = choose_clips(open_takes, clips_left, options, "takes")
+        clips_per_take = max(
             1,
             min(
-                clips_left // len(open_plans),
-                min(len(plans[i].clips) - clip_counts[i] for i in open_plans),
+                clips_left // len(open_takes),
+                min(len(clips[i]) - clip_counts[i] for i in open_takes),
             ),
         )
-        for index in open_plans:
-            clip_counts[index] += clips_per_plan
-        clips_left -= clips_per_plan * len(open_plans)
-        open_plans = [index for index in open_plans if clip_counts[index] < len(plans[index].clips)]
+        for index in open_takes:
+            clip_counts[index] += clips_per_take
+        clips_left -= clips_per_take * len(open_takes)
+        open_takes = [index for index in open_takes if clip_counts[index] < len(clips[index])]
     return [
-        replace(plan, clips=_choose_of_take(plan.clips, clip_count, options) if clip_count else ())
-        for plan, clip_count in zip(plans, clip_counts, strict=True)
+        _choose_of_take(take_clips, clip_count, options) if clip_count else ()
+        for take_clips, clip_count in zip(clips, clip_counts, strict=True)
     ]
 
 

@@ -17,10 +17,11 @@ from ..parallel import WorkerPlan, has_gpu, parse_devices, run_items, select_sha
 from .captions import read_captions, unused_captions
 from .clip_lists import ListedClip, read_clip_lists
 from .clip_masks import check_mask_source
+from .clip_writer import ClipJob
 from .egoexo4d import NO_TASK
 from .listed_takes import find_listed_takes
 from .manifest import check_fractions
-from .plan import TakePlan, limit_clips, plan_take
+from .plan import limit_clips, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
 from .set_files import Part
@@ -34,7 +35,7 @@ class PlannedRun:
     """Plan of a ``prepare`` run: its takes, clips, captions and devices."""
 
     part: Part
-    plans: list[TakePlan]
+    clips: list[tuple[ClipJob, ...]]  # by take
     devices: tuple[str, ...]
     captions: Mapping[str, str]
 
@@ -120,9 +121,9 @@ def plan_run(
         splits={name: clip.split for name, clip in clips_by_name.items() if clip.split},
         skipped=skipped_takes,
     )
-    take_plans, unreadable_takes = [], []
+    planned_clips, unreadable_takes = [], []
     plan_with_options = partial(plan_take, options=prepare_options)
-    for count, (index, plan, error) in enumerate(
+    for count, (index, planned, error) in enumerate(
         run_items(plan_with_options, takes, WorkerPlan(engine=engine, workers=run_options.workers)),
         1,
     ):
@@ -130,15 +131,16 @@ def plan_run(
         if error:
             part_record.skipped.append((name, error))
         else:
-            take_plans.append((name, plan))
-            part_record.skipped += [*plan.skipped, *plan.unreadable]
-            unreadable_takes += plan.unreadable
-            part_record.facts[name] = facts_text(plan.facts).splitlines()
-            if plan.notes:
-                part_record.notes[name] = list(map(str, plan.notes))
+            take, take_clips = planned
+            planned_clips.append((name, take_clips))
+            part_record.skipped += [*take.skipped, *take.unreadable]
+            unreadable_takes += take.unreadable
+            part_record.facts[name] = facts_text(take.facts).splitlines()
+            if take.notes:
+                part_record.notes[name] = list(map(str, take.notes))
                 part_record.warnings[name] = [
                     note.text
-                    for note in plan.notes
+                    for note in take.notes
                     if note.kind is RemarkKind.WARNING and note.text != NO_TASK
                 ]
         progress(count, len(takes), "takes checked")
@@ -151,10 +153,10 @@ def plan_run(
     most_clips = prepare_options.most_clips // shard_part[1] + (
         shard_part[0] < prepare_options.most_clips % shard_part[1]
     )
-    take_plans = [plan for _, plan in sorted(take_plans, key=lambda named: named[0])]
+    clips_by_take = [clips for _, clips in sorted(planned_clips, key=lambda named: named[0])]
     if prepare_options.most_clips:
-        take_plans = limit_clips(take_plans, most_clips, prepare_options)
-    clip_names = {clip.name for plan in take_plans for clip in plan.clips}
+        clips_by_take = limit_clips(clips_by_take, most_clips, prepare_options)
+    clip_names = {clip.name for take_clips in clips_by_take for clip in take_clips}
     other_take_names = take_names - {take.name for take in takes}
     unused_names = [
         name
@@ -169,7 +171,7 @@ def plan_run(
             unused_names[0],
             min(clip_names, default="missing"),
         )
-    return PlannedRun(part=part_record, devices=devices, captions=prompts, plans=take_plans)
+    return PlannedRun(part=part_record, devices=devices, captions=prompts, clips=clips_by_take)
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:

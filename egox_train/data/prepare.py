@@ -87,7 +87,7 @@ def prepare(
         part_file(root, shard_part).unlink(missing_ok=True)
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
-    jobs = [clips for plan in planned_run.plans for clips in by_camera(plan.clips)]
+    jobs = [clips for take_clips in planned_run.clips for clips in by_camera(take_clips)]
     _renew_lenses([clip for clips in jobs for clip in clips], root, set_options.new_lens)
     make_camera_clips = partial(make_clips, root=root, captions=planned_run.captions)
     fingerprints = _fingerprints(jobs, planned_run.captions)

@@ -15,6 +15,7 @@ from ..options import Split
 from ..takes.mask_files import MaskFile
 
 SourceLayout = Literal["egoexo4d", "released", "take"]
+SkippedItem = tuple[str, str]  # (clip, camera or take, why)
 
 
 @frozen
@@ -67,7 +68,10 @@ class RawTake:
     best_exo: str = ""  # the exo camera that the dataset's annotators chose
     notes: tuple[Remark, ...] = ()  # what was odd about the source, for the report
     declared: Declared = NOTHING_DECLARED  # by the user and in its meta.json
-    facts: tuple[FactRow, ...] = ()  # what was settled of its poses, and by whom
+    facts: tuple[FactRow, ...] = ()  # what was settled of its cameras and depth, and by whom
+    # of a planned take: clips, cameras that are left out, and why
+    skipped: tuple[SkippedItem, ...] = ()
+    unreadable: tuple[SkippedItem, ...] = ()  # those whose depth or mask can't be had
 
     @property
     def has_no_task_times(self) -> bool:

@@ -7,8 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import DEPTH_NAMES, EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
-from egox_core.frozen import frozen
+from egox_core.file_names import DEPTH_NAMES, EXO, HANDS, META, SEEN, TRUTH
 from egox_core.hands import HandTrack, read_hands
 from egox_core.metrics import PathViews
 from egox_core.progress import Progress, no_progress
@@ -28,6 +27,7 @@ from egox_core.video import probe_video
 from ..fingerprint import file_ends, file_state, fingerprint
 from ..options import RobotOptions, declared_of
 from .clip_files import read_all
+from .ego_clip import EgoClip
 from .manifest import read_manifest
 
 MOST_DRIFT = 0.5
@@ -37,29 +37,6 @@ NON_EPISODE_OPTION_NAMES = (
     *("strict", "check", "made_by", "gpu_hours"),
 )
 """Options that are files, or leave what an episode holds as it is."""
-
-
-@frozen
-class _ClipSource:
-    """Files of one clip, and its record in a manifest."""
-
-    name: str
-    folder: Path
-    task: str
-    frames: int | None  # None: as many as the video has
-    ego: Path
-    seen: Path  # classes of its pixels, where they were kept
-    generated: bool
-
-    @property
-    def has_hands(self) -> bool:
-        """Tell if the clip's folder has a file of hands."""
-        return (self.folder / HANDS).is_file()
-
-    @property
-    def files(self) -> list[Path]:
-        """List the source files of the clip's episode."""
-        return [self.ego, *(self.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))]
 
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
@@ -107,36 +84,39 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         )
 
 
-def _clip_sources(options: RobotOptions) -> Iterator[_ClipSource]:
+def _clip_sources(options: RobotOptions) -> Iterator[EgoClip]:
     root, manifest = options.clips, options.clips / "manifest.jsonl"
     if manifest.is_file():
-        episodes = [(r.clip, root / r.folder, r.task, r.frames) for r in read_manifest(manifest)]
+        clips = [EgoClip.of_record(record, root) for record in read_manifest(manifest)]
     else:
         folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
-        episodes = [(f.name, f, "", None) for f in folders if (f / EXO).is_file()]
-    if not episodes:
+        clips = [
+            EgoClip(name=folder.name, folder=folder, ego_video=folder / TRUTH)
+            for folder in folders
+            if (folder / EXO).is_file()
+        ]
+    if not clips:
         raise EgoXInputError(
             "clips",
             got=f"{root.name!r} without any",
             expected=f"folders with {EXO} and {META}, or a set of `prepare`",
             fix="check the path",
         )
-    for name, folder, task_text, frames in episodes:
-        ego_file, classes_file = folder / TRUTH, folder / SEEN
+    for clip in clips:
+        clip = replace(clip, task=clip.task or options.task)
         if options.ego is not None:
-            ego_file, classes_file = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
-        yield _ClipSource(
-            name=name,
-            folder=folder,
-            task=task_text or options.task,
-            frames=frames,
-            ego=ego_file,
-            seen=classes_file,
-            generated=options.ego is not None,
-        )
+            clip = replace(clip, ego_video=options.ego / f"{clip.name}.mp4")
+        yield clip
 
 
-def _digest(source: _ClipSource, options: RobotOptions) -> str:
+def _seen_file(source: EgoClip, options: RobotOptions) -> Path:
+    """Build the path of the classes of a clip's pixels, where they were kept."""
+    if options.ego is None:
+        return source.folder / SEEN
+    return options.ego / f"{source.name}.{SEEN}"
+
+
+def _digest(source: EgoClip, options: RobotOptions) -> str:
     """Compute a hash of an episode's task, source files and options."""
     options_digested = {
         k: str(v) for k, v in asdict(options).items() if k not in NON_EPISODE_OPTION_NAMES
@@ -145,7 +125,7 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
         del options_digested["declare"]
     source_files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
     if options.seen:
-        source_files.append(source.seen)
+        source_files.append(_seen_file(source, options))
     if options.detected is not None:
         source_files.append(options.detected / f"{source.name}.json")
     end_hashes = [hashlib.sha256(file_ends(file)).hexdigest() for file in source_files]
@@ -154,7 +134,7 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
     )
 
 
-def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
+def _older_digest(source: EgoClip, options: RobotOptions) -> str:
     """Compute an episode's hash as versions up to 1.2 did."""
     digested_settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != HandGaps.MIN_SHARE:
@@ -168,7 +148,7 @@ def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
 
 
 def _append_or_check(
-    source: _ClipSource,
+    source: EgoClip,
     options: RobotOptions,
     # None if the cameras are only checked.
     robots: RobotSet | None,
@@ -176,11 +156,12 @@ def _append_or_check(
     progress: Progress,
 ) -> str:
     """Append a clip to a LeRobot data set, or only check it, and describe the result."""
-    ego_info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
+    is_generated = options.ego is not None
+    ego_info, exo_info = probe_video(source.ego_video), probe_video(source.folder / EXO)
     picture_size = (ego_info.width, ego_info.height)
     exo_count = source.frames or exo_info.frame_count
     frame_count = min(exo_count, ego_info.frame_count)
-    if source.generated:  # of whole latents, as all that a model makes
+    if is_generated:  # of whole latents, as all that a model makes
         frame_count, exo_count = (n - (n - 1) % FRAMES_PER_LATENT for n in (frame_count, exo_count))
     ego_s, exo_s = (
         video.times_s[frame_count - 1] - video.times_s[0] for video in (ego_info, exo_info)
@@ -197,7 +178,7 @@ def _append_or_check(
         frame_count=frame_count,
         ego_size=picture_size[1],
         file_frames=options.file_frames,
-        whole_latents=source.generated,
+        whole_latents=is_generated,
         declared=declared_of(options.declare),
         progress=progress,
     )
@@ -212,14 +193,14 @@ def _append_or_check(
         robots.require_same_form(source.name, take.hands is not None, picture_size, exo_size)
     if take.hands is not None:
         _require_hands(source, take.hands, options.min_hand_share)
-    exo_video, ego = take.read_exo(progress), read_all(source.ego, frame_count, picture_size)
+    exo_video, ego = take.read_exo(progress), read_all(source.ego_video, frame_count, picture_size)
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
     exact = PathViews.exact(exo_video.float() / 255, take.depth, take_path, progress=progress)
     fitted_camera = camera_fit(
         scene_points,
         take_path,
         ego.float() / 255,
-        source.generated,
+        is_generated,
         progress,
         exact_views=None if exact is None else exact[0],
     )
@@ -240,8 +221,8 @@ def _append_or_check(
     if robots is None:
         return remark_text
     pixel_classes = depth_m = hand_detections = None
-    if options.seen and source.seen.is_file():
-        pixel_classes = read_all(source.seen, frame_count, picture_size)[..., 0]
+    if options.seen and (seen_file := _seen_file(source, options)).is_file():
+        pixel_classes = read_all(seen_file, frame_count, picture_size)[..., 0]
     if options.depth or (options.seen and pixel_classes is None):
         ego_prior, _ = prior(
             scene_points, take_path, classes=pixel_classes is None, progress=progress
@@ -262,7 +243,7 @@ def _append_or_check(
         take.hands,
         fps=fps,
         resample=options.resample,
-        generated=source.generated,
+        generated=is_generated,
         depth_m=depth_m,
         seen=pixel_classes,
         detected=hand_detections,
@@ -281,7 +262,7 @@ def _append_or_check(
     return f"{sum(map(len, episodes))} frames. {remark_text}"
 
 
-def _require_hands_file(source: _ClipSource, with_hands: bool) -> None:
+def _require_hands_file(source: EgoClip, with_hands: bool) -> None:
     """Check that a clip has hands if the set has them, and none otherwise.
 
     Raises:
@@ -304,7 +285,7 @@ def _require_hands_file(source: _ClipSource, with_hands: bool) -> None:
         )
 
 
-def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float) -> None:
+def _require_hands(source: EgoClip, hands: HandTrack, min_hand_share: float) -> None:
     seen_shares = hands.valid.double().mean(0)
     if float(seen_shares.max()) < min_hand_share:
         left_seen, right_seen = (100 * seen_shares).tolist()
