@@ -31,21 +31,18 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write
 from egox_core.wan import (
+    MATRICES,
     PREFIX,
     SCALES,
     check_new_file,
-    convert_lora,
     convert_transformer,
     describe_unusual_settings,
     product_of,
-    read_header,
-    read_tensor,
     weight_file,
     write_streamed,
 )
 
 TYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
-MATRICES = (".lora_A.weight", ".lora_B.weight")
 REPORT_EVERY = 40
 """Number of matrices between two lines of progress."""
 
@@ -73,28 +70,20 @@ class SmallerLora:
         energy: float | None,  # smallest share of each product's squares, 0...1
         rank: int | None,  # largest rank of each product
     ) -> None:
-        self.source, self.dtype, self.energy, self.rank = source, dtype, energy, rank
-        self.naming, self.header = naming, read_header(source, "LoRA file")
-        tensor_names = [name for name in self.header if name != "__metadata__"]
-        metadata = dict(self.header.get("__metadata__") or {})
-        if scaled := [name for name in tensor_names if name.endswith(SCALES)]:
+        self.file, self.naming = weight_file(source, "LoRA file"), naming
+        self.dtype, self.energy, self.rank = dtype, energy, rank
+        if scaled := [name for name in self.file.entries if name.endswith(SCALES)]:
             raise self._unfit_error(
                 f"scaled float8 ({scaled[0]})",
                 "convert it without --dtype, --energy and --rank, then the result with them",
             )
-        # Names and shapes are enough but for alpha, whose value counts.
-        placeholders = {name: self._placeholder(name) for name in tensor_names}
-        self.lora = convert_lora(placeholders, metadata, naming, file=source)
+        self.lora = self.file.lora(naming, values=False)
         for name in (*self.lora.others, *self.lora.tensors):
             kind = "DoRA" if name.endswith(".dora_scale") else product_of(name)
             if kind:
                 raise self._unfit_error(f"a {kind} ({name})", "keep the file as it is")
-        self.parts = [
-            name.removesuffix(MATRICES[0])
-            for name in self.lora.tensors
-            if name.endswith(MATRICES[0])
-        ]
-        self.metadata = {"format": "pt", **metadata}
+        self.parts = self.lora.parts
+        self.metadata = {"format": "pt", **self.file.metadata}
         self.sizes: dict[str, ReducedSize] = {}
 
     @property
@@ -147,19 +136,10 @@ class SmallerLora:
     def _unfit_error(self, parts: str, fix: str) -> EgoXInputError:
         return EgoXInputError(
             "LoRA to make smaller",
-            got=f"{self.source.name} with {parts}",
+            got=f"{self.file.file.name} with {parts}",
             expected="products of two matrices alone",
             fix=fix,
         )
-
-    def _placeholder(self, name: str) -> Tensor:
-        entry = self.header[name]
-        if len(entry["shape"]) < 2:
-            return self._read(name)
-        return torch.empty(entry["shape"], device="meta")
-
-    def _read(self, name: str) -> Tensor:
-        return read_tensor(self.source, self.header, name, "LoRA file")
 
     def _read_pair(self, part: str) -> tuple[Tensor, Tensor]:
         """Read A [r, ...] and B [out, r, ...] in the file's type.
@@ -167,15 +147,8 @@ class SmallerLora:
         Raises:
             EgoXInputError: NaN or infinity.
         """
-        matrix_pair = [self._read(self.lora.sources[part + end]) for end in MATRICES]
-        if not all(matrix.float().isfinite().all() for matrix in matrix_pair):
-            raise EgoXInputError(
-                "LoRA file",
-                got=f"NaN or infinity in {part}",
-                expected="finite numbers",
-                fix="download it again, or take a checkpoint from before its training diverged",
-            )
-        return matrix_pair[0], matrix_pair[1]
+        down, up = (self.file.read_finite(self.lora.sources[part + end]) for end in MATRICES)
+        return down, up
 
     def _choose_size(self, part: str) -> ReducedSize:
         """Choose the rank of a matrix product by the requested rank and energy."""
@@ -198,7 +171,7 @@ class SmallerLora:
         if not self.is_resized:
             return down, up
         rank = self.sizes[part].rank
-        scale = self._file_scale(part, len(down))
+        scale = self.lora.scale_of(part)  # which the product then contains, and the file has 1
         (left, left_r), (right, right_r) = (
             torch.linalg.qr(matrix.float()) for matrix in (up.flatten(1), down.flatten(1).T)
         )
@@ -223,14 +196,6 @@ class SmallerLora:
                 fix="use --dtype bfloat16",
             )
         return stored_matrix
-
-    def _file_scale(self, part: str, rank: int) -> float:
-        """Compute the scale alpha / rank of a layer for the new file.
-
-        A reduced product contains this factor, and has 1 in the file.
-        """
-        alpha = self.lora.tensors.get(f"{part}.alpha")
-        return 1.0 if alpha is None else float(alpha) / rank
 
     def _make_alpha(self, name: str) -> Tensor:
         part = name.removesuffix(".alpha")
@@ -257,7 +222,7 @@ class SmallerLora:
 
     def _read_dtype(self, name: str) -> torch.dtype:
         return {"F16": torch.float16, "BF16": torch.bfloat16}.get(
-            self.header[self.lora.sources[name]]["dtype"], torch.float32
+            self.file.entries[self.lora.sources[name]]["dtype"], torch.float32
         )
 
     def _forget_old_rank(self) -> None:
@@ -272,43 +237,41 @@ class SmallerLora:
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
     """Write a LoRA or transformer under other tensor names, and report unknown names."""
-    weights_content = weight_file(source, "weights file")
-    tensors_by_name = load_file(source)
-    if weights_content.place == "LoRA":
+    weights = weight_file(source, "weights file")
+    if weights.place == "LoRA":
         is_native = naming == "native"
-        converted_lora = convert_lora(
-            tensors_by_name, weights_content.metadata, naming, file=source, products=is_native
+        lora = weights.lora(naming, products=is_native)
+        host_tensors = lora.of_host if is_native else {}
+        tensors = {**lora.tensors, **host_tensors}
+        kept_keys = {lora.sources[name] for name in host_tensors}
+        unmatched_keys = tuple(key for key in lora.unmatched if key not in kept_keys)
+        host_note = (
+            f"{len(host_tensors)} tensors of other kinds, which ComfyUI's own loader reads"
+            if host_tensors
+            else ""
         )
-        comfyui_tensors = converted_lora.of_host if is_native else {}
-        tensors = {**converted_lora.tensors, **comfyui_tensors}
-        renamed_sources = {converted_lora.sources[name] for name in comfyui_tensors}
-        unmatched_keys = tuple(
-            key for key in converted_lora.unmatched if key not in renamed_sources
-        )
-        notes = [converted_lora.report] if converted_lora.ranks else []
-        if comfyui_tensors:
-            notes.append(
-                f"{len(comfyui_tensors)} tensors of other kinds, which ComfyUI's own loader reads"
-            )
-        report = "; ".join(
-            filter(None, [*notes, describe_unusual_settings(weights_content.metadata)])
-        )
-    elif weights_content.quantised or weights_content.missing:
+        notes = [
+            lora.report if lora.ranks else "",
+            host_note,
+            describe_unusual_settings(weights.metadata),
+        ]
+        report = "; ".join(filter(None, notes))
+    elif weights.quantised or weights.missing:
         raise EgoXInputError(
             "transformer",
-            got=f"{source.name}: {weights_content.words}",
+            got=f"{source.name}: {weights.words}",
             expected="all of its weights, in bf16, fp16 or fp32",
             fix="give the whole file that ends in _bf16 or _fp16",
         )
     else:
-        weights_content.check_one_transformer()
-        tensors, unmatched_keys = convert_transformer(tensors_by_name, naming)
+        weights.check_one_transformer()
+        tensors, unmatched_keys = convert_transformer(load_file(source), naming)
         report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched_keys)} unmatched"
     with atomic_write(target) as temporary:
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()},
             temporary,
-            metadata={"format": "pt", **weights_content.metadata},
+            metadata={"format": "pt", **weights.metadata},
         )
     return report, unmatched_keys
 

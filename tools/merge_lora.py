@@ -26,36 +26,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan import (
+    MATRICES,
     MERGED,
-    PREFIX,
-    SCALES,
+    StreamedWeights,
     check_new_file,
     check_run_files,
-    convert_lora,
     file_digest,
     read_header,
     read_tensor,
     weight_file,
+    write_streamed,
 )
 
+DOWN, UP = MATRICES
 WIDE_TYPES: Mapping[str, torch.dtype] = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
 """Types of unmerged weights that stay as they are, by their names in headers."""
+Entries = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Full name of a tensor -> its shape and type."""
 GROUP_SIZES = (256, 64, 16)
 """Numbers of columns that are rotated together before rounding. The largest that divides a matrix
 is used."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
 COMFYUI_DIR = Path(__file__).absolute().parents[3]
 """ComfyUI's folder, if the pack is in its custom_nodes."""
+REPORT_EVERY = 50
+"""Number of weights between two lines of progress."""
 COMPARED_MATRICES = 8
 """Number of matrices whose values are compared when the file is read back. The form of all of them
 is checked."""
@@ -63,7 +67,7 @@ MAX_ROUNDING_ERROR = 0.1
 """Largest error of a matrix in 8 bits, as a share of its norm (int8 1 %, float8 3 %)."""
 
 
-def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
+def layer_config(form: str, shape: tuple[int, ...]) -> dict[str, Any]:
     """Describe a matrix in 8 bits in the form that ComfyUI reads."""
     group_size = next((size for size in GROUP_SIZES if shape[1] % size == 0), 0)
     if form == "int8_tensorwise" and group_size:
@@ -109,96 +113,79 @@ class Merge:
 
     def __init__(self, base: Path, lora: Path, strength: float, form: str) -> None:
         check_run_files(base, lora)
-        self.base, self.header, self.form = base, read_header(base, "model"), form
-        base_file = weight_file(base, "model")
-        left_out_note = base_file.check_one_transformer()
-        self.names = base_file.names
-        with safe_open(lora, "pt") as stream:
-            lora_metadata = stream.metadata() or {}
-            lora_tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-        converted_lora = convert_lora(lora_tensors, lora_metadata, file=lora)
-        unmergeable_names = [
-            *converted_lora.others,
-            *(n for n in converted_lora.tensors if n.endswith(".dora_scale")),
-        ]
-        if unmergeable_names or converted_lora.unmatched:
+        self.base, self.form = weight_file(base, "base model"), form
+        left_out_note = self.base.check_one_transformer()
+        self.names = self.base.names
+        self.weights = StreamedWeights([base], "base model")
+        lora_file = weight_file(lora, "LoRA")
+        self.lora = lora_file.lora()
+        magnitudes = (name for name in self.lora.tensors if name.endswith(".dora_scale"))
+        unmergeable_names = [*self.lora.others, *magnitudes, *self.lora.unmatched]
+        if unmergeable_names:
             raise EgoXInputError(
                 "LoRA to merge",
-                got=(
-                    f"{lora.name} with parts such as "
-                    f"{[*unmergeable_names, *converted_lora.unmatched][0]}"
-                ),
+                got=f"{lora.name} with parts such as {unmergeable_names[0]}",
                 expected="products of two matrices alone, as EgoX's",
                 fix="load it by EgoX LoRA on top of a model instead",
             )
-        lora_report = f"{lora.name}: {converted_lora.report_on(base_file.shapes, lora.name)}"
+        lora_report = f"{lora.name}: {self.lora.report_on(self.base.shapes, lora.name)}"
         self.report = "; ".join(filter(None, (lora_report, left_out_note)))
         self.strength = strength
-        self.matrices = converted_lora.tensors
+        source_states = [
+            (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in (base, lora)
+        ]
+        state_text = json.dumps([source_states, strength, form])
         self.metadata = {
             "format": "pt",
-            **base_file.metadata,
-            **{key: text for key, text in lora_metadata.items() if key.startswith(PREFIX)},
+            **self.base.metadata,
+            **lora_file.settings,
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
+            # A stopped run of other files or settings isn't continued.
+            f"{MERGED}_state": hashlib.sha256(state_text.encode()).hexdigest()[:16],
         }
-
-    def read(self, source: str) -> Tensor:
-        """Read a tensor of the base model's file."""
-        return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
         """Choose the 8-bit form of a weight, or None to leave it unchanged."""
-        shape = self.header[self.names[name]]["shape"]
+        shape = self.base.shapes[name]
         is_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
         return layer_config(self.form, shape) if is_matrix else None
 
-    def entries(self, name: str) -> dict[str, tuple[str, list[int], int]]:
-        """List type, shape and bytes of one weight's tensors by their full names."""
-        entry = self.header[self.names[name]]
+    def entries(self, name: str) -> Entries:
+        """List shape and type of one weight's tensors by their full names."""
         config = self.config(name)
-        shape = entry["shape"]
-        layer_prefix = name.removesuffix("weight")
-        element_count = math.prod(shape)
+        shape = self.base.shapes[name]
         if config is None:
-            type_name = (
-                entry["dtype"]
-                if entry["dtype"] in WIDE_TYPES and not self.is_changed(name)
-                else "BF16"
-            )
-            return {name: (type_name, shape, element_count * WIDE_TYPES[type_name].itemsize)}
+            stored_type = WIDE_TYPES.get(self.base.entries[self.names[name]]["dtype"])
+            is_changed = self.lora_part(name) + DOWN in self.lora.tensors
+            return {name: (shape, torch.bfloat16 if is_changed else stored_type or torch.bfloat16)}
         eight_bit_type, scale_shape = (
-            ("I8", shape[:1] + [1]) if "int8" in self.form else ("F8_E4M3", [])
+            (torch.int8, (shape[0], 1)) if "int8" in self.form else (torch.float8_e4m3fn, ())
         )
-        config_length = len(json.dumps(config))
         return {
-            name: (eight_bit_type, shape, element_count),
-            f"{layer_prefix}weight_scale": ("F32", scale_shape, 4 * math.prod(scale_shape)),
-            f"{layer_prefix}comfy_quant": ("U8", [config_length], config_length),
+            name: (shape, eight_bit_type),
+            f"{name}_scale": (scale_shape, torch.float32),
+            f"{name.removesuffix('weight')}comfy_quant": (
+                (len(json.dumps(config)),),
+                torch.uint8,
+            ),
         }
 
-    def is_changed(self, name: str) -> bool:
-        """Check whether the LoRA changes a weight."""
-        return f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight" in self.matrices
+    def lora_part(self, name: str) -> str:
+        """Name the LoRA's part that changes a weight."""
+        return f"diffusion_model.{name.removesuffix('.weight')}"
 
     def weight(self, name: str) -> Tensor:
         """Compute one weight of the result, before it is rounded."""
         source = self.names[name]
-        weight = self.read(source)
-        layer_prefix = source.removesuffix("weight")
-        scale_name = next(
-            (layer_prefix + end for end in SCALES if layer_prefix + end in self.header), None
-        )
-        if scale_name is not None or not weight.is_floating_point():
-            row_scales = torch.zeros(0) if scale_name is None else self.read(scale_name).float()
-            if weight.dtype != torch.float8_e4m3fn or row_scales.numel() not in (1, len(weight)):
-                raise EgoXInputError(
-                    "base model",
-                    got=f"{source} quantised to {weight.dtype}",
-                    expected="bf16, fp16, or fp8_scaled, whose error then stays",
-                    fix="give the file that ends in _bf16 or _fp16",
-                )
-            weight = weight.float() * row_scales.reshape(-1, *(1 for _ in weight.shape[1:]))
+        weight = self.weights[source]
+        if not weight.is_floating_point():
+            raise EgoXInputError(
+                "base model",
+                got=f"{source} quantised to {weight.dtype}",
+                expected="bf16, fp16, or fp8_scaled, whose error then stays",
+                fix="give the file that ends in _bf16 or _fp16",
+            )
         if not weight.float().isfinite().all():
             raise EgoXInputError(
                 "base model",
@@ -206,15 +193,12 @@ class Merge:
                 expected="finite numbers",
                 fix="download it again",
             )
-        layer = f"diffusion_model.{name.removesuffix('.weight')}"
-        lora_down = self.matrices.get(f"{layer}.lora_A.weight")
+        part = self.lora_part(name)
+        lora_down = self.lora.tensors.get(part + DOWN)
         if lora_down is not None:
-            lora_up = self.matrices[f"{layer}.lora_B.weight"]
-            lora_alpha = self.matrices.get(f"{layer}.alpha")
-            lora_factor = self.strength * (
-                1 if lora_alpha is None else float(lora_alpha) / len(lora_down)
-            )
+            lora_up = self.lora.tensors[part + UP]
             weight_change = lora_up.flatten(1).float() @ lora_down.flatten(1).float()
+            lora_factor = self.strength * self.lora.scale_of(part)
             weight = weight.float() + lora_factor * weight_change.reshape(weight.shape)
         return weight
 
@@ -222,10 +206,45 @@ class Merge:
         """Compute the tensors of one weight of the result, by their full names."""
         weight, config = self.weight(name), self.config(name)
         if config is None:
-            return {name: weight.to(WIDE_TYPES[self.entries(name)[name][0]])}
+            return {name: weight}
         # bfloat16 first, as the host would hold it before it rounds.
         tensors = quantise(weight.to(torch.bfloat16), config)
         return {name.removesuffix("weight") + end: tensor for end, tensor in tensors.items()}
+
+    def write(self, file: Path, report: Callable[[str], None]) -> None:
+        """Write the merged file, continuing what a stopped run has left of it.
+
+        Raises:
+            EgoXInputError: too little space.
+        """
+        weight_of = {part: name for name in self.names for part in self.entries(name)}
+        entries: Entries = {}
+        for name in self.names:
+            entries |= self.entries(name)
+        written_bytes = file.stat().st_size if file.is_file() else 0
+        all_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in entries.values())
+        missing_bytes = all_bytes - written_bytes
+        free_bytes = shutil.disk_usage(file.resolve().parent).free
+        if free_bytes < missing_bytes:
+            raise EgoXInputError(
+                "target",
+                got=f"{free_bytes / 1e9:.1f} GB of free disk",
+                expected=f"{missing_bytes / 1e9:.1f} GB",
+                fix="make room, or write to another disk",
+            )
+        numbers = {name: number for number, name in enumerate(self.names)}
+        tensors: dict[str, Tensor] = {}  # of the weight that is being written
+
+        def tensor_of(full_name: str) -> Tensor:
+            name = weight_of[full_name]
+            if full_name not in tensors:
+                tensors.clear()
+                tensors.update(self.compute_tensors(name))
+                if numbers[name] % REPORT_EVERY == 0:
+                    report(f"{numbers[name]} of {len(numbers)} weights")
+            return tensors.pop(full_name)
+
+        write_streamed(file, entries, tensor_of, self.metadata, resume=True)
 
 
 def merge(
@@ -266,44 +285,11 @@ def merge(
         )
     merge_job = Merge(base, lora, strength, form)
     report(merge_job.report)
-    weight_names = list(merge_job.names)
-    byte_lengths = [
-        sum(byte_length for *_, byte_length in merge_job.entries(name).values())
-        for name in weight_names
-    ]
-    header = _build_header(merge_job, weight_names, (base, lora))
-    file_bytes = len(header) + sum(byte_lengths)
     partial_file = target.with_name(f"{target.name}.part")
-    bytes_written = partial_file.stat().st_size if partial_file.is_file() else 0
-    if shutil.disk_usage(target.resolve().parent).free < file_bytes - bytes_written:
-        raise EgoXInputError(
-            "target",
-            got=f"{shutil.disk_usage(target.resolve().parent).free / 1e9:.1f} GB of free disk",
-            expected=f"{(file_bytes - bytes_written) / 1e9:.1f} GB",
-            fix="make room, or write to another disk",
-        )
-    with partial_file.open("r+b" if bytes_written else "wb") as stream:
-        if bytes_written and stream.read(len(header)) != header:
-            bytes_written = 0  # of other files or settings
-        stream.seek(0)
-        if bytes_written < len(header):
-            stream.truncate()
-            stream.write(header)
-            bytes_written = len(header)
-        end = len(header)
-        for number, (name, byte_length) in enumerate(zip(weight_names, byte_lengths, strict=True)):
-            if end + byte_length > bytes_written:
-                stream.seek(end)
-                stream.truncate()
-                for tensor in merge_job.compute_tensors(name).values():
-                    stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-                stream.flush()
-            end += byte_length
-            if number % 50 == 0:
-                report(f"{number} of {len(weight_names)} weights")
-        os.fsync(stream.fileno())
+    merge_job.write(partial_file, report)
     report(read_back(partial_file, merge_job, comfyui))
     os.replace(partial_file, target)
+    file_bytes = target.stat().st_size
     report(f"{target}: {file_bytes / 1e9:.2f} GB, {form}, {merge_job.metadata[f'{MERGED}_from']}")
 
 
@@ -367,25 +353,6 @@ def import_comfyui_code(comfyui: Path) -> tuple[Any, Any] | None:
     except ImportError:
         return None
     return comfy.ops, comfy.utils
-
-
-def _build_header(merge_job: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
-    """Build the header of the merged file, with a digest of its sources and settings."""
-    source_states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
-    state_text = json.dumps([source_states, merge_job.strength, merge_job.form])
-    state_digest = hashlib.sha256(state_text.encode()).hexdigest()[:16]
-    header: dict[str, Any] = {
-        "__metadata__": {**merge_job.metadata, f"{MERGED}_state": state_digest}
-    }
-    end_byte = 0
-    for name in names:
-        for full_name, (type_name, shape, length) in merge_job.entries(name).items():
-            offsets = [end_byte, end_byte + length]
-            header[full_name] = {"dtype": type_name, "shape": shape, "data_offsets": offsets}
-            end_byte += length
-    header_bytes = json.dumps(header).encode()
-    header_bytes += b" " * (-len(header_bytes) % 8)
-    return len(header_bytes).to_bytes(8, "little") + header_bytes
 
 
 def main(arguments: list[str] | None = None) -> int:

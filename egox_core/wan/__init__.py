@@ -20,7 +20,7 @@ from .file_kinds import (
     weight_file,
 )
 from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
-from .lora_conversion import convert_lora
+from .lora_conversion import MATRICES, convert_lora
 from .lora_keys import convert_transformer, product_of, rename_parameter
 from .lora_settings import (
     MERGED,
@@ -28,6 +28,7 @@ from .lora_settings import (
     check_position_scale,
     contradictions,
     describe_unusual_settings,
+    egox_entries,
     resolve_auto,
     trained_with,
 )
@@ -43,4 +44,13 @@ from .prompt import (
 )
 from .schedule import TRAIN_TIMESTEPS, make_scheduler, released_schedule, sample_released
 from .vision import embedding_picture
-from .weights import SCALE_PARTS, SCALES, file_digest, read_header, read_tensor, write_streamed
+from .weights import (
+    SCALE_PARTS,
+    SCALES,
+    StreamedWeights,
+    file_digest,
+    read_header,
+    read_tensor,
+    unscale,
+    write_streamed,
+)

@@ -7,17 +7,18 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..safe_files import refuse_overwriting
 from ..sizes import MODEL_CHANNELS
-from .lora_conversion import convert_lora
-from .lora_keys import is_lora, product_of, rename_parameter
-from .lora_settings import MERGED, PREFIX, check_position_scale
-from .weights import DTYPES, SCALE_PARTS, SCALES, read_header, size_words
+from .lora_conversion import LoraConversion, convert_lora, refused_lora
+from .lora_keys import Naming, is_lora, product_of, rename_parameter
+from .lora_settings import MERGED, check_position_scale, egox_entries
+from .weights import DTYPES, SCALE_PARTS, read_header, read_tensor, size_words
 
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
@@ -84,6 +85,8 @@ class WeightFile:
     """Contents of a weight file, as read from its header."""
 
     file: Path
+    what: str  # the file in error messages
+    entries: Mapping[str, Mapping]  # of each tensor, its dtype, shape and data_offsets
     place: str | None  # that it fits ("": none here; None: nobody knows)
     words: str  # the file in words
     # Of a Wan transformer's own weights, by native name.
@@ -99,7 +102,7 @@ class WeightFile:
     @property
     def settings(self) -> dict[str, str]:
         """Settings that the file's LoRA was trained with, from the ``egox.*`` metadata."""
-        return {key: text for key, text in self.metadata.items() if key.startswith(PREFIX)}
+        return egox_entries(self.metadata)
 
     @property
     def refusal(self) -> tuple[str, str]:
@@ -107,6 +110,47 @@ class WeightFile:
         size = size_words(self.file.stat().st_size)
         split_advice = "give the whole model; parts of a split one work only together"
         return f"{self.file.name!r} of {size}: {self.words}", split_advice if self.missing else ""
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor as the file has it.
+
+        Raises:
+            EgoXInputError: as :func:`~egox_core.wan.weights.read_tensor`.
+        """
+        return read_tensor(self.file, self.entries, name, self.what)
+
+    def read_finite(self, name: str) -> Tensor:
+        """Read one tensor of a LoRA.
+
+        Raises:
+            EgoXInputError: NaN or infinity; as :meth:`read`.
+        """
+        tensor = self.read(name)
+        if not tensor.float().isfinite().all():
+            raise refused_lora("not finite", f"NaN or infinity in {name}")
+        return tensor
+
+    def lora(
+        self, to: Naming = "native", *, values: bool = True, products: bool = False
+    ) -> LoraConversion:
+        """Convert the file's LoRA to the names of ComfyUI or diffusers.
+
+        Args:
+            values: read the tensors; without them there are only shapes and types, and each alpha.
+            products: as of :func:`convert_lora`.
+
+        Raises:
+            EgoXInputError: as :func:`convert_lora`.
+        """
+        tensors = {
+            name: self.read(name)
+            if values or name.endswith(".alpha")
+            else torch.empty(
+                entry["shape"], dtype=DTYPES.get(entry["dtype"], torch.float32), device="meta"
+            )
+            for name, entry in self.entries.items()
+        }
+        return convert_lora(tensors, self.metadata, to, file=self.file, products=products)
 
     def check_one_transformer(self) -> str:
         """Refuse a file that isn't exactly one Wan transformer, and describe the tensors that a
@@ -140,15 +184,13 @@ def weight_file(file: Path, what: str) -> WeightFile:
     Raises:
         EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
     """
-    header = read_header(file, what)
-    metadata = header.get("__metadata__") or {}
+    entries = dict(read_header(file, what))
+    metadata = entries.pop("__metadata__", None) or {}
     names = {}
     shapes = {}
     repeated_names = []
     other_names = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
+    for name, entry in entries.items():
         native = rename_parameter(name)
         if native in names:
             repeated_names.append(name)
@@ -157,15 +199,16 @@ def weight_file(file: Path, what: str) -> WeightFile:
         elif not name.endswith(SCALE_PARTS):
             other_names.append(name)
     missing_names = missing_weights(names) if names else ()
-    fitting_input, description = identify_kind(header)
+    fitting_input, description = _identify_kind(entries)
     if names and fitting_input is None:
         description = "a Wan transformer"
     if missing_names and fitting_input in ("model", None):
-        count = len(header) - ("__metadata__" in header)
         fitting_input = ""
-        description += f", of which {count} tensors are here and {missing_names[0]} is not"
+        description += f", of which {len(entries)} tensors are here and {missing_names[0]} is not"
     return WeightFile(
         file=file,
+        what=what,
+        entries=entries,
         place=fitting_input,
         words=description,
         names=names,
@@ -173,7 +216,7 @@ def weight_file(file: Path, what: str) -> WeightFile:
         missing=missing_names,
         twice=tuple(repeated_names),
         others=tuple(other_names),
-        quantised=QUANTISED in metadata or any(name.endswith(SCALE_PARTS) for name in header),
+        quantised=QUANTISED in metadata or any(name.endswith(SCALE_PARTS) for name in entries),
         metadata={name: text for name, text in metadata.items() if name != QUANTISED},
     )
 
@@ -192,10 +235,10 @@ def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in (*block_weights, *ENDS) if name not in natives)
 
 
-def identify_kind(header: Mapping) -> tuple[str | None, str]:
+def _identify_kind(entries: Mapping[str, Mapping]) -> tuple[str | None, str]:
     """Identify which node input a weight file fits, and describe the file in words."""
-    shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-    dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    shapes = {name: entry["shape"] for name, entry in entries.items()}
+    dtypes = {entry["dtype"] for entry in entries.values()}
     fitting_input, description = next(
         (
             place_and_words
@@ -270,31 +313,18 @@ def check_lora(file: Path, base: Path | None = None) -> None:
     Raises:
         EgoXInputError: as above; a base that isn't whole.
     """
-    header = read_header(file, "LoRA")
-    check_position_scale(header.get("__metadata__") or {})
-    tensors: dict[str, Any] = {  # of which only shapes and types are looked at
-        name: SimpleNamespace(
-            shape=tuple(entry["shape"]), ndim=len(entry["shape"]), dtype=DTYPES.get(entry["dtype"])
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-        and not name.endswith((".alpha", ".dora_scale", *SCALES))
-        and "magnitude" not in name
-    }
+    weights = weight_file(file, "LoRA")
+    check_position_scale(weights.metadata)
     model = None if base is None else weight_file(base, "model")
     try:
-        lora = convert_lora(tensors)
+        lora = weights.lora(values=False)
         if model is not None:
             lora.check_fits(model.shapes)
     except EgoXInputError as error:
         model_words = "" if model is None else f", on {model.file.name!r}: {model.words}"
-        description = identify_kind(header)[1]
         raise EgoXInputError(
             error.what,
-            got=(
-                f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: "
-                f"{description}{model_words}"
-            ),
+            got=f"{error.got} in {weights.refusal[0]}{model_words}",
             expected=error.expected,
             fix=error.fix,
         ) from error

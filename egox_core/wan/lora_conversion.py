@@ -27,10 +27,54 @@ from .lora_keys import (
     split_key,
 )
 from .peft_settings import missing_alpha_warning, peft_entries, peft_scale
-from .weights import SCALES
+from .weights import DTYPES, SCALES, unscale
 
 WHOLE = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool)
 """Types of numbers that need a scale."""
+MATRICES = DOWN, UP = (".lora_A.weight", ".lora_B.weight")
+"""Ends of the names of both matrices of a part: A [r, in] and B [out, r]."""
+PAIRS = "pairs of lora_A and lora_B"
+DAMAGED = "the file is damaged: download it again"
+REFUSED: Mapping[str, tuple[str, str]] = {
+    "DoRA": (
+        "a LoRA without magnitudes",
+        "load it in ComfyUI, which takes them, or merge it there",
+    ),
+    "two models": (
+        "one pair of matrices for each part",
+        "give the file of one model; this one may contain both models of Wan 2.2",
+    ),
+    "product of the host's": (
+        PAIRS,
+        "load it with ComfyUI's own Load LoRA, which knows this kind",
+    ),
+    "product": (
+        PAIRS,
+        "convert it to names as diffusion_model.blocks.0.self_attn.q; load it with ComfyUI's own "
+        "Load LoRA, which knows this kind",
+    ),
+    "unknown kind": (
+        PAIRS,
+        "have its trainer write a LoRA: neither EgoX nor ComfyUI knows this kind",
+    ),
+    "other model": (
+        "lora_A and lora_B of a Wan transformer",
+        "choose a LoRA that was made for Wan image-to-video",
+    ),
+    "half a pair": (PAIRS, "the file is incomplete: download it again"),
+    "ranks": ("A [r, in] and B [out, r]", DAMAGED),
+    "counts": ("one alpha, and a magnitude of each row or column", DAMAGED),
+    "whole numbers": (
+        "floating point numbers",
+        "have its trainer save the LoRA in bfloat16 or float16: nothing here knows the scale of "
+        "whole numbers",
+    ),
+    "not finite": (
+        "finite numbers",
+        "download it again, or take a checkpoint from before its training diverged",
+    ),
+}
+"""Kind of a file that is no usable LoRA -> what is expected, and what to do."""
 RELEASED_FILE = "pytorch_lora_weights.safetensors"
 """File name of the authors' release and, by diffusers' habit, of many another LoRA."""
 RELEASED_RANK = 256
@@ -54,14 +98,27 @@ class LoraConversion:
     others: dict[str, Tensor]  # of these, what only the host may know, named as far as we can
     sources: Mapping[str, str]  # new name -> key of the file, of the matched ones and of others
     ranks: tuple[int, ...]  # the different ranks, falling
-    # The different values of alpha / rank in falling order; 1.0 if the file names no alpha.
-    scales: tuple[float, ...]
     remark: str = ""  # a warning for people
 
     @property
     def of_host(self) -> dict[str, Tensor]:
         """Tensors of other LoRA kinds, under names that ComfyUI's own loader reads."""
         return {name: x for name, x in self.others.items() if name.startswith(NATIVE_PREFIX)}
+
+    def scale_of(self, part: str) -> float:
+        """Compute alpha / rank of a module, which is 1 without an alpha."""
+        alpha = self.tensors.get(f"{part}.alpha")
+        return 1.0 if alpha is None else float(alpha) / len(self.tensors[part + DOWN])
+
+    @property
+    def parts(self) -> list[str]:
+        """The modules that the LoRA changes, as the names of the tensors begin."""
+        return [name.removesuffix(DOWN) for name in self.tensors if name.endswith(DOWN)]
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The different values of alpha / rank, falling."""
+        return tuple(sorted({self.scale_of(part) for part in self.parts}, reverse=True))
 
     @property
     def report(self) -> str:
@@ -152,16 +209,12 @@ class LoraConversion:
 
     def _matrix_sizes(self) -> dict[str, tuple[int, int]]:
         """Map each module that the LoRA changes to the (out, in) size of its matrix."""
-        lora_matrices = {
-            key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()
-        }
         return {
             part.removeprefix(NATIVE_PREFIX): (
-                lora_matrices[part, "B.weight"].shape[0],
-                down_matrix.shape[1],
+                self.tensors[part + UP].shape[0],
+                self.tensors[part + DOWN].shape[1],
             )
-            for (part, half), down_matrix in lora_matrices.items()
-            if half == "A.weight"
+            for part in self.parts
         }
 
 
@@ -197,175 +250,105 @@ def convert_lora(
         module for module, suffix in module_and_suffix.values() if suffix == MID_SUFFIX
     }
     # An alpha may also belong to another kind of matrices, which the host knows.
-    lora_modules = {
+    used_modules = {
         module for module, suffix in module_and_suffix.values() if suffix.startswith(".lora_")
-    }
+    } - modules_with_mid
     tensors = {}
     unmatched = []
     other_tensors = {}
-    other_keys = {}
-    key_of_name = {}
+    sources = {}
     module_of = {}
     for key, tensor in state.items():
         module, suffix = module_and_suffix[key]
         module_name = native_parts.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
-        is_used = (
-            module in lora_modules
-            and module not in modules_with_mid
-            and suffix in LORA_SUFFIXES.values()
-        )
-        if module_name is None or not is_used:
+        if (
+            module_name is None
+            or module not in used_modules
+            or suffix not in LORA_SUFFIXES.values()
+        ):
             unmatched.append(key)
             if module not in modules_with_mid:
                 name = key if module_name is None else NATIVE_PREFIX + module_name + suffix
-                other_tensors[name], other_keys[name] = tensor, key
+                other_tensors[name], sources[name] = tensor, key
             continue
         if to == "diffusers" and suffix == ".dora_scale":
-            raise EgoXInputError(
-                "LoRA file",
-                got=f"DoRA ({key})",
-                expected="a LoRA without magnitudes",
-                fix="load it in ComfyUI, which takes them, or merge it there",
-            )
-        name = prefix + rename_native_part(module_name, to) + suffix
-        if name in key_of_name:
-            raise EgoXInputError(
-                "LoRA file",
-                got=f"{key_of_name[name]} and {key}, both for {module_name}",
-                expected="one pair of matrices for each part",
-                fix="give the file of one model; this one may contain both models of Wan 2.2",
-            )
+            raise refused_lora("DoRA", f"DoRA ({key})")
+        part = prefix + rename_native_part(module_name, to)
+        name = part + suffix
+        if name in tensors:
+            raise refused_lora("two models", f"{sources[name]} and {key}, both for {module_name}")
         place_match = BLOCK_MODULE_NAME.fullmatch(module)
-        key_of_name[name] = key
-        module_of[name.removesuffix(suffix)] = place_match[2] if place_match else module
-        tensors[name] = _scaled_tensor(key, tensor, state, suffix)
+        sources[name] = key
+        module_of[part] = place_match[2] if place_match else module
+        tensor = unscale(state, key, "LoRA file", scaled_types=DTYPES.values())
+        is_flat_magnitude = suffix == ".dora_scale" and tensor.ndim == 1
+        tensors[name] = tensor[:, None] if is_flat_magnitude else tensor
     matched_count = len(tensors)
-    only_products = products and any(
-        product_of(name) for name in other_tensors if name.startswith(NATIVE_PREFIX)
-    )
-    if not only_products and not any(key.endswith(".lora_A.weight") for key in tensors):
+    has_products = any(product_of(name) for name in other_tensors if name.startswith(NATIVE_PREFIX))
+    if not (products and has_products) and not any(".lora_A." in name for name in tensors):
         raise _no_pairs_error(unmatched, len(state))
     peft_settings = peft_entries(metadata or {}, file)
-    ranks, scales = set(), set()
-    for module_name in module_of:
-        rank = _checked_rank(module_name, tensors)
-        alpha = tensors.get(module_name + ".alpha")
-        scale = peft_scale(peft_settings, module_of[module_name], rank)
-        if alpha is None and scale is not None:
-            alpha = tensors[module_name + ".alpha"] = torch.tensor(scale * rank)
-        ranks.add(rank)
-        scales.add(1.0 if alpha is None else float(alpha) / rank)
+    ranks = {}
+    for part, module in module_of.items():
+        ranks[part] = _checked_rank(part, tensors)
+        scale = peft_scale(peft_settings, module, ranks[part])
+        if scale is not None:
+            tensors.setdefault(f"{part}.alpha", torch.tensor(scale * ranks[part]))
     return LoraConversion(
         tensors=tensors,
         matched=matched_count,
         unmatched=tuple(unmatched),
         others=other_tensors,
-        sources={**other_keys, **key_of_name},
-        ranks=tuple(sorted(ranks, reverse=True)),
-        scales=tuple(sorted(scales, reverse=True)),
+        sources=sources,
+        ranks=tuple(sorted({*ranks.values()}, reverse=True)),
         remark=_value_warning(tensors, other_tensors, module_of)
         or missing_alpha_warning(state, tensors),
     )
+
+
+def refused_lora(kind: str, got: str) -> EgoXInputError:
+    """Make the error for a file of one of the kinds of :data:`REFUSED`."""
+    expected, fix = REFUSED[kind]
+    return EgoXInputError("LoRA file", got=got, expected=expected, fix=fix)
 
 
 def _no_pairs_error(unmatched: Collection[str], count: int) -> EgoXInputError:
     """Make the error for a file of ``count`` tensors without a LoRA pair for a Wan transformer."""
     products = sorted({words for key in unmatched if (words := product_of(key))})
     if products:
-        host_knows = any(OF_HOSTS.match(key) for key in unmatched)
-        convert_advice = "convert it to names as diffusion_model.blocks.0.self_attn.q; "
-        return EgoXInputError(
-            "LoRA file",
-            got=f"{count} tensors of a {' and '.join(products)}",
-            expected="pairs of lora_A and lora_B",
-            fix=(
-                f"{'' if host_knows else convert_advice}load it with ComfyUI's own Load LoRA, "
-                "which knows this kind"
-            ),
-        )
+        kind = "product of the host's" if any(map(OF_HOSTS.match, unmatched)) else "product"
+        return refused_lora(kind, f"{count} tensors of a {' and '.join(products)}")
     key_by_stem = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
     for module in name_native_parts(key_by_stem):
-        kind = key_by_stem[module].removeprefix(module + ".")
-        if kind not in ("weight", "bias"):
-            return EgoXInputError(
-                "LoRA file",
-                got=f"{count} tensors of another kind, such as {kind} of {module}",
-                expected="pairs of lora_A and lora_B",
-                fix="have its trainer write a LoRA: neither EgoX nor ComfyUI knows this kind",
-            )
-    return EgoXInputError(
-        "LoRA file",
-        got=f"{count} tensors: {count_kinds(unmatched) or 'none'}",
-        expected="lora_A and lora_B of a Wan transformer",
-        fix="choose a LoRA that was made for Wan image-to-video",
-    )
-
-
-def _scaled_tensor(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
-    """Multiply a tensor by its fp8 scale, and reshape a DoRA magnitude to a column."""
-    stem = key.removesuffix("weight")
-    scale = next(
-        (
-            state[stem + scale_name]
-            for scale_name in SCALES
-            if stem != key and stem + scale_name in state
-        ),
-        None,
-    )
-    if scale is not None and scale.numel() not in (1, tensor.shape[0]):
-        raise EgoXInputError(
-            f"scale of {key}",
-            got=f"shape {tuple(scale.shape)}",
-            expected="one number, or one for each row",
-            fix="save the LoRA in bfloat16",
-        )
-    if scale is not None:
-        tensor = tensor.float() * scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
-    return tensor.reshape(-1, 1) if suffix == ".dora_scale" and tensor.ndim == 1 else tensor
+        end = key_by_stem[module].removeprefix(module + ".")
+        if end not in ("weight", "bias"):
+            got = f"{count} tensors of another kind, such as {end} of {module}"
+            return refused_lora("unknown kind", got)
+    return refused_lora("other model", f"{count} tensors: {count_kinds(unmatched) or 'none'}")
 
 
 def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
-    matrix_a, matrix_b = tensors.get(part + ".lora_A.weight"), tensors.get(part + ".lora_B.weight")
+    matrix_a, matrix_b = (tensors.get(part + end) for end in MATRICES)
     if matrix_a is None or matrix_b is None:
-        raise EgoXInputError(
-            "LoRA file",
-            got=f"{part}.lora_{'AB'[matrix_a is None]} without its lora_{'BA'[matrix_a is None]}",
-            expected="pairs of lora_A and lora_B",
-            fix="the file is incomplete: download it again",
-        )
+        halves = "BA" if matrix_a is None else "AB"
+        raise refused_lora("half a pair", f"{part}.lora_{halves[0]} without its lora_{halves[1]}")
     if (
         matrix_a.ndim < 2
         or matrix_b.ndim < 2
         or matrix_a.shape[0] != matrix_b.shape[1]
         or matrix_a.shape[0] == 0
     ):
-        raise EgoXInputError(
-            "rank of the LoRA",
-            got=f"{part}: A {tuple(matrix_a.shape)}, B {tuple(matrix_b.shape)}",
-            expected="A [r, in] and B [out, r]",
-            fix="the file is damaged: download it again",
-        )
-    if integer_matrices := [matrix for matrix in (matrix_a, matrix_b) if matrix.dtype in WHOLE]:
-        raise EgoXInputError(
-            "LoRA file",
-            got=f"{part} in {integer_matrices[0].dtype}",
-            expected="floating point numbers",
-            fix=(
-                "have its trainer save the LoRA in bfloat16 or float16: nothing here knows the "
-                "scale of whole numbers"
-            ),
-        )
-    for name, counts in ((".alpha", (1,)), (".dora_scale", (matrix_b.shape[0], matrix_a.shape[1]))):
-        tensor = tensors.get(part + name)
+        shapes = f"A {tuple(matrix_a.shape)}, B {tuple(matrix_b.shape)}"
+        raise refused_lora("ranks", f"{part}: {shapes}")
+    for matrix in (matrix_a, matrix_b):
+        if matrix.dtype in WHOLE:
+            raise refused_lora("whole numbers", f"{part} in {matrix.dtype}")
+    for end, counts in ((".alpha", (1,)), (".dora_scale", (matrix_b.shape[0], matrix_a.shape[1]))):
+        tensor = tensors.get(part + end)
         if tensor is not None and tensor.numel() not in counts:
-            raise EgoXInputError(
-                f"{part}{name}",
-                got=f"shape {tuple(tensor.shape)}",
-                expected=f"{counts[0]} numbers",
-                fix="the file is damaged: download it again",
-            )
+            raise refused_lora("counts", f"{part}{end} of shape {tuple(tensor.shape)}")
     return matrix_a.shape[0]
 
 
@@ -377,37 +360,18 @@ def _value_warning(
     Raises:
         EgoXInputError: NaN or infinity.
     """
-    values = {
-        name: tensor
-        for name, tensor in {**tensors, **others}.items()
-        if isinstance(tensor, Tensor) and not tensor.is_meta
-    }
+    values = {name: tensor for name, tensor in {**tensors, **others}.items() if not tensor.is_meta}
     broken_names = [name for name, tensor in values.items() if not tensor.float().isfinite().all()]
     if broken_names:
-        raise EgoXInputError(
-            "LoRA file",
-            got=(
-                f"NaN or infinity in {len(broken_names)} of {len(values)} tensors, such as "
-                f"{broken_names[0]}"
-            ),
-            expected="finite numbers",
-            fix="download it again, or take a checkpoint from before its training diverged",
+        raise refused_lora(
+            "not finite",
+            f"NaN or infinity in {len(broken_names)} of {len(values)} tensors, such as "
+            f"{broken_names[0]}",
         )
-    factor_names = (".lora_A.weight", ".lora_B.weight", ".alpha")
-    nonzero_parts = [
-        all(
-            values[part + suffix].float().any()
-            for suffix in factor_names
-            if part + suffix in values
-        )
-        for part in parts
-        if values
-    ]
-    if (
-        any(nonzero_parts)
-        or others
-        or not values
-        or any(name.endswith(".dora_scale") for name in values)
-    ):
+    if others or not values or any(name.endswith(".dora_scale") for name in tensors):
         return ""
+    for part in parts:
+        factors = [values[part + end] for end in (*MATRICES, ".alpha") if part + end in values]
+        if all(factor.float().any() for factor in factors):
+            return ""
     return "all of its changes are 0: it was saved before it was trained"

@@ -63,14 +63,17 @@ def describe_unusual_settings(metadata: Mapping[str, str]) -> str:
     )
 
 
+def egox_entries(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Select the ``egox.*`` entries of a file's metadata."""
+    return {key: value for key, value in metadata.items() if key.startswith(PREFIX)}
+
+
 def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
     """Read the ``egox.*`` entries of a LoRA file's metadata, without their prefix.
 
     Empty if the file has none.
     """
-    return {
-        key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)
-    }
+    return {key.removeprefix(PREFIX): value for key, value in egox_entries(metadata).items()}
 
 
 def check_position_scale(metadata: Mapping[str, str]) -> float:

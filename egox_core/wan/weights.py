@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ TAIL_BYTES = 2**20
 SCALES = ("scale_weight", "weight_scale")
 SCALE_PARTS = ("scaled_fp8", *SCALES, "scale_input", "input_scale", ".comfy_quant")
 """Ends of names that scaled float8 files have beside the weights, by ComfyUI's old and new form."""
+FLOAT8_TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -80,7 +82,77 @@ def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
         start = 8 + int.from_bytes(stream.read(8), "little")
         stream.seek(start + begin)
         tensor_bytes = bytearray(stream.read(end - begin))
-    return torch.frombuffer(tensor_bytes, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    dtype = DTYPES[entry["dtype"]]
+    if not tensor_bytes:  # which torch can't wrap
+        return torch.empty(entry["shape"], dtype=dtype)
+    return torch.frombuffer(tensor_bytes, dtype=dtype).reshape(entry["shape"])
+
+
+class StreamedWeights:
+    """Mapping that reads weights from safetensors files one at a time.
+
+    Args:
+        what: names the files in errors.
+    """
+
+    def __init__(self, files: Collection[Path], what: str) -> None:
+        self.what = what
+        self._headers = {file: read_header(file, what) for file in files}
+        self._file_of = {
+            name: file
+            for file, header in self._headers.items()
+            for name in header
+            if name != "__metadata__"
+        }
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """List the shapes of the weights by name."""
+        return {
+            name: tuple(self._headers[file][name]["shape"])
+            for name, file in self._file_of.items()
+            if not name.endswith(SCALE_PARTS)
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read one weight by name, multiplied by its scale.
+
+        Raises:
+            EgoXInputError: of a type that isn't known, quantised otherwise than by such a scale.
+        """
+        names = [name, *(name.removesuffix("weight") + scale_name for scale_name in SCALES)]
+        tensors = {n: self._read(n) for n in names if n in self._file_of}
+        return unscale(tensors, name, self.what)
+
+    def _read(self, name: str) -> Tensor:
+        file = self._file_of[name]
+        return read_tensor(file, self._headers[file], name, self.what)
+
+
+def unscale(
+    weights: Mapping[str, Tensor],
+    name: str,
+    what: str,
+    dtype: torch.dtype = torch.float32,  # of a scaled weight; any other stays as it is
+    scaled_types: Collection[torch.dtype] = FLOAT8_TYPES,
+) -> Tensor:
+    """Multiply a weight by its scale, if there is one beside it.
+
+    Raises:
+        EgoXInputError: a weight that is quantised otherwise.
+    """
+    stem, weight = name.removesuffix("weight"), weights[name]
+    scale = next((weights[stem + end] for end in SCALES if stem + end in weights), None)
+    if scale is None or stem == name:
+        return weight
+    if weight.dtype not in scaled_types or scale.numel() not in (1, len(weight)):
+        raise EgoXInputError(
+            what,
+            got=f"{name} quantised to {weight.dtype}, scales {tuple(scale.shape)}",
+            expected="bf16, fp16, float8, or float8 with one scale, or one for each row",
+            fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
+        )
+    row_scales = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
+    return (weight.float() * row_scales).to(dtype)
 
 
 def write_streamed(
@@ -88,13 +160,19 @@ def write_streamed(
     entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
     tensor_of: Callable[[str], Tensor],
     metadata: Mapping[str, str],
+    resume: bool = False,
 ) -> None:
     """Write a safetensors file one tensor at a time, complete or not at all.
 
     Args:
         entries: name -> shape and type of a tensor.
         tensor_of: asked for one after the other; of any type.
+        resume: write in place, after the tensors that a stopped run left in a file with the same
+            header.
     """
+    if not resume:
+        with atomic_write(file) as temporary:
+            return write_streamed(temporary, entries, tensor_of, metadata, resume=True)
     dtype_names = {dtype: kind for kind, dtype in DTYPES.items()}
     header: dict[str, dict] = {"__metadata__": dict(metadata)}
     end = 0
@@ -108,11 +186,24 @@ def write_streamed(
         }
     header_json = json.dumps(header).encode()
     header_json += b" " * (-len(header_json) % 8)
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
-        stream.write(len(header_json).to_bytes(8, "little") + header_json)
+    header_bytes = len(header_json).to_bytes(8, "little") + header_json
+    file.touch()
+    with file.open("r+b") as stream:
+        is_continued = stream.read(len(header_bytes)) == header_bytes
+        written_bytes = file.stat().st_size - len(header_bytes) if is_continued else 0
+        if not is_continued:
+            stream.seek(0)
+            stream.truncate()
+            stream.write(header_bytes)
         for name, (_, dtype) in entries.items():
+            begin, end = header[name]["data_offsets"]
+            if end <= written_bytes:
+                continue
+            stream.seek(len(header_bytes) + begin)
+            stream.truncate()
             tensor_bytes = tensor_of(name).to(dtype).contiguous().reshape(-1).view(torch.uint8)
             stream.write(tensor_bytes.numpy().data)
+        os.fsync(stream.fileno())
 
 
 def file_digest(file: Path) -> str:

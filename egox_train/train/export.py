@@ -12,22 +12,22 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.wan import (
     MERGED,
-    PREFIX,
+    StreamedWeights,
     check_lora,
     check_new_file,
     check_run_files,
+    egox_entries,
     file_digest,
-    read_header,
     rename_parameter,
+    weight_file,
     write_streamed,
 )
 
-from ..wan.streamed import StreamedWeights
 from ..wan.transformer import base_without_weights, native_metadata, save_native, weight_files
 from ..wan.weights import weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
-from .lora import pair_lora_matrices, read_lora, save_lora, training_metadata
+from .lora import DOWN, pair_lora_matrices, read_lora, save_lora, training_metadata
 
 if TYPE_CHECKING:
     from .model import TrainableModel
@@ -147,7 +147,7 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and metadata of a LoRA or checkpoint for export."""
     if source.is_file():
         tensors, metadata = read_lora(source)
-        lora_rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
+        lora_rank = max(len(v) for k, v in tensors.items() if k.endswith(DOWN))
         return tensors, {**metadata, "egox.rank": str(lora_rank), "egox.alpha": str(lora_rank)}
     checkpoints = checkpoint_folders(source)
     if not checkpoints:
@@ -182,11 +182,10 @@ def inspect(file: Path) -> dict[str, str]:
     """
     check_lora(file)
     lora_weights, metadata = read_lora(file)
-    lora_ranks = sorted(
-        {v.shape[0] for k, v in lora_weights.items() if k.endswith(".lora_A.weight")}
-    )
+    lora_ranks = sorted({len(v) for k, v in lora_weights.items() if k.endswith(DOWN)})
     module_names = sorted({".".join(k.split(".")[2:-2]) for k in lora_weights})
     block_count = len({k.split(".")[1] for k in lora_weights})
+    number_types = {entry["dtype"] for entry in weight_file(file, "LoRA").entries.values()}
     lora_description = {
         "file": file.name,
         "hash": weights_hash(file, "LoRA"),
@@ -198,15 +197,6 @@ def inspect(file: Path) -> dict[str, str]:
         "blocks": str(block_count),
         "parameters": str(sum(v.numel() for v in lora_weights.values())),
         "naming": metadata.get("egox.naming", "unknown"),
-        "dtype": next(
-            iter(
-                {
-                    entry["dtype"]
-                    for k, entry in read_header(file, "LoRA").items()
-                    if k != "__metadata__"
-                }
-            )
-        ),
+        "dtype": ", ".join(sorted(number_types)),
     }
-    egox_metadata = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
-    return {**lora_description, **dict(sorted(egox_metadata.items()))}
+    return {**lora_description, **dict(sorted(egox_entries(metadata).items()))}

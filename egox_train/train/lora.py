@@ -13,14 +13,13 @@ import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan import PREFIX, convert_lora, trained_with
+from egox_core.wan import MATRICES, PREFIX, convert_lora, trained_with, weight_file
 
-from ..wan.weights import file_metadata
 from .config import (
     LORA_FIELD_NAMES,
     LoraSettings,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ADAPTER = "egox"
+DOWN, UP = MATRICES
 RELEASED_PREFIX = "transformer."
 Naming = Literal["released", "native"]
 
@@ -113,26 +113,20 @@ def load_lora_tensors(
         EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
             rank.
     """
-    model_tensors = lora_tensors(model)
-    wrong_names = sorted(set(model_tensors) ^ set(tensors)) + [
-        k for k in model_tensors if k in tensors and model_tensors[k].shape != tensors[k].shape
-    ]
+    model_shapes, file_shapes = (
+        {name: tuple(tensor.shape) for name, tensor in named_tensors.items()}
+        for named_tensors in (lora_tensors(model), tensors)
+    )
+    wrong_names = sorted(
+        name
+        for name in {*model_shapes, *file_shapes}
+        if model_shapes.get(name) != file_shapes.get(name)
+    )
     if wrong_names:
-        first_wrong_name = wrong_names[0]
-        actual_shape = (
-            f"{tuple(tensors[first_wrong_name].shape)}"
-            if first_wrong_name in tensors
-            else "nothing"
-        )
-        expected_names = (
-            f"{tuple(model_tensors[first_wrong_name].shape)}"
-            if first_wrong_name in model_tensors
-            else "nothing"
-        )
         raise EgoXInputError(
-            f"{subject}: {len(wrong_names)} tensors, first {first_wrong_name}",
-            got=actual_shape,
-            expected=expected_names,
+            f"{subject}: {len(wrong_names)} tensors, first {wrong_names[0]}",
+            got=file_shapes.get(wrong_names[0], "nothing"),
+            expected=model_shapes.get(wrong_names[0], "nothing"),
             fix=(
                 "give the file that was trained here; this one has a different model, rank or "
                 "targets"
@@ -263,22 +257,16 @@ def read_lora(
     Raises:
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
     """
-    metadata = file_metadata(file, f"LoRA {file.name}")
-    named_tensors: dict[str, Tensor] = {}
-    converted_lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
-    if converted_lora.remark:
-        logger.warning("%s: %s", file.name, converted_lora.remark)
-    lora_tensors_by_name = converted_lora.tensors
-    for key, tensor in lora_tensors_by_name.items():
-        name = key.removeprefix(RELEASED_PREFIX)
-        if name.endswith(".lora_B.weight"):
-            lora_alpha = lora_tensors_by_name.get(key.replace(".lora_B.weight", ".alpha"))
-            tensor = (
-                tensor if lora_alpha is None else tensor * (float(lora_alpha) / tensor.shape[1])
-            )
-        if not name.endswith(".alpha"):
-            named_tensors[name] = tensor
-    return named_tensors, metadata
+    weights = weight_file(file, f"LoRA {file.name}")
+    lora = weights.lora("diffusers")
+    if lora.remark:
+        logger.warning("%s: %s", file.name, lora.remark)
+    named_tensors = {}
+    for part in lora.parts:
+        name = part.removeprefix(RELEASED_PREFIX)
+        named_tensors[name + DOWN] = lora.tensors[part + DOWN]
+        named_tensors[name + UP] = lora.tensors[part + UP] * lora.scale_of(part)
+    return named_tensors, weights.metadata
 
 
 def fuse(
@@ -311,24 +299,16 @@ def pair_lora_matrices(
         EgoXInputError: as :func:`fuse`.
     """
     matrices_by_weight = {}
-    for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
-        module_name = name.removesuffix(".lora_A.weight")
-        down_matrix, up_matrix = tensors[name], tensors.get(f"{module_name}.lora_B.weight")
+    for name in sorted(k for k in tensors if k.endswith(DOWN)):
+        module_name = name.removesuffix(DOWN)
+        down_matrix, up_matrix = tensors[name], tensors.get(module_name + UP)
         weight_shape = shapes.get(f"{module_name}.weight")
-        if (
-            weight_shape is None
-            or up_matrix is None
-            or (up_matrix.shape[0], down_matrix.shape[1]) != weight_shape
-        ):
+        change_shape = None if up_matrix is None else (len(up_matrix), down_matrix.shape[1])
+        if up_matrix is None or change_shape != weight_shape:
             raise EgoXInputError(
                 f"LoRA matrix {module_name}",
-                got="no such weight"
-                if weight_shape is None
-                else (
-                    "a delta of "
-                    f"{None if up_matrix is None else up_matrix.shape[0]}x{down_matrix.shape[1]}"
-                ),
-                expected="a matrix of this base" if weight_shape is None else str(weight_shape),
+                got=f"a change of shape {change_shape}",
+                expected=str(weight_shape or "no such weight in this base"),
                 fix="the LoRA belongs to a different base model",
             )
         matrices_by_weight[f"{module_name}.weight"] = (down_matrix, up_matrix)

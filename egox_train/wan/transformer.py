@@ -16,9 +16,8 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write, visible_files
 from egox_core.sizes import MODEL_CHANNELS
-from egox_core.wan import check_weights, convert_transformer, read_header
+from egox_core.wan import StreamedWeights, check_weights, convert_transformer, read_header
 
-from .streamed import StreamedWeights
 from .weights import apply_scales, file_metadata, subfolder
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import visible_files
-from egox_core.wan import SCALE_PARTS, SCALES, read_header
+from egox_core.wan import SCALE_PARTS, read_header, unscale
 
-FLOAT8_TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 SAMPLE_BYTES = 4096
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -83,24 +82,11 @@ def apply_scales(
     Raises:
         EgoXInputError: weights that are quantised otherwise.
     """
-    scaled_weights = {}
-    for name, value in weights.items():
-        if name.endswith(SCALE_PARTS):
-            continue
-        name_stem = name.removesuffix("weight")
-        scale = next((weights[name_stem + s] for s in SCALES if name_stem + s in weights), None)
-        if scale is not None and name != name_stem:
-            if value.dtype not in FLOAT8_TYPES or scale.numel() not in (1, len(value)):
-                raise EgoXInputError(
-                    subject,
-                    got=f"{name} quantised to {value.dtype}, scales {tuple(scale.shape)}",
-                    expected="bf16, fp16, float8, or float8 with a scale of each matrix",
-                    fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
-                )
-            row_scales = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
-            value = (value.float() * row_scales).to(dtype)
-        scaled_weights[name] = value
-    return scaled_weights
+    return {
+        name: unscale(weights, name, subject, dtype)
+        for name in weights
+        if not name.endswith(SCALE_PARTS)
+    }
 
 
 def load_network(

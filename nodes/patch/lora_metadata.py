@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...egox_core.wan import MERGED, PREFIX, check_position_scale, read_header
+from ...egox_core.wan import MERGED, check_position_scale, egox_entries, read_header
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -29,10 +29,9 @@ ADD = "add EgoX LoRA before this node, or switch it on"
 
 def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
     """Collect the ``egox.*`` metadata of the LoRAs on this model and in its file."""
-    comfyui_metadata = model.get_attachment(COMFYUI_ATTACHMENT) or {}
     return {
         **merged_metadata(model),
-        **{name: text for name, text in comfyui_metadata.items() if name.startswith(PREFIX)},
+        **egox_entries(model.get_attachment(COMFYUI_ATTACHMENT) or {}),
         **(model.get_attachment(ATTACHMENT) or {}),
     }
 
@@ -50,8 +49,7 @@ def set_positions(model: ModelPatcher) -> None:
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
     """Read the training settings of a LoRA that is merged into the model's file."""
-    metadata = _file_metadata(model)
-    egox_metadata = {name: text for name, text in metadata.items() if name.startswith(PREFIX)}
+    egox_metadata = egox_entries(_file_metadata(model))
     return egox_metadata if MERGED in egox_metadata else {}
 
 
@@ -122,7 +120,7 @@ def attach_lora_name(model: ModelPatcher, name: str, strength: float) -> None:
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
     """Store a LoRA's training settings on a model, and list contradictions to an earlier LoRA."""
     earlier_metadata = dict(lora_metadata(model))
-    egox_metadata = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
+    egox_metadata = egox_entries(metadata)
     contradicting = sorted(
         name for name, value in egox_metadata.items() if earlier_metadata.get(name, value) != value
     )
