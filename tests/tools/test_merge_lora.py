@@ -1,7 +1,9 @@
 """Test the command that merges a LoRA into an 8-bit base model."""
 
 import json
+import math
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("comfy_kitchen")
 
+from egox_core.wan import MERGED  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 from tools.merge_lora import Merge, merge, read_back  # noqa: E402
 from tools.rigs import standins  # noqa: E402
@@ -111,106 +114,58 @@ def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path
             read_back(merged_file, merge_job)
 
 
-@pytest.mark.parametrize("missing_layers", ["second block", "image parts"])
-def test_layers_missing_in_the_base_are_reported(sources, tmp_path, missing_layers):
+def test_layers_missing_in_the_base_are_reported(sources, tmp_path):
     lora_tensors = load_file(sources[1])
-    base_file = sources[0]
-    layer_name = "blocks.0.cross_attn.k_img"
-    if missing_layers == "second block":
-        base_file = tmp_path / "one.safetensors"
-        layer_name = "blocks.1."
-        tensors = load_file(sources[0])
-        save_file(
-            {name: x for name, x in tensors.items() if not name.startswith(layer_name)}, base_file
-        )
-    else:
-        width = lora_tensors["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
-        factors = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
-        lora_tensors |= {
-            f"diffusion_model.{layer_name}.lora_{factor_name}.weight": x
-            for factor_name, x in factors.items()
-        }
+    width = lora_tensors["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
+    layer_name = "diffusion_model.blocks.0.cross_attn.k_img"
+    lora_tensors[f"{layer_name}.lora_A.weight"] = torch.ones(4, width)
+    lora_tensors[f"{layer_name}.lora_B.weight"] = torch.ones(width, 4)
     save_file(lora_tensors, tmp_path / "lora.safetensors")
-    messages = []
-    merge(
-        base_file,
-        tmp_path / "lora.safetensors",
-        tmp_path / "out.safetensors",
-        report=messages.append,
-    )
-    assert f"parts are not in this model, such as {layer_name}" in messages[0]
-    assert ("made for Wan 2.1 I2V" in messages[0]) is (missing_layers == "image parts")
+    report = Merge(sources[0], tmp_path / "lora.safetensors", 1.0, "float8_e4m3fn").report
+    assert "1 parts are not in this model, such as blocks.0.cross_attn.k_img" in report
+    assert "made for Wan 2.1 I2V" in report
+
+
+def add(name: str, *shape: int) -> Callable[[dict], dict]:
+    return lambda tensors: {**tensors, name: torch.ones(shape)}
+
+
+def replace(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict], dict]:
+    return lambda tensors: {**tensors, f"{FFN}.weight": change(tensors[f"{FFN}.weight"])}
 
 
 @pytest.mark.parametrize(
-    ("file_kind", "words"),
+    ("words", "changed", "change"),
     [
-        ("gguf", "GGUF and pickled files can't be merged"),
-        ("merged", "into which a LoRA is merged already"),
-        ("whole", "products of two matrices alone"),
-        ("swapped", "LoRA"),
-        ("shard", "of which 49 tensors are here and .*Fix: give the whole model"),
-        ("nan", "strength of the LoRA: got nan"),
-        ("copy", "with two of a weight, such as .*blocks.0.modulation"),
-        ("adapter", "no plain Wan transformer has, such as blocks.0.ffn.0.base_layer.weight"),
-        ("int8", "LoRA file: got .* in torch.int8"),
-        ("position", "egox.position_scale of the LoRA's file: got wide"),
-        ("itself", "base.safetensors, which it is made of"),
-        ("link", "other.safetensors, which it is made of"),
+        ("of which 49 tensors are here.*: give the whole", 0, lambda t: dict([*t.items()][:49])),
+        ("two of a weight, such as blocks.0.mod", 0, add("model_ema.blocks.0.modulation", 1, 6, 8)),
+        ("no plain Wan transformer has", 0, add(f"{FFN}.base_layer.weight", 2, 2)),
+        ("into which a LoRA is merged already", 0, dict),
+        (f"NaN or infinity in {FFN}", 0, replace(lambda weight: weight / 0)),
+        (f"{FFN}.weight quantised to torch.int8", 0, replace(lambda weight: weight.to(torch.int8))),
+        ("products of two matrices alone", 1, add("diffusion_model.head.head.diff", 2)),
     ],
 )
-def test_unmergeable_files_are_refused(file_kind, words, sources, tmp_path):
-    (base, lora) = sources
-    target = tmp_path / "out.safetensors"
-    strength = 1.0
-    if file_kind in ("itself", "link"):
-        target = base = tmp_path / "base.safetensors"
-        save_file(load_file(sources[0]), base)
-        if file_kind == "link":
-            target = tmp_path / "other.safetensors"
-            target.hardlink_to(base)
-    elif file_kind == "shard":
-        base = tmp_path / "base-00001-of-00002.safetensors"
-        save_file(dict(list(load_file(sources[0]).items())[:49]), base)
-    elif file_kind == "nan":
-        strength = float("nan")
-    elif file_kind in ("copy", "adapter"):
-        added_tensors = {
-            "copy": {"model_ema.blocks.0.modulation": torch.ones(1, 6, 8)},
-            "adapter": {f"{FFN}.base_layer.weight": torch.ones(2, 2)},
-        }
-        save_file(
-            {**load_file(base), **added_tensors[file_kind]}, base := tmp_path / "odd.safetensors"
-        )
-    elif file_kind == "int8":
-        int8_tensors = {name: x.to(torch.int8) for name, x in load_file(lora).items()}
-        save_file(int8_tensors, lora := tmp_path / "whole.safetensors")
-    elif file_kind == "position":
-        metadata = {"egox.position_scale": "wide"}
-        save_file(load_file(lora), lora := tmp_path / "told.safetensors", metadata)
-    elif file_kind == "gguf":
-        base = tmp_path / "base.gguf"
-    elif file_kind == "merged":
-        base = tmp_path / "merged.safetensors"
-        merge(*sources, base)
-    elif file_kind == "whole":
-        lora = tmp_path / "more.safetensors"
-        save_file({**load_file(sources[1]), "diffusion_model.head.head.diff": torch.ones(2)}, lora)
-    else:
-        base, lora = lora, base
+def test_unmergeable_files_are_refused(words, changed, change, sources, tmp_path):
+    files = [*sources]
+    files[changed] = tmp_path / "changed.safetensors"
+    with safe_open(sources[changed], "pt") as file:
+        metadata = {**file.metadata(), **({MERGED: ""} if "already" in words else {})}
+    save_file(change(load_file(sources[changed])), files[changed], metadata)
     with refuses(words):
-        merge(base, lora, target, strength=strength)
-    assert not list(tmp_path.glob("out*"))
-
-
-def test_merge_with_a_broken_base_writes_no_file(sources, tmp_path):
-    """Check that a base with infinite or NaN weights is refused before a file is written."""
-    base_tensors = load_file(sources[0])
-    weight_name = "blocks.1.ffn.0.weight"
-    save_file(
-        {**base_tensors, weight_name: base_tensors[weight_name] / 0},
-        tmp_path / "broken.safetensors",
-    )
-    with refuses(f"NaN or infinity in {weight_name}"):
-        merge(tmp_path / "broken.safetensors", sources[1], tmp_path / "out.safetensors")
+        merge(*files, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_wrong_sources_targets_and_strengths_are_refused(sources, tmp_path):
+    base, lora = sources
+    (itself := tmp_path / "base.safetensors").hardlink_to(base)
+    target = tmp_path / "out.safetensors"
+    for arguments, strength, words in (
+        ((base.with_suffix(".gguf"), lora, target), 1, "GGUF and pickled files can't be merged"),
+        ((lora, base, target), 1, "model: got .* a LoRA"),
+        ((base, lora, itself), 1, "base.safetensors, which it is made of"),
+        ((base, lora, target), math.nan, "strength of the LoRA: got nan"),
+    ):
+        with refuses(words):
+            merge(*arguments, strength=strength)

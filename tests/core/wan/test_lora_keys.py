@@ -1,38 +1,32 @@
-"""Test the names of LoRA and checkpoint tensors: conversion, scales, other formats and refused
-files."""
+"""Test the names and scales of LoRA tensors, and the kinds of files that are refused."""
 
 import json
 import math
+import re
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from egox_core.wan import check_lora, convert_lora
-from egox_core.wan.lora_keys import BLOCK_PARTS
+from egox_core.wan import check_lora, convert_lora, read_header, weight_file
+from egox_core.wan.lora_conversion import REFUSED
+from egox_core.wan.lora_keys import BLOCK_PARTS, PRODUCTS
 from tests.refusals import refuses
 from tools.convert_lora import main as convert_lora_tool
 
 QUERY = "transformer.blocks.0.attn1.to_q"
-
-
-def strip_prefix(golden, prefix):
-    return {
-        key.removeprefix(prefix): tensor for key, tensor in golden.items() if key.startswith(prefix)
-    }
+KEY = "transformer.blocks.0.attn1.to_k"
+NATIVE_QUERY = "diffusion_model.blocks.0.self_attn.q"
 
 
 @pytest.fixture(scope="module")
 def released_lora(repo_root):
-    return strip_prefix(load_file(repo_root / "tests/golden/tiny_lora.safetensors"), "r4a4.file.")
-
-
-@pytest.fixture(scope="module")
-def golden_weights(repo_root):
-    return strip_prefix(
-        load_file(repo_root / "tests/golden/tiny_transformer.safetensors"), "weights."
-    )
+    golden_tensors = load_file(repo_root / "tests/golden/tiny_lora.safetensors")
+    return {
+        key.removeprefix("r4a4.file."): tensor
+        for key, tensor in golden_tensors.items()
+        if key.startswith("r4a4.file.")
+    }
 
 
 def lora_pair(
@@ -77,312 +71,251 @@ def test_other_naming_schemes_are_converted(name_template):
         assert set(lora.tensors) == {native_prefix + "A.weight", native_prefix + "B.weight"}
 
 
-ALPHA_SETTINGS = {"r": 4, "lora_alpha": 16}
+def as_json(prefix: str = "", **settings) -> str:
+    return json.dumps({prefix + name: value for name, value in settings.items()})
+
+
+PEFT = "lora_adapter_metadata"
+RANKS = {"r": 4, "rank_pattern": {"to_k": 2}}
 
 
 @pytest.mark.parametrize(
-    ("metadata", "expected_scale"),
-    [
-        (None, 1),
-        ({"lora_adapter_metadata": "not json, lora_alpha"}, 1),
+    ("metadata", "beside", "scales"),
+    [  # of rank 4 for the query and 2 for the key
+        ({}, None, (1, 1)),
+        ({PEFT: "not json, lora_alpha"}, None, (1, 1)),
+        ({PEFT: as_json("transformer.", lora_alpha=16, **RANKS)}, None, (4, 8)),
+        ({PEFT: as_json("text_encoder.", lora_alpha=16, r=4)}, None, (1, 1)),
+        ({"config": as_json(lora_alpha=16, r=4, use_rslora=True)}, None, (8, 8)),
+        ({"lora_alpha": "16", "r": "4"}, None, (4, 4)),
+        ({"lora_alpha": "2", "use_rslora": "False"}, None, (0.5, 1)),
+        ({"lora_alpha": "none"}, None, (1, 1)),
+        ({"lora_alpha": "inf"}, None, (1, 1)),
+        ({"egox.config": as_json(lora={"alpha": 16}), "egox.alpha": "16"}, None, (1, 1)),
+        ({PEFT: as_json(lora_alpha=4, alpha_pattern={"^blocks.0.attn1.to_q": 12})}, None, (3, 2)),
         (
-            {
-                "lora_adapter_metadata": json.dumps(
-                    {f"transformer.{k}": ALPHA_SETTINGS[k] for k in ALPHA_SETTINGS}
-                )
-            },
-            4,
+            {PEFT: as_json(lora_alpha=4, alpha_pattern={r"blocks\.\d\.attn1\.to_k": 1, "to_k": 2})},
+            None,
+            (1, 0.5),
         ),
-        (
-            {
-                "lora_adapter_metadata": json.dumps(
-                    {f"text_encoder.{k}": ALPHA_SETTINGS[k] for k in ALPHA_SETTINGS}
-                )
-            },
-            1,
-        ),
-        ({"config": json.dumps({**ALPHA_SETTINGS, "use_rslora": True})}, 8),
-        ({"config": json.dumps({"r": 4, "lora_alpha": 4})}, 1),
-        ({"format": "pt", "lora_alpha": "16", "r": "4"}, 4),
-        ({"lora_alpha": "2", "use_rslora": "False"}, 0.5),
-        ({"lora_alpha": "none"}, 1),
-        ({"egox.config": json.dumps({"lora": {"alpha": 16}}), "egox.alpha": "16"}, 1),
+        ({PEFT: as_json(lora_alpha=4, alpha_pattern={"(": 1})}, None, "alpha_pattern: got"),
+        ({PEFT: as_json(lora_alpha=4, alpha_pattern={"(a+)+b": 1})}, None, "alpha_pattern: got"),
+        ({"lora_alpha": "4"}, as_json(lora_alpha=16, **RANKS), (4, 8)),
+        ({}, "{", "adapter_config.json"),
     ],
 )
-def test_alpha_comes_from_the_file_or_from_its_settings(released_lora, metadata, expected_scale):
-    assert convert_lora(released_lora, metadata).scales == (expected_scale,)
-    file_lora = convert_lora({**released_lora, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
-    assert file_lora.scales == tuple(sorted({expected_scale, 0.5}, reverse=True)), (
-        "the file's own counts"
-    )
+def test_alpha_comes_from_the_file_or_from_pefts_settings(tmp_path, metadata, beside, scales):
+    """Check each place and form of the settings, before the run and with the file's values."""
+    lora_file = tmp_path / "adapter_model.safetensors"
+    tensors = lora_pair(QUERY, 4) | lora_pair(KEY, 2)
+    save_file(tensors, lora_file, metadata)
+    if beside is not None:
+        (tmp_path / "adapter_config.json").write_text(beside, "utf-8")
+    for values in (True, False):
+        if isinstance(scales, str):
+            with refuses(scales):
+                weight_file(lora_file, "LoRA").lora(values=values)
+            continue
+        lora = weight_file(lora_file, "LoRA").lora(values=values)
+        assert (lora.scale_of(NATIVE_QUERY), lora.scale_of(NATIVE_QUERY[:-1] + "k")) == scales
+    if scales == (4, 8):
+        save_file({**tensors, f"{QUERY}.alpha": torch.tensor(2.0)}, lora_file, metadata)
+        assert weight_file(lora_file, "LoRA").lora(values=False).scales == (8, 0.5)
+        own_name = lora_file.rename(tmp_path / "mine.safetensors")
+        assert weight_file(own_name, "LoRA").lora().scale_of(NATIVE_QUERY[:-1] + "k") != 4
 
 
-@pytest.mark.parametrize(
-    ("name", "alpha", "expected_scale"),
-    [
-        ("adapter_model", 16, 4),
-        ("adapter_model", 4, 1),
-        ("adapter_model", 1, 0.25),
-        ("mine", 16, 1),
-    ],
-)
-def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, expected_scale):
-    """Check that LoRA alpha is read from adapter_config.json, unless the LoRA file has a user's own
-    name."""
-    lora_file = tmp_path / f"{name}.safetensors"
-    native_file = tmp_path / "native.safetensors"
-    save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), lora_file)
-    settings_file = tmp_path / "adapter_config.json"
-    settings_file.write_text(
-        json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8"
-    )
-    assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
-    printed_text = capsys.readouterr().out
-    assert f"alpha/rank {expected_scale:g}" in printed_text
-    assert ("warning: alpha is not known" in printed_text) is (name == "mine")
-    settings_file.write_text("{", "utf-8")
-    assert convert_lora_tool([str(lora_file), str(native_file)]) == (name != "mine")
+def test_a_peft_file_without_its_settings_is_warned_of():
+    peft_pair = lora_pair("base_model.model.blocks.0.self_attn.q")
+    alpha = {"base_model.model.blocks.0.self_attn.q.alpha": torch.tensor(1.0)}
+    assert "warning: alpha is not known" in convert_lora(peft_pair).report
+    for tensors in ({**peft_pair, **alpha}, {**peft_pair, **lora_pair(KEY)}):
+        assert "warning" not in convert_lora(tensors).report
 
 
-@pytest.mark.parametrize(
-    ("layer", "expected_fix"),
-    [
-        ("lora_unet_blocks_0_self_attn_k", "Fix: load it with ComfyUI's own Load LoRA"),
-        ("diffusion_model.blocks.3.ffn.0", "Fix: load it with"),
-        ("lycoris_blocks_0_attn1_to_k", "Fix: convert it to names as diffusion_model"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("adapter_type", "tensor_names"),
-    [
-        ("LoKr", ("alpha", "lokr_w1", "lokr_w2")),
-        ("LoKr", ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_t2")),
-        ("LoHa", ("alpha", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
-        ("OFT or BOFT", ("alpha", "oft_blocks", "rescale")),
-        ("GLoRA", ("a1.weight", "a2.weight", "b1.weight", "b2.weight")),
-        ("set of whole differences", ("diff", "diff_b")),
-    ],
-)
-def test_other_adapter_types_of_lycoris_are_refused_by_name(
-    tmp_path, layer, expected_fix, adapter_type, tensor_names
-):
-    lora_state = {f"{layer}.{name_end}": torch.ones(4, 4) for name_end in tensor_names}
-    with refuses(f"got {len(tensor_names)} tensors of a {adapter_type};.*{expected_fix}"):
-        convert_lora(lora_state)
-    save_file(lora_state, tmp_path / "it.safetensors")
-    with refuses(
-        f"of a {adapter_type} in 'it.safetensors' of .* bytes: a {adapter_type};.*{expected_fix}"
-    ):
-        check_lora(tmp_path / "it.safetensors")
-    mixed_lora = convert_lora({**lora_state, **lora_pair("blocks.0.self_attn.q")})
-    assert mixed_lora.matched == 2
-    assert len(mixed_lora.others) == len(tensor_names)
-
-
-def test_nan_is_refused_and_zero_changes_are_warned_of():
-    lora_state = lora_pair("blocks.0.self_attn.q") | lora_pair(
-        "blocks.1.self_attn.k", dtype=torch.bfloat16
-    )
-    assert "warning" not in convert_lora(lora_state).report
-    for value in (math.nan, math.inf):
-        for name in lora_state:
-            with refuses(f"NaN or infinity in 1 of 4 tensors, such as diffusion_model.{name}"):
-                convert_lora({**lora_state, name: torch.full_like(lora_state[name], value)})
-    up_matrix_names = [name for name in lora_state if "lora_B" in name]
-    one_zero_state = {
-        **lora_state,
-        up_matrix_names[0]: torch.zeros_like(lora_state[up_matrix_names[0]]),
-    }
-    assert "warning" not in convert_lora(one_zero_state).report
-    all_zero_state = {
-        **one_zero_state,
-        up_matrix_names[1]: torch.zeros_like(lora_state[up_matrix_names[1]]).to(
-            torch.float8_e4m3fn
-        ),
-    }
-    assert "warning: all of its changes are 0" in convert_lora(all_zero_state).report
-    zero_alphas = {
-        name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in up_matrix_names
-    }
-    assert "changes are 0" in convert_lora({**lora_state, **zero_alphas}).report
-    for extra_name in ("self_attn.q.dora_scale", "norm3.diff"):
-        assert (
-            "warning"
-            not in convert_lora(
-                {**all_zero_state, f"blocks.0.{extra_name}": torch.ones(8, 1)}
-            ).report
+NAN_PAIR = lora_pair(QUERY) | {f"{QUERY}.lora_B.weight": torch.full((8, 2), math.nan)}
+PRODUCT_NAMES = {
+    "LoKr": ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_t2"),
+    "LoHa": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    "OFT or BOFT": ("oft_blocks", "rescale", "alpha"),
+    "GLoRA": ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
+    "set of whole differences": ("diff", "diff_b"),
+}
+OTHER_MODELS = {
+    "vace.blocks.0.self_attn.q": "Wan VACE",
+    "diffusion_model.vace_blocks.0.self_attn.q": "Wan VACE",
+    "face_adapter.fuser_blocks.0.linear1_q": "Wan Animate",
+    "controlnet.blocks.0.attn1.to_q": "a control model",
+    "lora_unet_double_blocks_0_img_attn_qkv": "FLUX",
+    "lora_te_blocks_0_self_attn_q": "a text encoder",
+    "lora_unet_down_blocks_0_attentions_0_proj_in": "a U-Net",
+    "vae.decoder": "a VAE",
+}
+REFUSALS = [
+    ("DoRA", lora_pair(QUERY) | {f"{QUERY}.dora_scale": torch.ones(8)}, f"DoRA .{QUERY}"),
+    ("two models", lora_pair(QUERY) | lora_pair("transformer_2" + QUERY[11:]), "transformer_2.blo"),
+    *(
+        (kind, {f"{layer}.{end}": torch.ones(4, 4) for end in ends}, f"{len(ends)} .* {product}")
+        for product, ends in PRODUCT_NAMES.items()
+        for kind, layer in (
+            ("product of the host's", "lora_unet_blocks_0_self_attn_k"),
+            ("product of the host's", "diffusion_model.blocks.3.ffn.0"),
+            ("product", "lycoris_blocks_0_attn1_to_k"),
         )
+    ),
+    ("unknown kind", {f"{NATIVE_QUERY}.vera_b": torch.ones(2)}, "such as vera_b of diffusion_m"),
+    ("other model", {f"{NATIVE_QUERY}.weight": torch.ones(2)}, "1 tensors: 1 q "),
+    ("other model", {}, "0 tensors: none"),
+    *(("other model", lora_pair(layer), f"2 of {name}") for layer, name in OTHER_MODELS.items()),
+    ("half a pair", {f"{QUERY}.lora_A.weight": torch.ones(4, 8)}, "lora_A without its lora_B"),
+    (
+        "half a pair",
+        lora_pair(KEY) | {f"{QUERY}.lora_B.weight": torch.ones(8, 4)},
+        "lora_B without its lora_A",
+    ),
+    *(
+        ("ranks", lora_pair(QUERY) | {f"{QUERY}.lora_{half}.weight": torch.ones(shape)}, "q: A .*B")
+        for half, shape in (("B", (8, 3)), ("A", (8,)), ("B", (8,)))
+    ),
+    ("ranks", lora_pair(QUERY, 0), r"A \(0, 8\)"),
+    ("counts", lora_pair(QUERY) | {f"{QUERY}.alpha": torch.ones(2)}, r"q.alpha of shape \(2,\)"),
+    ("counts", lora_pair(QUERY) | {f"{QUERY}.dora_scale": torch.ones(3)}, "dora_scale of shape"),
+    ("whole numbers", lora_pair(QUERY, dtype=torch.int8), "to_q|self_attn.q in torch.int8"),
+    ("not finite", NAN_PAIR, "NaN or infinity in 1 of 2 tensors, such as .*B.weight"),
+]
 
 
-def test_peft_patterns_scale_single_layers():
-    ranks = {"attn1.to_q": 4, "attn1.to_k": 2, "attn2.to_q": 4}
-    lora_state = {}
-    for name, rank in ranks.items():
-        lora_state |= lora_pair(f"transformer.blocks.0.{name}", rank)
+@pytest.mark.parametrize(("kind", "state", "fact"), REFUSALS)
+def test_files_that_are_no_usable_lora_are_refused(tmp_path, kind, state, fact):
+    """Check each kind of refusal by its tensors, and by the header of its file."""
+    expected, fix = REFUSED[kind]
+    with refuses(f"(?s)LoRA file: got .*{fact}.*; expected ") as error:
+        convert_lora(state, to="diffusers" if kind == "DoRA" else "native")
+    assert (error.value.expected, error.value.fix) == (expected, fix)
+    if kind not in ("DoRA", "not finite"):  # which a header doesn't show, or a host takes
+        save_file(state, tmp_path / "it.safetensors")
+        with refuses(f"(?s){fact}.* in 'it.safetensors' of .* bytes: "):
+            check_lora(tmp_path / "it.safetensors")
 
-    def converted_alphas(**patterns):
-        settings = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}, **patterns}
-        peft_json = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
-        tensors = convert_lora(lora_state, {"lora_adapter_metadata": peft_json}).tensors
-        native_layers = (BLOCK_PARTS[name] for name in ranks)
-        return [float(tensors[f"diffusion_model.blocks.0.{part}.alpha"]) for part in native_layers]
 
-    assert converted_alphas(lora_alpha=8) == [8, 8, 8]
-    assert converted_alphas(alpha_pattern={"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
-    assert converted_alphas(alpha_pattern={r"blocks\.\d+\.attn2\.to_q": 1, "to_q": 2}) == [2, 4, 1]
-    for bad_pattern in ("(", "(a+)+b"):
-        with refuses("alpha_pattern"):
-            converted_alphas(alpha_pattern={bad_pattern: 1})
+def test_each_kind_of_refusal_is_tested():
+    assert {kind for kind, *_ in REFUSALS} == REFUSED.keys()
+    assert PRODUCT_NAMES.keys() == PRODUCTS.keys()
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected_text"),
+    ("added_tensors", "report"),
     [
-        ("vace.blocks.0.self_attn.q", "2 of Wan VACE"),
-        ("diffusion_model.vace_blocks.0.self_attn.q", "2 of Wan VACE"),
-        ("face_adapter.fuser_blocks.0.linear1_q", "2 of Wan Animate"),
-        ("controlnet.blocks.0.attn1.to_q", "2 of a control model"),
-        ("lora_unet_double_blocks_0_img_attn_qkv", "2 of FLUX"),
-        ("lora_te_blocks_0_self_attn_q", "2 of a text encoder"),
-        ("lora_unet_down_blocks_0_attentions_0_proj_in", "2 of a U-Net"),
-        ("vae.decoder", "2 of a VAE"),
+        (lora_pair("vace.blocks.0.self_attn.q"), "2 unmatched.* not used: 2 of Wan VACE"),
+        ({f"{KEY}.lokr_w1": torch.ones(2, 2)}, "1 lokr_w1"),
+        (lora_pair(KEY) | {f"{KEY}.lora_mid.weight": torch.ones(2, 2)}, "1 lora_mid"),
     ],
 )
-def test_layers_of_other_models_are_refused_by_model_name(layer, expected_text):
-    with refuses(expected_text):
-        convert_lora(lora_pair(layer))
-    lora = convert_lora(
-        {**lora_pair(layer), **lora_pair("x.blocks.0.self_attn.q"), **lora_pair("x.head.head")}
-    )
-    assert lora.matched == 4
-    assert lora.unmatched == tuple(lora_pair(layer))
-    assert "2 unmatched" in lora.report
-    assert expected_text in lora.report
+def test_parts_beside_a_lora_are_left_out_and_named(added_tensors, report):
+    lora = convert_lora({**added_tensors, **lora_pair(QUERY), **lora_pair("transformer.proj_out")})
+    assert lora.matched == 4 == len(lora.tensors)
+    assert lora.unmatched == tuple(added_tensors)
+    assert len(lora.others) == (0 if "mid" in report else len(added_tensors))
+    assert re.search(report, lora.report)
 
 
-def test_fp8_scales_are_multiplied_in_and_layers_with_mid_matrices_left_out():
-    lora_state = lora_pair("blocks.0.self_attn.q") | lora_pair("blocks.0.self_attn.k")
-    lora_state["blocks.0.self_attn.q.lora_A.scale_weight"] = torch.tensor(3.0)
-    lora_state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
-    lora = convert_lora(lora_state)
-    assert float(lora.tensors["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].mean()) == 3
-    assert lora.matched == 2
-    assert not lora.others
-    assert "1 lora_mid" in lora.report
-
-
-def test_dora_magnitudes_are_converted_with_their_layer():
-    """Check that DoRA magnitudes of ComfyUI and PEFT are converted along with their layers."""
+def test_fp8_scales_are_multiplied_in_and_magnitudes_are_columns():
     for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
-        lora_state = lora_pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
-        lora = convert_lora(lora_state)
-        assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
-    with refuses("DoRA"):
-        convert_lora(lora_state, to="diffusers")
-    with refuses(r"dora_scale: got shape \(3, 1\)"):
-        convert_lora(lora_state | {f"{QUERY}.{name}": torch.ones(3)})
+        lora = convert_lora(
+            lora_pair(QUERY)
+            | {f"{QUERY}.{name}": torch.ones(shape)}
+            | {f"{QUERY}.lora_A.scale_weight": torch.tensor(3.0)}
+            | {f"{QUERY}.lora_B.weight_scale": torch.arange(8.0)}
+        )
+        assert lora.tensors[f"{NATIVE_QUERY}.dora_scale"].shape == (8, 1)
+        assert float(lora.tensors[f"{NATIVE_QUERY}.lora_A.weight"].mean()) == 3
+        assert lora.tensors[f"{NATIVE_QUERY}.lora_B.weight"][:, 0].tolist() == [*range(8)]
+        assert not lora.unmatched
+    with refuses(r"lora_A.weight quantised to torch.float32, scales \(3,\)"):
+        convert_lora(lora_pair(QUERY) | {f"{QUERY}.lora_A.scale_weight": torch.ones(3)})
+
+
+def test_a_lora_whose_changes_are_all_zero_is_warned_of():
+    zero_up = torch.zeros(8, 2).to(torch.float8_e4m3fn)
+    zero_lora = lora_pair(QUERY) | {f"{QUERY}.lora_B.weight": zero_up}
+    zero_alpha = lora_pair(QUERY) | {f"{QUERY}.alpha": torch.tensor(0.0)}
+    for state in (zero_lora, zero_alpha):
+        assert "warning: all of its changes are 0" in convert_lora(state).report
+        for more in (
+            lora_pair(KEY),
+            {f"{QUERY}.dora_scale": torch.ones(8, 1)},
+            {"transformer.blocks.0.norm2.diff": torch.ones(8)},
+        ):
+            assert "warning" not in convert_lora({**state, **more}).report
 
 
 def test_lora_for_another_model_is_refused(released_lora):
     lora = convert_lora(released_lora)
     model_shapes = {
-        key.removeprefix("diffusion_model.").replace(".lora_A", ""): (64, 64)
-        for key in lora.tensors
-        if "lora_A" in key
+        f"{part.removeprefix('diffusion_model.')}.weight": (64, 64) for part in lora.parts
     }
     assert lora.check_fits(model_shapes) == ()
-    one_block_shapes = {
-        name: shape for name, shape in model_shapes.items() if name.startswith("blocks.0")
-    }
+    one_block_shapes = {k: v for k, v in model_shapes.items() if k.startswith("blocks.0")}
     assert len(lora.check_fits(one_block_shapes)) == 8
-    with refuses("the model of this LoRA"):
-        lora.check_fits(dict.fromkeys(model_shapes, (128, 64)))
-    with refuses("parts of the loaded model"):
-        lora.check_fits({"input_blocks.0.weight": (64, 64)})
+    assert "8 parts are not in this model, such as blocks.1." in lora.report_on(
+        one_block_shapes, ""
+    )
+    for shapes, fix in (
+        (dict.fromkeys(model_shapes, (128, 64)), "64x64; expected 128x64.*the model of this LoRA"),
+        ({"input_blocks.0.weight": (64, 64)}, "expected parts of the loaded model"),
+    ):
+        with refuses(fix):
+            lora.check_fits(shapes)
+
+
+DIFFERENCE = {"transformer.blocks.0.norm2.diff": torch.ones(8)}
 
 
 @pytest.mark.parametrize(
-    "state, message",
-    [  # the first of both models of Wan 2.2
+    ("tensors", "metadata", "printed_text"),
+    [
+        (lora_pair(QUERY), {"egox.exo": "alone"}, "2 tensors matched.*trained with exo alone, wh"),
         (
-            lora_pair(QUERY) | lora_pair("transformer_2.blocks.0.attn1.to_q"),
-            "transformer_2.blocks.0.attn1",
+            {k.replace(".weight", ".hands.weight"): v for k, v in lora_pair(QUERY).items()},
+            {},
+            "2 tensors mat",
         ),
-        ({"text_model.encoder.lora_A.weight": torch.zeros(4, 8)}, "Wan transformer"),
-        ({}, "Wan transformer"),
-        ({f"{QUERY}.lora_A.weight": torch.zeros(4, 8)}, "without its lora_B"),
-        (lora_pair(QUERY) | {f"{QUERY}.lora_B.weight": torch.zeros(8, 3)}, "rank of the LoRA"),
-        (
-            lora_pair("blocks.0.attn1.to_k") | {f"{QUERY}.lora_B.weight": torch.zeros(8, 4)},
-            "its lora_A",
-        ),
+        ({f"{QUERY}.lokr_w{n}": torch.ones(4, 4) for n in (1, 2)}, {}, "2 tensors of other kinds"),
+        (lora_pair(QUERY) | DIFFERENCE, {}, "2 tensors matched.*1 tensors of other kinds"),
     ],
 )
-def test_files_that_are_no_wan_lora_are_refused(state, message):
-    with refuses(message):
-        convert_lora(state)
-
-
-def test_convert_lora_command_writes_native_names(released_lora, tmp_path, capsys):
-    source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
-    save_file(released_lora, source, metadata={"format": "pt", "egox.mask_mode": "paper"})
-
-    def refusal_text(source, target):
-        assert convert_lora_tool([str(source), str(target)]) == 1
-        return capsys.readouterr().err
-
-    assert convert_lora_tool([str(source), str(target)]) == 0
-    assert "32 tensors matched, 0 unmatched" in capsys.readouterr().out
-    with safe_open(target, framework="pt") as file:
-        assert all(key.startswith("diffusion_model.blocks.") for key in file.keys())
-        assert file.metadata()["egox.mask_mode"] == "paper"
-    (tmp_path / "released.bin").write_bytes(b"")
-    assert 'save_file: "released.bin"' in refusal_text(tmp_path / "released.bin", target)
-    assert ".safetensors" in refusal_text(source, tmp_path / "native.pt")
-
-
-@pytest.mark.parametrize("content_kind", ["LoKr", "diff beside pairs", "alone", "other adapter"])
-def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, content_kind):
-    lora_file, native_file = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
-    lora_state = {
-        "LoKr": {f"{QUERY}.lokr_w{n}": torch.ones(4, 4) for n in (1, 2)},
-        "diff beside pairs": lora_pair(QUERY) | {"transformer.blocks.0.norm2.diff": torch.ones(8)},
-        "alone": lora_pair(QUERY),
-        "other adapter": {
-            name.replace(".weight", ".hands.weight"): x for name, x in lora_pair(QUERY).items()
-        },
-    }[content_kind]
-    save_file(lora_state, lora_file, {"egox.exo": "alone"} if content_kind == "alone" else {})
-    assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
-    printed_text = capsys.readouterr().out
-    native_names = load_file(native_file).keys()
-    assert all(name.startswith("diffusion_model.blocks.0.") for name in native_names)
-    assert len(native_names) == len(lora_state)
-    assert "not taken over" not in printed_text
-    expected_texts = {
-        "LoKr": "2 tensors of other kinds",
-        "diff beside pairs": "1 tensors of other kinds",
-    }
-    expected_texts["alone"] = "trained with exo alone, which only the file's metadata say"
-    assert expected_texts.get(content_kind, "2 tensors matched") in printed_text
-
-
-def test_convert_command_refuses_shards_and_overwriting_its_source(
-    golden_weights, tmp_path, capsys
+def test_convert_lora_command_writes_native_names(
+    tmp_path, capsys, tensors, metadata, printed_text
 ):
-    full_file, target_file = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
-    save_file(golden_weights, full_file)
-    tensor_names = list(golden_weights)
-    shard_file, quantised_file = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
-    save_file({name: golden_weights[name] for name in tensor_names[:40]}, shard_file)
-    scale_name = "blocks.0.attn1.to_q.weight_scale"
-    save_file({**golden_weights, scale_name: torch.ones(())}, quantised_file)
-    for source_file, target_path, expected_text in (
-        (shard_file, target_file, "of which 40 tensors are here"),
-        (quantised_file, target_file, "quantised; expected all of its weights"),
-        (full_file, full_file, "whole.safetensors, which it is made of"),
+    lora_file, native_file = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
+    save_file(tensors, lora_file, metadata)
+    assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
+    text = capsys.readouterr().out
+    native_tensors = load_file(native_file)
+    assert len(native_tensors) == len(tensors)
+    assert all(name.startswith("diffusion_model.blocks.0.") for name in native_tensors)
+    assert {**read_header(native_file, "LoRA")["__metadata__"]} == {"format": "pt", **metadata}
+    assert "not taken over" not in text
+    assert re.search(printed_text, text)
+
+
+def test_convert_lora_command_writes_whole_transformers(repo_root, tmp_path, capsys):
+    weights = load_file(repo_root / "tests/golden/tiny_transformer.safetensors")
+    weights = {k.removeprefix("weights."): v for k, v in weights.items() if k[:8] == "weights."}
+    source_file, target_file = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
+    save_file(weights, source_file)
+    assert convert_lora_tool([str(source_file), str(target_file)]) == 0
+    assert len(load_file(target_file)) == len(weights)
+    for tensors, target, expected_text in (
+        (dict([*weights.items()][:40]), target_file, "of which 40 tensors are here"),
+        (
+            {**weights, "blocks.0.attn1.to_q.weight_scale": torch.ones(())},
+            target_file,
+            "quantised; expected all of its weights",
+        ),
+        (weights, source_file, "whole.safetensors, which it is made of"),
+        (weights, tmp_path / "native.pt", "use native.safetensors"),
     ):
-        assert convert_lora_tool([str(source_file), str(target_path)]) == 1
+        save_file(tensors, source_file)
+        assert convert_lora_tool([str(source_file), str(target)]) == 1
         assert expected_text in capsys.readouterr().err
-    assert convert_lora_tool([str(full_file), str(target_file)]) == 0
-    assert len(load_file(target_file)) == len(tensor_names)
