@@ -112,11 +112,11 @@ def test_lora_kinds_that_are_refused_load_in_comfyuis_own_loader(rig, tmp_path):
     for name_ends in (
         ("lokr_w1", "lokr_w2"),
         ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
-        ("oft_blocks", "alpha"),
+        ("oft_blocks",),
         ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
         ("diff",),
     ):
-        tensors = {f"lora_unet_blocks_0_self_attn_k.{end}": torch.ones(4, 4) for end in name_ends}
+        tensors = {f"lora_unet_blocks_0_self_attn_k.{e}": torch.ones(4, 4, 4) for e in name_ends}
         assert comfy.lora.load_lora(tensors, comfy.lora.model_lora_keys_unet(rig.model.model, {}))
     diffusers_file = tmp_path / "lokr.sft"
     save_file({f"transformer.blocks.0.attn1.to_k.{name_ends[0]}": torch.ones(4, 4)}, diffusers_file)
