@@ -140,7 +140,6 @@ def replace(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict], 
         ("of which 49 tensors are here.*: give the whole", 0, lambda t: dict([*t.items()][:49])),
         ("two of a weight, such as blocks.0.mod", 0, add("model_ema.blocks.0.modulation", 1, 6, 8)),
         ("no plain Wan transformer has", 0, add(f"{FFN}.base_layer.weight", 2, 2)),
-        ("into which a LoRA is merged already", 0, dict),
         (f"NaN or infinity in {FFN}", 0, replace(lambda weight: weight / 0)),
         (f"{FFN}.weight quantised to torch.int8", 0, replace(lambda weight: weight.to(torch.int8))),
         ("products of two matrices alone", 1, add("diffusion_model.head.head.diff", 2)),
@@ -150,8 +149,7 @@ def test_unmergeable_files_are_refused(words, changed, change, sources, tmp_path
     files = [*sources]
     files[changed] = tmp_path / "changed.safetensors"
     with safe_open(sources[changed], "pt") as file:
-        metadata = {**file.metadata(), **({MERGED: ""} if "already" in words else {})}
-    save_file(change(load_file(sources[changed])), files[changed], metadata)
+        save_file(change(load_file(sources[changed])), files[changed], file.metadata())
     with refuses(words):
         merge(*files, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
@@ -161,9 +159,14 @@ def test_wrong_sources_targets_and_strengths_are_refused(sources, tmp_path):
     base, lora = sources
     (itself := tmp_path / "base.safetensors").hardlink_to(base)
     target = tmp_path / "out.safetensors"
+    save_file(load_file(base), merged := tmp_path / "merged.safetensors", {MERGED: ""})
+    wide_settings = {"egox.position_scale": "wide"}
+    save_file(load_file(lora), wide := tmp_path / "wide.safetensors", wide_settings)
     for arguments, strength, words in (
         ((base.with_suffix(".gguf"), lora, target), 1, "GGUF and pickled files can't be merged"),
         ((lora, base, target), 1, "model: got .* a LoRA"),
+        ((merged, lora, target), 1, "into which a LoRA is merged already"),
+        ((base, wide, target), 1, "egox.position_scale of the LoRA's file: got wide"),
         ((base, lora, itself), 1, "base.safetensors, which it is made of"),
         ((base, lora, target), math.nan, "strength of the LoRA: got nan"),
     ):

@@ -220,16 +220,16 @@ def test_parts_beside_a_lora_are_left_out_and_named(added_tensors, report):
 
 
 def test_fp8_scales_are_multiplied_in_and_magnitudes_are_columns():
-    for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
+    for name, shape in (("dora_scale", (6, 1)), ("lora_magnitude_vector", (6,))):
         lora = convert_lora(
             lora_pair(QUERY)
-            | {f"{QUERY}.{name}": torch.ones(shape)}
+            | {f"{QUERY}.{name}": torch.ones(shape), f"{QUERY}.lora_B.weight": torch.ones(6, 2)}
             | {f"{QUERY}.lora_A.scale_weight": torch.tensor(3.0)}
-            | {f"{QUERY}.lora_B.weight_scale": torch.arange(8.0)}
+            | {f"{QUERY}.lora_B.weight_scale": torch.arange(6.0)}
         )
-        assert lora.tensors[f"{NATIVE_QUERY}.dora_scale"].shape == (8, 1)
+        assert lora.tensors[f"{NATIVE_QUERY}.dora_scale"].shape == (6, 1)
         assert float(lora.tensors[f"{NATIVE_QUERY}.lora_A.weight"].mean()) == 3
-        assert lora.tensors[f"{NATIVE_QUERY}.lora_B.weight"][:, 0].tolist() == [*range(8)]
+        assert lora.tensors[f"{NATIVE_QUERY}.lora_B.weight"][:, 0].tolist() == [*range(6)]
         assert not lora.unmatched
     with refuses(r"lora_A.weight quantised to torch.float32, scales \(3,\)"):
         convert_lora(lora_pair(QUERY) | {f"{QUERY}.lora_A.scale_weight": torch.ones(3)})
