@@ -114,14 +114,21 @@ def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path
             read_back(merged_file, merge_job)
 
 
-def test_layers_missing_in_the_base_are_reported(sources, tmp_path):
+def test_alpha_is_merged_and_missing_layers_are_reported(sources, tmp_path):
     lora_tensors = load_file(sources[1])
     width = lora_tensors["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
     layer_name = "diffusion_model.blocks.0.cross_attn.k_img"
     lora_tensors[f"{layer_name}.lora_A.weight"] = torch.ones(4, width)
     lora_tensors[f"{layer_name}.lora_B.weight"] = torch.ones(width, 4)
-    save_file(lora_tensors, tmp_path / "lora.safetensors")
-    report = Merge(sources[0], tmp_path / "lora.safetensors", 1.0, "float8_e4m3fn").report
+    lora_tensors["transformer.blocks.0.attn1.to_q.alpha"] = torch.tensor(8.0)
+    save_file(lora_tensors, lora_file := tmp_path / "lora.safetensors")
+    plain, once, twice = (
+        Merge(sources[0], file, strength, "float8_e4m3fn").weight("blocks.0.self_attn.q.weight")
+        for file, strength in ((sources[1], 0.0), (lora_file, 1.0), (sources[1], 2.0))
+    )
+    torch.testing.assert_close(once, twice)
+    assert not torch.equal(once, plain)
+    report = Merge(sources[0], lora_file, 1.0, "float8_e4m3fn").report
     assert "1 parts are not in this model, such as blocks.0.cross_attn.k_img" in report
     assert "made for Wan 2.1 I2V" in report
 
