@@ -1,6 +1,6 @@
 """Measure the authors' published outputs: how far they are from the truth, turned and tinted.
 
-    python3 run.py bench real_outputs [--data ../shared/data] [--save]
+    python3 run.py bench real_outputs [--data ../shared/data] [--pairs] [--save]
 
 For whoever changes straighten, tint or the measured turn. The clips are research data and not in
 the repository: DATA/real_outputs/authors holds mp4 files with exo, the true ego video and the
@@ -23,7 +23,7 @@ from benchmarks.support.record import bench_parser, finish
 from egox_core.cameras import CameraModel, preset_camera
 from egox_core.metrics import PathViews, psnr, ssim_map, straighten_picture
 from egox_core.scene import build_scene
-from egox_core.take import load_take
+from egox_core.take import Take, load_take
 from egox_core.video import Tint, decode_frames, probe_video, recolour
 
 SIDE, EXO_WIDTH, STEP = 448, 784, 8
@@ -82,7 +82,9 @@ def tint_row(drawn: Tensor, truth: Tensor, tint: Tint) -> dict[str, float]:
     drawn_lab, untinted_lab, true_lab = map(lab, (drawn, untinted, truth))
     is_white = (drawn_lab[:, 0] > WHITE_L) & (np.hypot(*drawn_lab[:, 1:].T) < WHITE_AB)
     yellow = float((untinted_lab - drawn_lab)[is_white, 2].mean()) if is_white.any() else 0.0
-    errors = [np.linalg.norm((each - true_lab).mean(0)[1:]) for each in (drawn_lab, untinted_lab)]
+    errors = [
+        float(np.linalg.norm((each - true_lab).mean(0)[1:])) for each in (drawn_lab, untinted_lab)
+    ]
     gain = disk_db(untinted, truth) - disk_db(drawn, truth)
     return {"tint_db": gain, "lab": errors[0], "lab_after": errors[1], "white_b": yellow}
 
@@ -115,15 +117,35 @@ def clip_rows(files: list[Path]) -> dict[str, dict]:
     return rows
 
 
+def views_of(take: Take) -> PathViews:
+    """Draw what a take's path should show, by the exact geometry where it is known."""
+    exo = take.read_exo().float() / 255
+    exact = PathViews.exact(exo, take.depth, take.trajectory)
+    return exact[0] if exact else PathViews.of(build_scene(exo, take.depth), take.trajectory)
+
+
+def judged_pairs(file: Path, take_folder: Path, files: list[Path]) -> tuple[int, list[str]]:
+    """Measure all other clips' videos against a take's scene: how many, and which are judged."""
+    views, count, judged = views_of(load_take(take_folder)), 0, []
+    for other in files:
+        for kind, video in zip(("truth", "drawn"), read_parts(other, 1), strict=True):
+            if other == file or video is None:
+                continue
+            missing_count = max(0, len(views.frames) - len(video))
+            video = torch.cat((video, video[-1:].expand(missing_count, -1, -1, -1)))
+            turn, count = views.clip_turn(video[: len(views.frames)]), count + 1
+            judged += [f"{other.stem} {kind}"] * turn.judged
+            print(file.stem, other.stem, kind, turn.judged, f"{turn.score:.2f}", file=sys.stderr)
+    return count, judged
+
+
 def scene_row(file: Path, take_folder: Path) -> dict[str, object]:
     """Measure, straighten and recolour an output whose take has depth and poses."""
     take, (truth, drawn) = load_take(take_folder), read_parts(file, 1)
-    exo = take.read_exo().float() / 255
-    exact = PathViews.exact(exo, take.depth, take.trajectory)
-    views = exact[0] if exact else PathViews.of(build_scene(exo, take.depth), take.trajectory)
+    views = views_of(take)
     camera: CameraModel = take.trajectory.ego.camera
     turn = views.clip_turn(drawn)
-    straight, words = straighten_picture(drawn, turn, camera)
+    straight, words, _ = straighten_picture(drawn, turn, camera)
     again = straighten_picture(straight, views.clip_turn(straight), camera)[0]
     row = {"drawn": turn.text(), "done": words, "second_pass_equal": again is straight}
     if truth is not None:
@@ -142,12 +164,17 @@ def scene_row(file: Path, take_folder: Path) -> dict[str, object]:
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--pairs", action="store_true", help="only other clips with each scene")
     args = parser.parse_args(arguments)
     files = sorted((args.data / "real_outputs" / "authors").glob("*.mp4"))
     if not files:
         print(f"skipped: no mp4 in {args.data / 'real_outputs' / 'authors'} (research data)")
         return 0
     takes = {file: args.data / "takes" / file.stem.removesuffix("_infer") for file in files}
+    if args.pairs:
+        pairs = {f.stem: judged_pairs(f, t, files) for f, t in takes.items() if t.is_dir()}
+        lines = [f"{name}: {len(n[1])} of {n[0]} judged {n[1]}" for name, n in pairs.items()]
+        return finish("wrong_pairs", pairs, args, "\n".join(lines))
     rows = clip_rows(files)
     scenes = {file.stem: scene_row(file, t) for file, t in takes.items() if t.is_dir()}
     lines = [f"| clip | {' | '.join(next(iter(rows.values())))} |"]

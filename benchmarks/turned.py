@@ -108,9 +108,11 @@ def judge(rooms: list[Room], rng: np.random.Generator, files: list[Path]) -> lis
     """Measure exact, looked and wrong videos of rooms."""
     rows = []
 
-    def measure(room: Room, kind: str, turn: ClipTurn, video: Tensor) -> None:
+    def measure(
+        room: Room, kind: str, turn: ClipTurn, video: Tensor, views: PathViews | None = None
+    ) -> None:
         path = turned_back(room.take.trajectory(), turn)
-        found = PathViews.of(room.scene, path).clip_turn(video)
+        found = (views or PathViews.of(room.scene, path)).clip_turn(video)
         off = Rotation.from_matrix((found.rotation.T @ turn.rotation).numpy()).magnitude()
         row = {
             "room": room.seed,
@@ -131,9 +133,10 @@ def judge(rooms: list[Room], rng: np.random.Generator, files: list[Path]) -> lis
             measure(room, "look", random_turn(rng, 3, 20), with_look(video, other, rng))
     nothing = random_turn(rng, 0, 0)
     for number, room in enumerate(rooms[:WRONG_ROOMS]):
-        measure(room, "wrong", nothing, rooms[(number + 1) % len(rooms)].take.ego_frames())
+        views = PathViews.of(room.scene, room.take.trajectory())
+        measure(room, "wrong", nothing, rooms[(number + 1) % len(rooms)].take.ego_frames(), views)
         for name, video in read_views(files, len(room.take.ego_rgb)):
-            measure(room, f"wrong {name}", nothing, video)
+            measure(room, f"wrong {name}", nothing, video, views)
     return rows
 
 
@@ -161,7 +164,7 @@ def straighten(room: Room, other: Room, rng: np.random.Generator) -> dict[str, f
             straighten_picture(drawn, known, ego_camera, target=target)[0]
             for known in (ClipTurn.unmeasured(), found, turn)
         ]
-        true_view, _ = straighten_picture(truth, ClipTurn.unmeasured(), ego_camera, target=target)
+        true_view = straighten_picture(truth, ClipTurn.unmeasured(), ego_camera, target=target)[0]
         before, after, best = (disk_psnr(video, true_view, compared) for video in rows)
         row |= {f"{name}gain_db": after - before, f"{name}best_db": best - before}
     print(*(f"{value:.2f}" for value in row.values()), file=sys.stderr)

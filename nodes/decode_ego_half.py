@@ -23,10 +23,11 @@ from .show import result_views
 from .view import (
     Colours,
     StraightView,
+    apply_turn,
     colour_input,
+    measure_turn,
     shown_path_output,
     straighten_input,
-    straighten_view,
 )
 
 
@@ -206,7 +207,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
         view = StraightView(frames=decoded_frames, path=trajectory)
         if straighten != "off":
-            view = straighten_view(decoded_frames, straighten, lens, sources)
+            known = (sources.get(name) for name in ("depth", "exo_images", "scene"))
+            turn = measure_turn(decoded_frames, trajectory, *known)
+            view = apply_turn(decoded_frames, straighten, lens, trajectory, turn)
 
         frames = shown_frames = colours(view.frames)
         lens_circle = lens.circle()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -13,6 +14,11 @@ from ..egox_core.video import reproject
 from .host.progress import host_progress
 
 
+LEAST_JUDGED = 0.5
+"""Share of a video's frames from which on it is said what of it was redrawn: of a real take, whose
+depth is a network's, single frames fit their prior by chance."""
+
+
 @frozen
 class Observed:
     """Hold an ego video with masks of its observed, redrawn and copied pixels."""
@@ -22,7 +28,7 @@ class Observed:
     shown_classes: Tensor  # the same where this video shows them
     redrawn: Tensor  # [T, H, W] bool
     kept: Tensor  # [T, H, W] bool, what was put back
-    judged: Tensor  # [T] bool, frames that could be compared with what exo saw
+    judged: Tensor  # [T] bool, frames of which is said what was redrawn
 
     def match_view(
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
@@ -102,6 +108,8 @@ def compare_with_prior(
     frames, redrawn_masks, kept_masks, judged_frames = keep_observed(
         decoded.cpu().float(), prior, seen, keep, progress=progress
     )
+    if float(judged_frames.float().mean()) < LEAST_JUDGED:
+        judged_frames, redrawn_masks = torch.zeros_like(judged_frames), redrawn_masks & False
     return Observed(
         frames=frames,
         seen=seen,

@@ -13,16 +13,12 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.frozen import frozen
 from ..egox_core.metrics import ClipTurn, straighten_picture
 from ..egox_core.scene import build_scene
-from ..egox_core.types import CameraTrajectory, DepthVideo
+from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from ..egox_core.video import Tint, recolour, reproject
 from .host.progress import host_progress
 from .host.remember import VIEW_WORDS
 from .io_types import EgoXTrajectory
 from .path_views import views_of
-
-STRAIGHTENED = "Straightened"
-"""First word of what :func:`straighten_picture` says where it turned something."""
-
 
 def straighten_input(advanced: bool = False) -> io.Combo.Input:
     """Build the input that chooses what is turned."""
@@ -91,10 +87,11 @@ class StraightView:
     # by which frames can be turned back to the path
     turn: ClipTurn = field(default_factory=ClipTurn.unmeasured)
     words: str = ""  # what was done
+    is_turned: bool = False  # whether the frames, not the path, were turned
 
     def note_on(self, frames: Tensor) -> None:
         """Keep for later nodes how the final frames were turned back, if they were."""
-        if self.turn.judged and self.words.startswith(STRAIGHTENED):
+        if self.is_turned:
             VIEW_WORDS[frames] = self.words
 
     def seen_by(
@@ -107,33 +104,34 @@ class StraightView:
     ) -> "StraightView":
         """Draw the view for another lens, its pixels resampled once."""
         progress = host_progress(len(decoded))
-        frames, words = straighten_picture(
+        frames, words, is_turned = straighten_picture(
             decoded.cpu(), self.turn, lens, target=target, progress=progress
         )
         frames = colours(frames)
         if put_back is not None:
             frames = (frames + reproject(put_back, lens, target, progress)).clamp(0, 1)
-        return replace(self, frames=frames, words=words)
+        return replace(self, frames=frames, words=words, is_turned=is_turned)
 
 
-def straighten_view(
-    frames: Tensor,  # [T, H, W, 3] as decoded
-    choice: str,  # picture or camera
-    lens: CameraModel,
-    # See LATENT_SOURCES.
-    sources: Mapping[str, Any],
-) -> StraightView:
-    """Turn the decoded frames or their path by the clip's measured turn."""
-    path, scene = sources.get("trajectory"), sources.get("scene")
-    if scene is None or path is None:
-        words = "Not straightened: neither scene nor camera path came with the latent"
-        return StraightView(frames=frames, path=path, words=words)
+def measure_turn(
+    frames: Tensor,  # [T, H, W, 3] as sampled
+    path: CameraTrajectory | None,
+    depth: DepthVideo | None,
+    exo_images: Tensor | None,  # [T, H', W', 3]
+    scene: PointCloud | None = None,  # None: built from exo_images and depth
+) -> ClipTurn:
+    """Measure how frames are turned against their path, or say why it can't be judged."""
+    if path is None:
+        return ClipTurn.unjudged("no camera path came with the latent")
     try:  # what doesn't fit here must not cost a sampled video
-        views, _ = views_of(scene, path, sources.get("depth"), sources.get("exo_images"))
-        turn = views.clip_turn(frames.cpu())
+        if scene is None:
+            if depth is None or exo_images is None:
+                return ClipTurn.unjudged("no scene came with the latent")
+            pictures = frames_of_size(exo_images.cpu(), *depth.depth_m.shape[1:])
+            scene = build_scene(pictures, depth, "auto")
+        return views_of(scene, path, depth, exo_images)[0].clip_turn(frames.cpu())
     except EgoXInputError as error:
-        return StraightView(frames=frames, path=path, words=f"Not straightened: {error}")
-    return apply_turn(frames, choice, lens, path, turn)
+        return ClipTurn.unjudged(str(error))
 
 
 def measure_chunk(
@@ -144,28 +142,21 @@ def measure_chunk(
     path: CameraTrajectory,
 ) -> CameraTrajectory:
     """Measure a chunk's turn, append it to ``turns``, and compute the path that it shows."""
-    try:  # what doesn't fit here must not cost a sampled video
-        scene = build_scene(
-            frames_of_size(exo_images.cpu(), *depth.depth_m.shape[1:]), depth, "auto"
-        )
-        turn = views_of(scene, path, depth, exo_images)[0].clip_turn(frames.cpu())
-    except EgoXInputError as error:
-        turn = ClipTurn.unjudged(str(error))
-    turns.append(turn)
-    return turn.correct_path(path) if turn.judged else path
+    turns.append(measure_turn(frames, path, depth, exo_images))
+    return turns[-1].correct_path(path) if turns[-1].judged else path
 
 
 def apply_turn(
-    frames: Tensor, choice: str, lens: CameraModel, path: CameraTrajectory, turn: ClipTurn
+    frames: Tensor, choice: str, lens: CameraModel, path: CameraTrajectory | None, turn: ClipTurn
 ) -> StraightView:
     """Turn frames back to their path, or the path to the frames."""
     if choice == "picture":
-        frames, words = straighten_picture(
+        frames, words, is_turned = straighten_picture(
             frames.cpu(), turn, lens, progress=host_progress(len(frames))
         )
-        return StraightView(frames=frames, path=path, turn=turn, words=words)
+        return StraightView(frames=frames, path=path, turn=turn, words=words, is_turned=is_turned)
     words = f"Camera path not corrected: {turn.reason}"
-    if turn.judged:
+    if turn.judged and path is not None:
         path = turn.correct_path(path)
         words = f"Camera path corrected by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
     return StraightView(frames=frames, path=path, words=words)

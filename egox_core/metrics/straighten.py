@@ -41,11 +41,12 @@ def straighten_picture(
     # Lens of the result, into which the video is drawn at once; None: its own.
     target: CameraModel | None = None,
     progress: Progress = no_progress,
-) -> tuple[Tensor, str]:
+) -> tuple[Tensor, str, bool]:
     """Turn a video's pictures back to the ordered path, if that pays.
 
     Returns:
-        The video [T, H', W', 3], the same object if nothing changes, and what was done, in words.
+        The video [T, H', W', 3], the same object if nothing changes; what was done, in words; and
+        whether it was turned.
 
     Raises:
         EgoXInputError: frames of another size than the camera's.
@@ -56,7 +57,7 @@ def straighten_picture(
     reason = _reason_to_leave(turn, sampling, target)
     if reason:
         unturned = video if target is None else reproject(video, camera, target, progress)
-        return unturned, f"Not straightened: {reason}"
+        return unturned, f"Not straightened: {reason}", False
 
     def straightened():
         for number, frame in enumerate(video):
@@ -64,7 +65,7 @@ def straighten_picture(
             yield sampling(frame)
 
     words = f"Straightened by {turn.angle_deg:.0f}° ± {turn.interval_deg:.0f}"
-    return store_frames(straightened(), len(video)), words
+    return store_frames(straightened(), len(video)), words, True
 
 
 def _reason_to_leave(

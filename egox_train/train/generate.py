@@ -342,7 +342,7 @@ def _straighten(
         note |= {"view_turn_deg": turn.turn_deg.tolist(), "view_interval_deg": turn.interval_deg}
     if job.options.straighten == "picture":
         lens = path.ego.camera.rescale(frames.shape[2], frames.shape[1])
-        frames, note["straightened"] = straighten_picture(frames.cpu(), turn, lens)
+        frames, note["straightened"], _ = straighten_picture(frames.cpu(), turn, lens)
         return frames, None, note
     if not turn.judged:
         return frames, None, note

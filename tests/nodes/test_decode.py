@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -86,6 +87,53 @@ def test_colour_is_chosen_and_a_turn_that_is_not_measured_changes_nothing(decode
     assert tint_frames[..., 2].mean() < plain_frames[..., 2].mean()
     with refuses("without the exo video"):
         decode_latent(samples, colour="as exo")
+
+
+def test_a_turned_latent_is_straightened_or_its_path_corrected(pack, decode_module, repo_root):
+    """Check frames, sound, classes and path of a true video whose ordered path is turned."""
+    from egox_pack.egox_core import stages
+    from egox_pack.egox_core.metrics import ClipTurn
+    from egox_pack.lab.drawn import SyntheticSpec, make_take
+    from egox_pack.nodes.host.vae import encode_video
+
+    vae = model_rig.load_vae(repo_root / "models" / "demo" / "vae" / "egox_demo_vae.safetensors")
+    spec = SyntheticSpec(seed=900_001, frames=5, exo_width=224, exo_height=128, ego_size=128)
+    take = make_take(spec)
+    turn_deg = torch.tensor([1.0, 7.0, -1.0], dtype=torch.float64)
+    turned_back = replace(ClipTurn.unjudged(""), turn_deg=-turn_deg, interval_deg=0.5)
+    ordered = turned_back.correct_path(take.trajectory())
+    scene, _ = stages.scene(take.exo_rgb, take.depth_video())
+    prior, _ = stages.prior(scene, ordered, classes=True)
+    sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
+    with torch.inference_mode():
+        samples = encode_video(vae, take.ego_frames(), 0)
+
+    def decode(straighten: str):
+        sources = {"scene": scene, "trajectory": ordered, "prior": prior.rgb, "seen": prior.seen}
+        latent = {"samples": samples, decode_module.LATENT_SOURCES: sources}
+        with torch.inference_mode():
+            return decode_module.EgoXDecodeEgoHalf.execute(
+                latent, vae, 0.0, straighten=straighten, audio=sound
+            )
+
+    outputs = {choice: decode(choice) for choice in ("off", "picture", "camera")}
+    frames = {choice: output.result[0] for choice, output in outputs.items()}
+    assert torch.equal(frames["camera"], frames["off"])
+    paths = {choice: output.result[4] for choice, output in outputs.items()}
+    assert paths["off"] is paths["picture"] is ordered
+    left_deg = torch.tensor(paths["camera"].corrected_deg)  # turned back, and corrected again
+    assert left_deg.norm() < 1 < 6 < torch.tensor(ordered.corrected_deg).norm()
+    errors = {c: (frames[c] - prior.rgb)[prior.seen == NOW].square().mean() for c in frames}
+    assert errors["picture"] < 0.8 * errors["off"]
+    previews = {choice: output.ui["egox_preview"][0] for choice, output in outputs.items()}
+    redrawn = {choice: np.mean(preview["seen"]["redrawn"]) for choice, preview in previews.items()}
+    assert redrawn["picture"] < 0.5 * redrawn["off"], "classes lie on what they name again"
+    assert "Straightened by 7°" in previews["picture"]["text"]
+    assert "Camera path corrected by 7°" in previews["camera"]["text"]
+    for output in outputs.values():
+        components = output.result[2].get_components()
+        assert torch.equal(components.audio["waveform"], sound["waveform"])
+        assert components.images.shape == frames["off"].shape
 
 
 def test_values_upstream_of_a_node_are_collected(pack):
@@ -250,6 +298,24 @@ def test_a_video_that_looks_elsewhere_changes_marks_but_no_shares(pack):
     )
     assert shares[0] == shares[1] == read_shares(observed)
     assert len({mark_map.tobytes() for mark_map in (*mark_maps, read_marks(observed))}) == 3
+
+
+@pytest.mark.parametrize(("fitting_frames", "is_said"), [(1, False), (2, True)])
+def test_what_is_redrawn_is_said_if_half_of_the_frames_fit(pack, fitting_frames, is_said):
+    torch.manual_seed(3)
+    module = importlib.import_module(f"{pack.__name__}.nodes.observed")
+    coarse, other = torch.rand(2, 3, 3, 16, 16)
+    prior, video = (
+        torch.nn.functional.interpolate(each, scale_factor=4).movedim(1, -1)
+        for each in (coarse, other)
+    )
+    video[:fitting_frames] = prior[:fitting_frames]
+    classes = torch.full((3, 64, 64), NOW, dtype=torch.uint8)
+    observed = module.compare_with_prior(prior, classes, video, keep=0.0)
+    assert observed.judged.tolist() == [is_said and t < fitting_frames for t in range(3)]
+    assert ("redrawn by the model" in observed.describe_parts()) == is_said
+    assert ("in 1 of 3 frames" in observed.doubts()[0]) == is_said
+    assert is_said or not observed.redrawn.any()
 
 
 def read_shares(observed) -> dict:

@@ -1,10 +1,14 @@
 """Test the node Save Robot Episode."""
 
 import importlib
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from egox_core.safe_files import read_json
+from egox_core.video import decode_frames, probe_video
 from lab.drawn import SyntheticSpec, make_take
 from tests.full_disk import limit_file_size
 from tests.refusals import refuses
@@ -46,6 +50,45 @@ def test_each_run_adds_an_episode(node, episode_inputs, comfy_host):
     with refuses("ego_seen: got no scene"):
         node.execute(**episode_inputs, ego_seen=True)
     assert read_json(set_folder / "meta" / "info.json") == data_set_info
+
+
+def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host):
+    """Check poses, depth and notes of two runs: the path was corrected, or the picture turned."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    from egox_pack.egox_core.metrics import ClipTurn
+    from egox_pack.egox_core.scene import build_scene
+    from egox_pack.lab.drawn import make_take as make_pack_take
+    from egox_pack.nodes.host.remember import VIEW_WORDS
+
+    take = make_pack_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
+    turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
+    turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)
+    ordered, corrected = take.trajectory(), turn.correct_path(take.trajectory())
+    inputs = {
+        "exo_images": take.exo_frames(),
+        "depth": take.depth_video(),
+        "scene": build_scene(take.exo_frames(), take.depth_video()),
+        "ego_depth": replace(take.depth_video(), depth_m=take.ego_depth_m),
+        "hands": take.hands,
+        "dataset": "corrected",
+        "task": "look",
+    }
+    turned_frames = take.ego_frames().clone()
+    VIEW_WORDS[turned_frames] = "Straightened by 7° ± 1"
+    node.execute(**inputs, ego_images=turned_frames, trajectory=ordered)
+    node.execute(**inputs, ego_images=take.ego_frames(), trajectory=corrected)
+    set_folder = comfy_host.output / "egox_robots" / "corrected"
+    rows = pq.read_table(set_folder / "data" / "chunk-000" / "file-000.parquet").to_pylist()
+    w2c = torch.tensor([row["egox.ego_w2c"] for row in rows], dtype=torch.float64).view(2, 5, 4, 4)
+    assert torch.allclose(turn.rotation @ w2c[0, :, :3], w2c[1, :, :3], atol=1e-6)
+    assert max(row["egox.path_deg"] for row in rows) < 1.5, "off the ordered path"
+    (depth_file,) = (set_folder / "videos" / "observation.images.ego_depth").rglob("*.mp4")
+    frames = [frame for _, frame in decode_frames(depth_file, probe_video(depth_file), range(10))]
+    assert np.abs(np.stack(frames[5:]).astype(int) - frames[:5]).mean() > 5, "drawn again"
+    (episode_file,) = (set_folder / "meta" / "episodes").rglob("*.parquet")
+    notes = pq.read_table(episode_file)["egox/notes"].to_pylist()
+    assert "Straightened by 7° ± 1" in notes[0] and "corrected" not in notes[0]
+    assert "Camera path corrected by 7°" in notes[1] and "Straightened" not in notes[1]
 
 
 def test_a_cancelled_run_leaves_the_data_set_unchanged(node, episode_inputs, comfy_host):

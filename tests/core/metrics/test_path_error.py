@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.model import sensor_from_upright
 from egox_core.cameras.poses import compose
 from egox_core.metrics.off_path import PathError, PathViews
+from egox_core.metrics.straighten import straighten_picture
 from egox_core.scene.build import build_scene
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import replace_ego
@@ -59,6 +60,19 @@ def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
     clip = path_error.clip
     assert clip.text() in path_error.text()
     assert clip.judged and (clip.turn_deg - torch.tensor(turn_deg)).norm() < 1.5, clip
+
+
+def test_a_turned_video_is_straightened_once_and_a_right_one_never(take, scene):
+    video, camera = take.ego_frames(), take.ego.camera
+    right_clip = PathViews.of(scene, take.trajectory()).clip_turn(video)
+    assert straighten_picture(video, right_clip, camera)[0] is video
+    turn_deg = torch.tensor([2.0, -7.0, 2.0], dtype=torch.float64)
+    turn_back = replace(right_clip, turn_deg=-turn_deg, reason="")
+    views = PathViews.of(scene, turn_back.correct_path(take.trajectory()))
+    straight, _, is_turned = straighten_picture(video, views.clip_turn(video), camera)
+    second_clip = views.clip_turn(straight)
+    assert is_turned and second_clip.judged and second_clip.angle_deg < 1.5
+    assert straighten_picture(straight, second_clip, camera)[0] is straight
 
 
 def test_classes_are_moved_with_the_video(take):

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core import frame_store
 from egox_core.cameras import preset_camera, sensor_from_upright
 from egox_core.metrics import ClipTurn, straighten_picture
 from egox_core.prior import aria_shading
-from egox_core.video import reproject
+from egox_core.video import recolour, reproject
 from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 
@@ -33,8 +34,8 @@ def test_a_turned_picture_shows_what_the_ordered_camera_sees():
     points = torch.tensor([(0.1, 0.2, 1.0), (-0.4, 0.1, 1.0), (0.3, -0.3, 1.0)]).double()
     sensor_points = points @ AXES.T
     drawn_points = (points @ turn.rotation.T) @ AXES.T
-    straight, words = straighten_picture(draw_spots(drawn_points), turn, CAMERA)
-    assert words.startswith("Straightened by 7° ± 1")
+    straight, words, is_turned = straighten_picture(draw_spots(drawn_points), turn, CAMERA)
+    assert words.startswith("Straightened by 7° ± 1") and is_turned
     ordered = draw_spots(sensor_points)
     assert (straight - ordered).abs().mean() < 0.1 * ordered.mean()
     assert (draw_spots(drawn_points) - ordered).abs().mean() > ordered.mean()
@@ -51,13 +52,13 @@ def test_a_turned_picture_shows_what_the_ordered_camera_sees():
 )
 def test_a_picture_that_would_not_gain_stays_as_it_is(turn, words):
     video = torch.rand(1, 112, 112, 3)
-    straight, said = straighten_picture(video, turn, CAMERA)
-    assert straight is video and words in said
+    straight, said, is_turned = straighten_picture(video, turn, CAMERA)
+    assert straight is video and words in said and not is_turned
 
 
 def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
     flat_video = aria_shading(CAMERA)[None, ..., None].expand(1, -1, -1, 3).contiguous()
-    straight, _ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA)
+    straight, *_ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA)
     assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.05
 
 
@@ -65,13 +66,25 @@ def test_a_pinhole_view_is_drawn_from_the_video_at_once():
     points = torch.tensor([(0.1, 0.2, 1.0), (-0.2, 0.1, 1.0), (0.2, -0.2, 1.0)]).double()
     turn, target = turn_of(0.0, 12.0, 0.0), CAMERA.as_pinhole(60.0)
     drawn, ordered = (draw_spots(p @ AXES.T) for p in (points @ turn.rotation.T, points))
-    straight, words = straighten_picture(drawn, turn, CAMERA, target=target)
-    expected, unjudged_words = straighten_picture(
+    straight, words, is_turned = straighten_picture(drawn, turn, CAMERA, target=target)
+    expected, unjudged_words, is_unjudged_turned = straighten_picture(
         ordered, ClipTurn.unjudged("nothing fits"), CAMERA, target=target
     )
     assert words.startswith("Straightened by 12°"), "no rim: further than a whole picture"
     assert torch.equal(expected, reproject(ordered, CAMERA, target))
     assert (straight - expected).abs().mean() < 0.15 * expected.mean() and "Not" in unjudged_words
+    assert is_turned and not is_unjudged_turned
+
+
+def test_a_long_clip_is_kept_on_disk(monkeypatch):
+    """Check that no step holds the whole clip: each result is a mapped file of the same frames."""
+    video, turn = torch.rand(3, 112, 112, 3), turn_of(0.0, 8.0, 0.0)
+    in_memory = straighten_picture(video, turn, CAMERA)[0]
+    monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
+    straight = straighten_picture(video, turn, CAMERA)[0]
+    for frames in (straight, recolour(straight, "tint")):
+        assert frames.data_ptr() in frame_store._MAPPED
+    assert torch.equal(straight, in_memory)
 
 
 def test_chunks_that_agree_have_one_turn():

@@ -17,9 +17,10 @@ from egox_core.remarks import Remark
 from egox_core.robots.episode import TIPS, Episode, make_episodes, nearest_frames
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.robots.hand_gaps import HandGaps
+from egox_core.scene import viewer_camera
 from egox_core.stages import scene
 from egox_core.stereo import StereoForm, second_eye
-from egox_core.types import of_frames
+from egox_core.types import CameraTrajectory, of_frames
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.person import HAND_JOINTS
 from tests.poses import replace_ego, replace_exo_pose
@@ -309,6 +310,15 @@ def test_all_follow_a_path_that_was_corrected_by_a_known_turn():
         assert torch.allclose(world_from_picture[..., 1], -eye.up.direction, atol=1e-6)
         ups.append(eye.up.direction)
     assert torch.allclose(*ups, atol=1e-6)
+    ordered_view, corrected_view = (viewer_rotation(path) for path in (ordered, corrected))
+    flip = np.diag([1.0, -1.0, -1.0])  # a viewer's y is up, its z backward
+    turned_back = flip @ turn.rotation.numpy().T @ flip
+    assert np.allclose(ordered_view @ turned_back, corrected_view, atol=1e-6)
+
+
+def viewer_rotation(path: CameraTrajectory) -> np.ndarray:  # [3, 3] world_from_camera
+    quaternion = viewer_camera(path)["quaternion"]
+    return Rotation.from_quat([quaternion[axis] for axis in "xyzw"]).as_matrix()
 
 
 def test_camera_fit_finds_wrong_cameras_of_a_real_video():
