@@ -13,7 +13,6 @@ from ..egox_core.types import EARLIER, video_classes
 from ..egox_core.video import reproject
 from .host.progress import host_progress
 
-
 LEAST_JUDGED = 0.5
 """Share of a video's frames from which on it is said what of it was redrawn: of a real take, whose
 depth is a network's, single frames fit their prior by chance."""

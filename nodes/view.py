@@ -20,6 +20,7 @@ from .host.remember import VIEW_WORDS
 from .io_types import EgoXTrajectory
 from .path_views import views_of
 
+
 def straighten_input(advanced: bool = False) -> io.Combo.Input:
     """Build the input that chooses what is turned."""
     return io.Combo.Input(

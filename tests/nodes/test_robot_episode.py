@@ -60,7 +60,9 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
     from egox_pack.lab.drawn import make_take as make_pack_take
     from egox_pack.nodes.host.remember import VIEW_WORDS
 
-    take = make_pack_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
+    take = make_pack_take(
+        SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96)
+    )
     turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
     turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)
     ordered, corrected = take.trajectory(), turn.correct_path(take.trajectory())
