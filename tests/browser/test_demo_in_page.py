@@ -117,6 +117,7 @@ def test_a_click_on_run_shows_the_ego_video(
     assert player["shown"] > 100
     assert player["deviation"] > 5, "one flat colour"
     page.browser_tab.wait_for_function(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
+    check_report_is_whole(page)
     if not vue_nodes:  # what a run shows makes nodes higher
         page.browser_tab.wait_for_function(
             "() => app.graph.nodes.find((n) => n.title === 'Save film').size[1] > 200"
@@ -127,6 +128,16 @@ def test_a_click_on_run_shows_the_ego_video(
         check_weights_follow_pointer(page)
         check_marks_of_pixels(page)
         check_saved_clip(page, browser_server.base.output)
+
+
+def check_report_is_whole(page) -> None:
+    """Check that the report on the node needs no scrolling, nor its folded part once opened."""
+    report = find_preview_part(page, DECODE_NODE, "egox-preview-note")
+    for is_open in (False, True):
+        report.locator("details").evaluate("(part, isOpen) => { part.open = isOpen; }", is_open)
+        shown, needed = report.evaluate("(part) => [part.clientHeight, part.scrollHeight]")
+        assert needed <= shown, f"{needed} px of text in {shown}, opened: {is_open}"
+    report.locator("details").evaluate("(part) => { part.open = false; }")
 
 
 def run_and_wait(page) -> dict:

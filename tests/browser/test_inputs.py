@@ -1,6 +1,5 @@
 """Test the inputs of EgoX nodes in ComfyUI's page."""
 
-import os
 from typing import Any
 
 import pytest
@@ -132,10 +131,6 @@ _TEXT_ROW_SCRIPT = """(title) => {
 }"""
 
 
-@pytest.mark.skipif(
-    "EGOX_PACKAGES" in os.environ,
-    reason="the newest page doesn't draw the name, only the host's own",
-)
 def test_a_text_that_a_link_fills_is_a_row_with_its_name(open_page, read_shipped):
     page = open_page(size=(1600, 900))
     page.load(read_shipped("egox_basic"))
@@ -143,6 +138,10 @@ def test_a_text_that_a_link_fills_is_a_row_with_its_name(open_page, read_shipped
     page.settle()
     height, texts = page.evaluate(_TEXT_ROW_SCRIPT, "EgoX")
     assert height == 20 and [text.lower() for text in texts] == ["prompt"]
+    newer_page = open_page(vue_nodes=True, size=(1600, 900))
+    newer_page.load(read_shipped("egox_basic"))
+    newer_page.show(newer_page.node_bounds(newer_page.evaluate(_SUBGRAPH_SCRIPT)))
+    newer_page.browser_tab.locator("[data-node-id]").get_by_text("prompt").first.wait_for()
 
 
 # λ_g on the canvas, and the type of the subgraph's node that has it.
