@@ -174,6 +174,7 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     assert not page.evaluate(EGOX_TOASTS)
     assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
     open_small_form(page, read_shipped("egox_one_video"))
+    page.browser_tab.get_by_test_id("egox-missing").wait_for(state="hidden")  # of another graph
     page.browser_tab.locator(PRIOR_BUTTON).first.click()
     page.browser_tab.wait_for_function(
         f"() => document.querySelector('{PANEL}')?.innerText.includes('moge')"

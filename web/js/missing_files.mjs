@@ -95,11 +95,17 @@ export function showMissing({ now, model, isPart }) {
       say("closeList"),
     ),
   );
+  panel.dataset.graph = app.rootGraph.id;
   document.body.append(panel);
   const fold = () => {
     for (const list of panel.querySelectorAll("details")) list.open = false;
   };
   return { takeAway, fold };
+}
+
+// Its panel stays with the graph that was run, while another tab is looked at.
+export function hideElsewhere() {
+  if (shown) shown.hidden = shown.dataset.graph !== String(app.rootGraph.id);
 }
 
 function listOf(say, title, files) {

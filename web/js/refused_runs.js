@@ -3,7 +3,7 @@
 // nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { filesOf, lacksFile, showMissing } from "./missing_files.mjs";
+import { filesOf, hideElsewhere, lacksFile, showMissing } from "./missing_files.mjs";
 import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
@@ -20,6 +20,7 @@ const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whos
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
+  afterConfigureGraph: hideElsewhere,
   setup() {
     document.head.append(rings);
     api.addEventListener("execution_error", async ({ detail }) => {

@@ -29,6 +29,7 @@ function nearAxis(up) {
 export class Fields {
   constructor(state, say) {
     this.state = state;
+    this.say = say;
     this.inputs = {};
     const field = (name, unit, step) => {
       const title = say(`${name}Help`);
@@ -80,7 +81,7 @@ export class Fields {
   // How far up may be off, where that shows.
   showDoubt({ up_within: within, up_note: note } = {}) {
     this.unsure.hidden = !(within > UNSURE_DEG);
-    this.doubt.textContent = `± ${within}°`;
+    this.doubt.textContent = this.say("upDoubt", { degrees: within });
     this.doubt.title = note ?? "";
   }
 
