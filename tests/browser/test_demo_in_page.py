@@ -133,11 +133,13 @@ def test_a_click_on_run_shows_the_ego_video(
 def check_report_is_whole(page) -> None:
     """Check that the report on the node needs no scrolling, nor its folded part once opened."""
     report = find_preview_part(page, DECODE_NODE, "egox-preview-note")
-    for is_open in (False, True):
-        report.locator("details").evaluate("(part, isOpen) => { part.open = isOpen; }", is_open)
+    for is_open in (True, False):
+        report.evaluate(
+            "(part, isOpen) => part.querySelectorAll('details').forEach((each) => { each.open = isOpen; })",
+            is_open,
+        )
         shown, needed = report.evaluate("(part) => [part.clientHeight, part.scrollHeight]")
         assert needed <= shown, f"{needed} px of text in {shown}, opened: {is_open}"
-    report.locator("details").evaluate("(part) => { part.open = false; }")
 
 
 def run_and_wait(page) -> dict:

@@ -31,12 +31,13 @@ function innerShown(node) {
 }
 
 // Some frontends keep of a promoted widget its value alone, and draw nothing of a player; then the
-// outer node gets one of its own.
+// outer node gets one of its own. Older ones have a view of the inner widget, and draw that.
 function showOutside(node) {
   const inner = innerShown(node);
   const slot = node.inputs?.find(({ name }) => name === KEY);
-  if (inner && slot?.widget && !node.widgets.find(({ name }) => name === KEY)?.element)
-    attachPreview(app, api, node, subjectOf(inner), slot);
+  const promoted = node.widgets?.find(({ name }) => name === KEY);
+  const isDrawn = promoted && (promoted.element || "sourceWidgetName" in promoted);
+  if (inner && slot?.widget && !isDrawn) attachPreview(app, api, node, subjectOf(inner), slot);
 }
 
 // The node that has a player of its own for what the inner one of this path ("5:3") gives.
