@@ -11,17 +11,23 @@ from scipy.spatial.transform import Rotation
 
 import train_egox
 from egox_core.cameras import CameraModel, look_at
+from egox_core.frames import Frames
 from egox_core.safe_files import read_json, write_json
+from egox_core.trajectory import OPENPOSE_POINTS
+from egox_core.video import probe_video
+from egox_train.calibrate.fixed_camera import point_between_ears, solve_exo
 from egox_train.calibrate.lenses import LENS_NAMES, from_colmap, make_lens, to_colmap
 from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
 from egox_train.calibrate.pictures import lens_notes
-from egox_train.calibrate.scale import find_up, floor_scale, similarity
-from egox_train.calibrate.sound import SAMPLE_RATE_HZ, clocks_by_sound, read_mono
+from egox_train.calibrate.recording_files import ExoFile
+from egox_train.calibrate.scale import Scale, find_up, floor_scale, similarity
+from egox_train.calibrate.sound import SAMPLE_RATE_HZ, Clocks, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
-from egox_train.calibrate.world import LEAST_PARALLAX, parallax
+from egox_train.calibrate.world import LEAST_PARALLAX, World, parallax
 from egox_train.calibrate.written import list_earlier_takes, report_file
 from egox_train.options import CalibrateOptions
+from lab.drawn.detected import openpose_content
 from tests.core.takes.test_capture_files import calibration_entry
 from tests.refusals import refuses
 from tests.train.drawn_recordings import SUFFIX_BY_CODEC, write_film
@@ -167,6 +173,51 @@ def test_camera_is_solved_from_a_moving_point(lag_s):
     assert position_error < 3 * solution.sd_m and np.degrees(rotation_error) < 3 * solution.sd_deg
     assert position_error < 0.12 and np.degrees(rotation_error) < 3
     assert solution.lag_s == pytest.approx(lag_s or 0.0, abs=0.03)
+
+
+@pytest.mark.parametrize("stated_offset_s", [0.5, 2.5])
+def test_head_that_contradicts_a_stated_clock_blames_the_clock(stated_offset_s, tmp_path):
+    """Check a fixed camera's finding if its clock is stated rightly, and 2 s off."""
+    video, keypoints_file = tmp_path / "exo.mp4", tmp_path / "keypoints.json"
+    write_film(video, np.zeros((320, 36, 64, 3), np.uint8), 20, None, "aac")
+    exo_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
+    times_s, head_pose_function = head_path(400, 0.25)
+    head_positions, head_rotations = head_pose_function(times_s[:320] + 0.5)
+    ears = (head_positions + head_rotations @ point_between_ears()) @ exo_pose[:, :3].T
+    lens = make_lens("gopro-linear", 640, 360)[0]
+    ears_uv = lens.project(torch.from_numpy(ears + exo_pose[:, 3]))[0].numpy()
+    points = len(OPENPOSE_POINTS[18])
+    people = [[(uv.repeat(points).reshape(2, points).T, np.ones(points))] for uv in ears_uv]
+    write_json(keypoints_file, openpose_content(people, (640, 360)))
+    positions, rotations = head_pose_function(times_s)
+    camera_from_world = rotations.transpose(0, 2, 1)
+    world = World(
+        w2c=np.concatenate((camera_from_world, -camera_from_world @ positions[..., None]), axis=2),
+        lens=None,
+        scale=Scale(metres_per_unit=1.0, sd=0.01, up=np.eye(3)[2], how_found="drawn"),
+        points=np.zeros((0, 3)),
+        structure=None,
+        world_from_structure=(1.0, np.eye(3), np.zeros(3)),
+        frames=Frames.timed(times_s),
+    )
+    exo_file = ExoFile(
+        name="exo", video=video, info=probe_video(video), keypoints=keypoints_file, depth=None
+    )
+    solution = solve_exo(
+        exo_file,
+        video,
+        world,
+        Clocks(offset_s=stated_offset_s, drift=0.0, sd_s=0.02, how_found="as given"),
+        "",
+        {},
+        CalibrateOptions(exo_lens="gopro-linear"),
+    )
+    if stated_offset_s == 0.5:
+        assert solution.w2c is not None and "clock" not in solution.how_found
+    else:
+        assert solution.w2c is None
+        assert "clock may be what is wrong: as given, the offset is 2.50 s" in solution.how_found
+        assert "by the head's path 0.5" in solution.how_found
 
 
 def test_still_head_does_not_determine_the_camera():
