@@ -12,7 +12,7 @@ from ..depth import frames_of_size
 from ..progress import Progress, no_progress
 from ..scene import build_scene
 from ..takes import with_scale
-from ..types import CameraTrajectory, DepthVideo, PointCloud
+from ..types import CameraTrajectory, DepthVideo, PointCloud, ScaleSource
 
 
 def exact_scene(
@@ -20,9 +20,10 @@ def exact_scene(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
     *,
+    scale_by: ScaleSource = "wearer where seen",
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, str] | None:
-    """Build the scene with the raw exo lens that follows from a take's K, at the wearer's scale.
+    """Build the scene with the raw exo lens that follows from a take's K, and the true scale.
 
     A note says both. None where no such lens is known, or the scene has it already.
     """
@@ -31,7 +32,7 @@ def exact_scene(
         return None
     exact_depth = replace(depth, exo=replace(depth.exo, lens=lens), raw_lens=None)
     ego = trajectory.ego if trajectory.ego.world == depth.exo.world else None
-    exact_depth, scale = with_scale(exact_depth, "wearer where seen", ego, progress=progress)
+    exact_depth, scale = with_scale(exact_depth, scale_by, ego, progress=progress)
     pictures = frames_of_size(exo.cpu(), *exact_depth.depth_m.shape[1:])
     scene = build_scene(pictures, exact_depth, "auto", progress=progress)
     return scene, f"{lens.words}; {scale.text()}"

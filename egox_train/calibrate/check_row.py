@@ -1,5 +1,6 @@
 """Define the result of ``calibrate --check`` for one episode."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ class EpisodeResult:
     motion: Motion | None = None
     view: ClipTurn | None = None  # of the head camera against the scene, its lag mended
     shift_m: np.ndarray | None = None  # [3] of the same, NaN: no frame tells it
+    shift_interval_m: float = np.inf  # half-width, as the turn's
     exo_turn_deg: float | None = None  # of the exo camera, at which alone the view fits
     # By how many standard deviations it is mirrored or has another take's poses; None: it isn't.
     mismatch_sigmas: float | None = None
@@ -55,6 +57,11 @@ class EpisodeResult:
         return self.exo_turn_deg is not None or (self.view is not None and self.view.judged)
 
     @property
+    def is_shift_known(self) -> bool:
+        """True if the view of the scene could tell a shift, and how surely."""
+        return self.shift_m is not None and math.isfinite(self.shift_interval_m)
+
+    @property
     def is_displaced(self) -> bool:
         """True if the view certainly differs from that of the stated cameras."""
         if self.exo_turn_deg is not None:
@@ -62,8 +69,8 @@ class EpisodeResult:
         if self.view is None or not self.view.judged:
             return False
         is_turned = self.view.angle_deg >= max(LEAST_TURN_DEG, self.view.interval_deg)
-        shift_m = 0.0 if self.shift_m is None else float(np.linalg.norm(self.shift_m))
-        return is_turned or shift_m >= LEAST_SHIFT_M
+        shift_m = float(np.linalg.norm(self.shift_m)) if self.is_shift_known else 0.0
+        return is_turned or shift_m >= max(LEAST_SHIFT_M, self.shift_interval_m)
 
     @property
     def error_sigmas(self) -> float:
@@ -92,8 +99,9 @@ class EpisodeResult:
             lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
         if self.view is not None and self.view.judged:
             rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.interval_deg:.1f}"
-        if self.shift_m is not None and np.isfinite(self.shift_m).all():
-            shift_text = f"{100 * np.linalg.norm(self.shift_m):.0f}"
+        if self.is_shift_known:
+            shift_cm = 100 * np.linalg.norm(self.shift_m)
+            shift_text = f"{shift_cm:.0f} ± {100 * self.shift_interval_m:.0f}"
         return (
             self.name,
             f"{self.error_sigmas:.1f}",
@@ -107,7 +115,6 @@ class EpisodeResult:
         """Build the episode's entry in the JSON report."""
         motion = self.motion
         view = self.view if self.view is not None and self.view.judged else None
-        has_shift = self.shift_m is not None and bool(np.isfinite(self.shift_m).all())
         return {
             "episode": self.name,
             "wrong": self.is_wrong,
@@ -118,8 +125,8 @@ class EpisodeResult:
             "camera": "exo" if self.exo_turn_deg is not None else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
             "turn_sd_deg": None if view is None else view.interval_deg / SDS_OF_INTERVAL,
-            "shift_m": self.shift_m.tolist() if self.shift_m is not None and has_shift else None,
-            "shift_sd_m": None,  # of the first versions
+            "shift_m": self.shift_m.tolist() if self.is_shift_known else None,
+            "shift_sd_m": self.shift_interval_m / SDS_OF_INTERVAL if self.is_shift_known else None,
             "exo_turn_deg": self.exo_turn_deg,
         }
 

@@ -1,8 +1,10 @@
 """Compare an ego video with pictures of the scene that are rendered along the stated camera
 path."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +21,11 @@ from .frames import poses_at, sensor_poses
 COMPARED_FRAMES = 9
 """Evenly spaced frames of the scene that are drawn, as many as a clip's turn is searched in."""
 FEWEST_FRAMES = 5
+FREEDOMS: tuple[Literal["turn", "shift"], ...] = ("turn", "shift")
+"""What of the exo camera is searched where the view isn't like the scene."""
+DEPTH_SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)
+"""Factors of the depth's size that are tried with it: one and a half of the 30 % (standard
+deviation) that a model's metric depth is off by (``takes/body_scale.py``), in steps of 25 %."""
 
 
 def fit_view(
@@ -31,7 +38,8 @@ def fit_view(
 ) -> tuple[EpisodeResult, str]:
     """Compare an ego video with the rendered scene, after correcting the time lag of the poses.
 
-    If it doesn't look like the scene, a turn of the exo camera is searched at which it does."""
+    If it doesn't look like the scene, a turn or a shift of the exo camera is searched at which it
+    does."""
     ego_info = probe_video(ego_video)
     take_path = take.trajectory.with_depth_camera(take.depth.exo)
     frame_indices = take_path.frames.indices.numpy()
@@ -61,25 +69,57 @@ def fit_view(
             ]
         )
     exo_video = take.read_exo(progress)
-    exact = exact_scene(exo_video.float() / 255, take.depth, take_path, progress=progress)
+    exo_pictures = exo_video.float() / 255
+    exact = exact_scene(exo_pictures, take.depth, take_path, progress=progress)
     scene_points = exact[0] if exact else scene(exo_video, take.depth, progress=progress)[0]
     views = PathViews.of(scene_points, take_path, most=COMPARED_FRAMES, progress=progress)
     error = views.error(ego_pictures)
-    episode_result = replace(episode_result, view=error.clip, shift_m=_median_shift(error))
-    if not error.clip.judged:
-        turned_error = exo_turned_error(scene_points, take_path, ego_pictures, progress)
-        exo_turn_deg = float(turned_error.turn_deg.nanmedian(0).values.norm())
-        if turned_error.clip.judged and np.isfinite(exo_turn_deg):
-            episode_result = replace(episode_result, exo_turn_deg=exo_turn_deg)
-            return episode_result, (
-                f"exo camera turned or moved: its view fits if that is turned by "
-                f"{exo_turn_deg:.0f} degrees"
-            )
+    if error.clip.judged:
+        episode_result = _with_view(episode_result, error, views)
+        if episode_result.is_displaced:
+            return episode_result, "exo or head camera turned or moved, or another lens"
+        return episode_result, "its view fits"
+    # The wearer tells no scale where the stated camera doesn't see the wearer.
+    exact = exact_scene(exo_pictures, take.depth, take_path, scale_by="as is", progress=progress)
+    scene_points = exact[0] if exact else scene_points
+    found_errors = [
+        exo_turned_error(
+            scene_points,
+            take_path,
+            ego_pictures,
+            progress,
+            freedom=freedom,
+            scales=DEPTH_SCALES,
+        )
+        for freedom in FREEDOMS
+    ]
+    best = max(range(len(FREEDOMS)), key=lambda number: found_errors[number].clip.score)
+    found = found_errors[best]
+    if not found.clip.judged or found.median_deg is None:
         return episode_result, f"its view is not testable: {error.clip.reason}"
-    if episode_result.is_displaced:
-        return episode_result, "exo or head camera turned or moved, or another lens"
-    return episode_result, "its view fits"
+    turn_deg = found.turn_deg.nanmedian(0).values.double()
+    found = replace(found, clip=replace(found.clip, turn_deg=turn_deg))
+    episode_result = _with_view(episode_result, found, views)
+    if not episode_result.is_displaced:
+        return episode_result, "its view fits at another scale of its depth"
+    if FREEDOMS[best] == "turn":
+        episode_result = replace(episode_result, exo_turn_deg=float(turn_deg.norm()))
+        needed_text = f"turned by {turn_deg.norm():.0f} degrees"
+    else:
+        needed_text = f"moved by {100 * np.linalg.norm(episode_result.shift_m):.0f} cm"
+    return episode_result, (f"exo camera turned or moved: its view fits if that is {needed_text}")
 
 
-def _median_shift(error: PathError) -> np.ndarray:  # [3] metres, NaN: no frame tells it
-    return error.shift_m.nanmedian(0).values.double().numpy()
+def _with_view(episode_result: EpisodeResult, error: PathError, views: PathViews) -> EpisodeResult:
+    """Add turn and shift of a view. The shift's interval is the scatter of its frames, and what the
+    turn's moves at the distance of most points, since a turn and a shift look alike."""
+    shift_m = error.shift_m.nanmedian(0).values.double()
+    scatter_m = float((error.shift_m - shift_m).norm(dim=1).nanmedian())
+    distances_m = [m[mask > 0] for m, mask in zip(views.metres, views.masks, strict=True)]
+    moved_m = math.radians(error.clip.interval_deg) * np.median(np.concatenate(distances_m))
+    return replace(
+        episode_result,
+        view=error.clip,
+        shift_m=shift_m.numpy(),
+        shift_interval_m=math.hypot(scatter_m, moved_m),
+    )

@@ -76,6 +76,7 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
     "fault, expected_text",
     [
         ("turned exo", "exo (or head )?camera turned or moved"),
+        ("moved exo", "exo (or head )?camera turned or moved"),
         ("late", "late; its view fits"),
     ],
 )
@@ -84,6 +85,8 @@ def test_wrong_cameras_and_clocks_are_named(drawn_takes, tmp_path, fault, expect
     wrong_poses = {}
     if fault == "turned exo":
         wrong_poses["camera_extrinsics"] = ERROR_ROTATION @ exo
+    elif fault == "moved exo":
+        wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] + [0.2, -0.1, 0.2]]
     else:
         wrong_poses["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
     copy_changed(drawn_takes, tmp_path / "set" / "one", **wrong_poses)
