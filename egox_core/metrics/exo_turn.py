@@ -17,6 +17,7 @@ from torch import Tensor
 from ..cameras import compose
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
+from .clip_turn import joined_turns
 from .frame_alignment import GRID_PIXELS, PictureMatch
 from .off_path import PathError, PathViews
 
@@ -64,7 +65,8 @@ def exo_turned_error(
     """Measure turn and shift of an ego video's frames, searching an error of the exo camera's pose.
 
     The scene is drawn turned about that camera, or moved with it, as the video fits it best. The
-    result is against the ordered poses, as :meth:`PathViews.error` has it.
+    result is against the ordered poses, as :meth:`PathViews.error` has it, the clip's turn in its
+    middle frame.
 
     Raises:
         EgoXInputError: another count of frames than the scene's.
@@ -121,7 +123,10 @@ def exo_turned_error(
     shift_m = (pose_change[..., 3] + scale * error.shift_m)[:, None] @ pose_change[..., :3]
     turn_deg = torch.from_numpy(turn.as_rotvec(degrees=True)).float()
     turn_deg[~error.judged] = torch.nan
-    return replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0])
+    middle_change = Rotation.from_matrix(pose_change[len(pose_change) // 2, :, :3].numpy())
+    middle_deg = torch.from_numpy(middle_change.as_rotvec(degrees=True))
+    clip = replace(error.clip, turn_deg=joined_turns(error.clip.turn_deg, middle_deg))
+    return replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0], clip=clip)
 
 
 def _scores(

@@ -2,14 +2,14 @@
 
 Each source rates every direction: right-hand axes of exo cameras are level, as are those of the
 wearer's head while people stand or sit; floor and tables face up, and walls stand. A source's
-rating says how sure it is: errors of a posture or of a network's depth are part of it. A world axis
-is taken where the file's form allows it and it is right with SHARE: one that is only likelier than
-not is 15 degrees off in a world that is pitched so, which no stated angle covered."""
+rating says how sure it is: errors of a posture or of a network's depth are part of it. Where the
+file's form allows it, a world axis and the estimate that knows of none are rated together, and the
+one that is known more closely is taken: what speaks for the other is part of its uncertainty."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -166,10 +166,19 @@ def find_up(
         if _best_direction(directions, areas, other_ratings, direction)[1] > 1.2 * within_deg:
             evidence.append(axis_name)
     if _may_have_vertical_axis(exos, ego):
-        axis, chance = _likeliest_axis(rate, areas, ratings)
-        if chance >= SHARE:
+        axes = torch.cat((torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)))
+        axis_ratings = rate(axes, 0.0)
+        # An axis counts like the part of the sphere that as many other worlds have it in.
+        axis_area = 4 * math.pi * GRAVITY_WORLDS / (1 - GRAVITY_WORLDS) / len(axes)
+        directions = torch.cat((directions, axes))
+        areas = torch.cat((areas, areas.new_full((len(axes),), axis_area)))
+        ratings = {name: torch.cat((ratings[name], axis_ratings[name])) for name in ratings}
+        axis = axes[int(torch.stack(list(axis_ratings.values())).sum(0).argmax())]
+        _, axis_within_deg = _best_direction(directions, areas, ratings, axis)
+        _, within_deg = _best_direction(directions, areas, ratings, direction)
+        if axis_within_deg <= within_deg:
             axis_name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
-            direction, within_deg = axis, AXIS_ERROR_DEG
+            direction, within_deg = axis, max(axis_within_deg, AXIS_ERROR_DEG)
             evidence = [*evidence, f"the world's axis {axis_name}"]
     return Up(direction=direction, within_deg=within_deg, evidence=tuple(evidence or ratings))
 
@@ -200,22 +209,6 @@ def _may_have_vertical_axis(exos: Sequence[CameraPath], ego: CameraPath | None) 
         and float((camera.w2c[:, :, :3] - identity).abs().amax((1, 2)).min()) > SAME_POSE
         for camera in cameras
     )
-
-
-def _likeliest_axis(
-    rate: Callable[[Tensor, float], dict[str, Tensor]], areas: Tensor, ratings: dict[str, Tensor]
-) -> tuple[Tensor, float]:
-    """Find the most likely vertical axis of the world [3], and its probability."""
-    identity = torch.eye(3, dtype=torch.float64)
-    axes = torch.cat((identity, -identity))
-    axis_ratings = sum(rate(axes, 0.0).values(), torch.zeros(6, dtype=torch.float64))
-    other_rating = sum(ratings.values(), areas.log()).logsumexp(0) - math.log(4 * math.pi)
-    axis_ratings = axis_ratings + math.log(GRAVITY_WORLDS / 6)
-    total = torch.cat((axis_ratings, other_rating[None] + math.log(1 - GRAVITY_WORLDS))).logsumexp(
-        0
-    )
-    best_axis = int(axis_ratings.argmax())
-    return axes[best_axis], float((axis_ratings[best_axis] - total).exp())
 
 
 def _best_direction(

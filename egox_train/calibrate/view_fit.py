@@ -93,18 +93,17 @@ def fit_view(
         )
         for freedom in FREEDOMS
     ]
-    best = max(range(len(FREEDOMS)), key=lambda number: found_errors[number].clip.score)
+    clips = [found_error.clip for found_error in found_errors]
+    best = max(range(len(clips)), key=lambda n: (clips[n].judged, clips[n].score))
     found = found_errors[best]
-    if not found.clip.judged or found.median_deg is None:
+    if not found.clip.judged:
         return episode_result, f"its view is not testable: {error.clip.reason}"
-    turn_deg = found.turn_deg.nanmedian(0).values.double()
-    found = replace(found, clip=replace(found.clip, turn_deg=turn_deg))
     episode_result = _with_view(episode_result, found, views)
     if not episode_result.is_displaced:
         return episode_result, "its view fits at another scale of its depth"
-    if FREEDOMS[best] == "turn":
-        episode_result = replace(episode_result, exo_turn_deg=float(turn_deg.norm()))
-        needed_text = f"turned by {turn_deg.norm():.0f} degrees"
+    if FREEDOMS[best] == "turn" or not episode_result.is_shift_known:
+        episode_result = replace(episode_result, exo_turn_deg=found.clip.angle_deg)
+        needed_text = f"turned by {found.clip.angle_deg:.0f} degrees"
     else:
         needed_text = f"moved by {100 * np.linalg.norm(episode_result.shift_m):.0f} cm"
     return episode_result, (f"exo camera turned or moved: its view fits if that is {needed_text}")
