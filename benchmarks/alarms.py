@@ -6,11 +6,12 @@ are right or have a known error.
 To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen.
 A wrong file is silent, named rightly (alone or as one of two), or named as something else. A word
 alone names nothing. Each remedy is followed as it is worded: the second one where the first leaves
-the prior wrong. Every row is drawn with a mask of the wearer and without, and those of two people
-have a mask of both."""
+the prior wrong. Rows have a mask of the wearer or none, and those of two people a mask of both."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import torch
 
@@ -37,7 +38,9 @@ MOST_RELATIVE_ERROR = 0.4
 """Median error of points over their depth up to which a take is right: that of depth x 1.4."""
 ESTIMATE_ERRORS = DepthErrors(bend=0.1, flicker=0.15)
 """Errors of a network's depth: a take of one frame has the flicker as its scale."""
-SMALL = {"exo_width": 160, "exo_height": 96, "ego_size": 64, "frames": 1, "edge_samples": 1}
+SMALL = SyntheticSpec(
+    texture="plain", exo_width=160, exo_height=96, ego_size=64, frames=1, edge_samples=1
+)
 COLUMNS = ("silent", "right", "word", "wrong", "first remedy", "second remedy")
 COLUMNS += ("still wrong, cries", "still wrong, silent")
 
@@ -92,18 +95,16 @@ def count_remarks(takes: list[SyntheticTake], has_mask: bool, error: str) -> Cou
     return row
 
 
-def draw_take(seed: int, **settings: str | bool | int) -> SyntheticTake:
+def draw_take(seed: int, **settings: Any) -> SyntheticTake:
     """Draw one small frame of a take."""
-    return make_take(
-        SyntheticSpec(**SMALL | {"seed": seed, "texture": "plain", "wearer": "drawn"} | settings)
-    )
+    return make_take(replace(SMALL, seed=seed, wearer="drawn", **settings))
 
 
 def draw_unusual(seed: int) -> SyntheticTake:
     """Draw any posture and place of exo, some with a hidden head or an upright picture."""
     places = list(product(CHOICES["posture"], CHOICES["exo_place"]))
     posture, exo_place = places[seed % len(places)]
-    settings = {"exo_sees_head": False} if seed % 5 == 0 else {}
+    settings: dict[str, Any] = {"exo_sees_head": False} if seed % 5 == 0 else {}
     settings |= {"exo_width": 96, "exo_height": 160} if seed % 7 == 0 else {}
     return draw_take(seed, posture=posture, exo_place=exo_place, **settings)
 

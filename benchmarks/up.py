@@ -12,7 +12,7 @@ Worlds "as arrays" have cameras alone, and every fourth is pitched by 15 degrees
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,9 @@ GROUPS = {
     ARRAYS: (("usual", "usual", "usual", "usual", "bent", "climbing", "lying"), None),
 }
 """Postures of each group, and the errors of its depth. None: there is no depth."""
-SMALL = {"exo_width": 128, "exo_height": 80, "ego_size": 16, "edge_samples": 1, "frames": 9}
+SMALL = SyntheticSpec(
+    texture="plain", exo_width=128, exo_height=80, ego_size=16, frames=9, fps=3.0, edge_samples=1
+)
 EXO_PLACES = ("usual",) * 6 + ("low",) * 3 + ("ceiling",)
 PITCH_DEG, ROLL_DEG, EGO_ROLL_DEG = 60.0, (5.0, 10.0), (6.0, 4.0)
 Z_UP, Y_UP, PITCHED = (
@@ -72,12 +74,9 @@ def draw_clip(group: str, seed: int) -> Clip:
     """Draw a clip of one group."""
     rng = np.random.default_rng([seed, list(GROUPS).index(group)])
     postures, depth_errors = GROUPS[group]
-    spec = SyntheticSpec(
-        **SMALL | {"seed": seed, "fps": 3.0, "texture": "plain", "wearer": "drawn"},
-        turning_deg=float(rng.choice((0, 40))),
-        posture=str(rng.choice(postures)),
-        exo_place=str(rng.choice(EXO_PLACES)),
-    )
+    drawn: dict[str, Any] = {"turning_deg": float(rng.choice((0, 40)))}
+    drawn |= {"posture": str(rng.choice(postures)), "exo_place": str(rng.choice(EXO_PLACES))}
+    spec = replace(SMALL, seed=seed, wearer="drawn", **drawn)
     layout = draw_layout(spec)
     exo = turn_exo(rng, layout.scene.exos[0])
     ego = roll_ego(rng, layout.scene.ego.upright)

@@ -47,8 +47,8 @@ def _shifts(values: np.ndarray) -> np.ndarray:  # [G, 3] centimetres
 
 
 FREEDOMS = {
-    "turn": Freedom(rounds=((12, 3), (4, 2)), apart=5.0, exo_turn=_turns),
-    "shift": Freedom(rounds=((45, 15), (15, 5)), apart=20.0, exo_turn=_shifts),
+    "turn": Freedom(rounds=((12, 3), (4, 2)), apart=5.0, exo_change=_turns),
+    "shift": Freedom(rounds=((45, 15), (16, 8)), apart=20.0, exo_change=_shifts),
 }
 
 

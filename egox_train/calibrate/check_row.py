@@ -57,9 +57,10 @@ class EpisodeResult:
         return self.exo_turn_deg is not None or (self.view is not None and self.view.judged)
 
     @property
-    def is_shift_known(self) -> bool:
-        """True if the view of the scene could tell a shift, and how surely."""
-        return self.shift_m is not None and math.isfinite(self.shift_interval_m)
+    def shift_length_m(self) -> float:
+        """Length of the shift, NaN unless the view could tell it, and how surely."""
+        is_known = self.shift_m is not None and math.isfinite(self.shift_interval_m)
+        return float(np.linalg.norm(self.shift_m)) if is_known else math.nan
 
     @property
     def is_displaced(self) -> bool:
@@ -69,8 +70,7 @@ class EpisodeResult:
         if self.view is None or not self.view.judged:
             return False
         is_turned = self.view.angle_deg >= max(LEAST_TURN_DEG, self.view.interval_deg)
-        shift_m = float(np.linalg.norm(self.shift_m)) if self.is_shift_known else 0.0
-        return is_turned or shift_m >= max(LEAST_SHIFT_M, self.shift_interval_m)
+        return is_turned or self.shift_length_m >= max(LEAST_SHIFT_M, self.shift_interval_m)
 
     @property
     def error_sigmas(self) -> float:
@@ -99,9 +99,8 @@ class EpisodeResult:
             lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
         if self.view is not None and self.view.judged:
             rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.interval_deg:.1f}"
-        if self.is_shift_known:
-            shift_cm = 100 * np.linalg.norm(self.shift_m)
-            shift_text = f"{shift_cm:.0f} ± {100 * self.shift_interval_m:.0f}"
+        if math.isfinite(self.shift_length_m):
+            shift_text = f"{100 * self.shift_length_m:.0f} ± {100 * self.shift_interval_m:.0f}"
         return (
             self.name,
             f"{self.error_sigmas:.1f}",
@@ -115,6 +114,7 @@ class EpisodeResult:
         """Build the episode's entry in the JSON report."""
         motion = self.motion
         view = self.view if self.view is not None and self.view.judged else None
+        has_shift = math.isfinite(self.shift_length_m)
         return {
             "episode": self.name,
             "wrong": self.is_wrong,
@@ -125,8 +125,8 @@ class EpisodeResult:
             "camera": "exo" if self.exo_turn_deg is not None else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
             "turn_sd_deg": None if view is None else view.interval_deg / SDS_OF_INTERVAL,
-            "shift_m": self.shift_m.tolist() if self.is_shift_known else None,
-            "shift_sd_m": self.shift_interval_m / SDS_OF_INTERVAL if self.is_shift_known else None,
+            "shift_m": None if self.shift_m is None or not has_shift else self.shift_m.tolist(),
+            "shift_sd_m": self.shift_interval_m / SDS_OF_INTERVAL if has_shift else None,
             "exo_turn_deg": self.exo_turn_deg,
         }
 

@@ -101,12 +101,12 @@ def fit_view(
     episode_result = _with_view(episode_result, found, views)
     if not episode_result.is_displaced:
         return episode_result, "its view fits at another scale of its depth"
-    if FREEDOMS[best] == "turn" or not episode_result.is_shift_known:
+    if FREEDOMS[best] == "turn" or not math.isfinite(episode_result.shift_length_m):
         episode_result = replace(episode_result, exo_turn_deg=found.clip.angle_deg)
         needed_text = f"turned by {found.clip.angle_deg:.0f} degrees"
     else:
-        needed_text = f"moved by {100 * np.linalg.norm(episode_result.shift_m):.0f} cm"
-    return episode_result, (f"exo camera turned or moved: its view fits if that is {needed_text}")
+        needed_text = f"moved by {100 * episode_result.shift_length_m:.0f} cm"
+    return episode_result, f"exo camera turned or moved: its view fits if that is {needed_text}"
 
 
 def _with_view(episode_result: EpisodeResult, error: PathError, views: PathViews) -> EpisodeResult:
