@@ -173,7 +173,7 @@ def find_up(
         directions = torch.cat((directions, axes))
         areas = torch.cat((areas, areas.new_full((len(axes),), axis_area)))
         ratings = {name: torch.cat((ratings[name], axis_ratings[name])) for name in ratings}
-        axis = axes[int(torch.stack(list(axis_ratings.values())).sum(0).argmax())]
+        axis = axes[int(sum(axis_ratings.values(), torch.zeros(len(axes))).argmax())]
         _, axis_within_deg = _best_direction(directions, areas, ratings, axis)
         _, within_deg = _best_direction(directions, areas, ratings, direction)
         if axis_within_deg <= within_deg:
