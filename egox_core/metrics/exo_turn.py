@@ -28,7 +28,7 @@ SEARCH_FRAMES = 3
 
 
 class Freedom(NamedTuple):
-    """What of the exo camera is searched: its turn in degrees, or its place in centimetres."""
+    """Define a search of the exo camera: of its turn in degrees, or of its place in centimetres."""
 
     rounds: tuple[tuple[int, int], ...]  # reach and step of the grids, the second about the best
     apart: float  # least distance between two of the best
