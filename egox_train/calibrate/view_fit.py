@@ -78,7 +78,10 @@ def fit_view(
         episode_result = _with_view(episode_result, error, views)
         if episode_result.is_displaced:
             return episode_result, "exo or head camera turned or moved, or another lens"
-        return episode_result, "its view fits"
+        is_shift_known = math.isfinite(episode_result.shift_length_m)
+        return episode_result, (
+            "its view fits" if is_shift_known else "its view fits, but its shift is not known"
+        )
     # The wearer tells no scale where the stated camera doesn't see the wearer.
     exact = exact_scene(exo_pictures, take.depth, take_path, scale_by="as is", progress=progress)
     scene_points = exact[0] if exact else scene_points
