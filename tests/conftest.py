@@ -241,7 +241,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort the collected tests by duration, and skip slow tests unless selected."""
-    items.sort(key=lambda item: process_group(item.nodeid) not in ONE_PROCESS_FOLDERS)
+    items.sort(
+        key=lambda item: (
+            process_group(item.nodeid) not in ONE_PROCESS_FOLDERS,
+            # Long files: at the end the other processes would wait for them.
+            not item.nodeid.startswith("tests/train/"),
+        )
+    )
     if config.option.device != "cpu":
         cpu_only_items = [item for item in items if "device" not in item.fixturenames]
         config.hook.pytest_deselected(items=cpu_only_items)

@@ -158,16 +158,21 @@ def _standard_deviations(
     covariance = _inverse(weighted_jacobian.T @ weighted_jacobian)
     if covariance is None:
         return {"sd_m": math.inf, "sd_deg": math.inf, "lag_sd_s": math.inf}
+    sd_m, sd_deg = pose_sds(np.concatenate([rotation, shift[:, None]], axis=1), covariance[:6, :6])
+    return {"sd_m": sd_m, "sd_deg": sd_deg, "lag_sd_s": float(np.sqrt(covariance[6, 6]))}
+
+
+def pose_sds(
+    w2c: np.ndarray,  # [3, 4]
+    covariance: np.ndarray,  # [6, 6] of a small turn about the camera's axes, and of its shift
+) -> tuple[float, float]:
+    """Compute the standard deviations of a camera's position and, in degrees, of its rotation."""
+    rotation, t = w2c[:, :3], w2c[:, 3]
     # centre = -R^T t; to first order in a turn of the camera about its own axes.
-    t = shift
     cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
     centre_jacobian = np.concatenate([-rotation.T @ cross_matrix, -rotation.T], axis=1)
-    position_covariance = centre_jacobian @ covariance[:6, :6] @ centre_jacobian.T
-    return {
-        "sd_m": float(np.sqrt(np.trace(position_covariance))),
-        "sd_deg": float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
-        "lag_sd_s": float(np.sqrt(covariance[6, 6])),
-    }
+    position_sd = np.sqrt(np.trace(centre_jacobian @ covariance @ centre_jacobian.T))
+    return float(position_sd), float(np.degrees(np.sqrt(np.trace(covariance[:3, :3]))))
 
 
 def _inverse(normal: np.ndarray) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras import CameraModel
 
 from .lenses import FreeParameters
+from .moving_point import pose_sds
 from .structure import Structure
 
 CORRELATION_FACTOR = 2.0
@@ -33,15 +34,10 @@ def picture_sds(
     camera's pictures tell apart.
     """
     covariance = _lens_covariance(structure, name, lens, free_parameters)
-    pose = structure.w2c[name]
-    t = pose[:, 3]
-    cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    centre_jacobian = np.concatenate([-pose[:, :3].T @ cross_matrix, -pose[:, :3].T], axis=1)
-    position_sd = np.sqrt(np.trace(centre_jacobian @ covariance @ centre_jacobian.T))
-    rotation_sd_deg = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
+    position_sd, rotation_sd_deg = pose_sds(structure.w2c[name], covariance)
     jackknife_sd, jackknife_sd_deg = _jackknife(structure, name, moving_prefix)
-    picture_sd_deg = math.hypot(CORRELATION_FACTOR * float(rotation_sd_deg), LEAST_SD_DEG)
-    return math.hypot(CORRELATION_FACTOR * float(position_sd), jackknife_sd), math.hypot(
+    picture_sd_deg = math.hypot(CORRELATION_FACTOR * rotation_sd_deg, LEAST_SD_DEG)
+    return math.hypot(CORRELATION_FACTOR * position_sd, jackknife_sd), math.hypot(
         picture_sd_deg, jackknife_sd_deg
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import CameraModel
 from egox_core.exchange import read_trajectory
@@ -20,12 +20,12 @@ from egox_core.video import VideoInfo
 from ..data.depth_model import metric_depth
 from ..options import CalibrateOptions
 from ..takes.head_files import select_all_frames
-from .frames import track_poses, write_still
+from .frames import poses_at, track_poses, write_still
 from .lenses import make_lens
 from .moving_point import PoseFunction
 from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
-from .scale import Scale, find_up, floor_scale, similarity
+from .scale import Scale, find_head_up, floor_scale, similarity
 from .structure import Structure
 from .written import still_depth
 
@@ -118,7 +118,7 @@ class World:
             )
         assert structure is not None
         known_poses = poses[np.isfinite(poses[:, 0, 0])]
-        up_estimate = find_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
+        up_estimate = find_head_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
         reliable_mask = _reliable_points(structure)
         scale = floor_scale(
             structure.points[reliable_mask],
@@ -167,18 +167,11 @@ class World:
 
     def head_pose_function(self) -> PoseFunction:
         """Build a function that interpolates the head camera's pose at any moment."""
-        known_mask = np.isfinite(self.w2c[:, 0, 0])
-        known_times_s = self.frames.times_s.numpy()[known_mask]
-        known_rotations = Rotation.from_matrix(self.w2c[known_mask][:, :, :3].transpose(0, 2, 1))
-        rotation_slerp = Slerp(known_times_s, known_rotations)
-        known_positions = camera_centres(self.w2c[known_mask])
+        frame_times_s = self.frames.times_s.numpy()
 
         def place(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            moments = np.clip(moments, known_times_s[0], known_times_s[-1])
-            head_positions = np.stack(
-                [np.interp(moments, known_times_s, known_positions[:, i]) for i in range(3)], axis=1
-            )
-            return head_positions, rotation_slerp(moments).as_matrix()
+            poses = poses_at(frame_times_s, self.w2c, moments)
+            return camera_centres(poses), poses[:, :, :3].transpose(0, 2, 1)
 
         return place
 
@@ -303,7 +296,7 @@ def _z_up_rotation(up: np.ndarray) -> np.ndarray:  # [3, 3]
 
 def _up_direction(w2c: np.ndarray) -> np.ndarray:
     known_poses = w2c[np.isfinite(w2c[:, 0, 0])]
-    return find_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
+    return find_head_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
 
 
 def _path_file_name(options: CalibrateOptions) -> str:

@@ -154,7 +154,7 @@ def test_development_commands_install_more_packages(
     assert all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
     if install_count:
         assert "ruff" in pip_calls[0]
-        assert pip_calls[1][:3] == ["--only-binary", ":all:", "OpenEXR"]
+        assert pip_calls[1][:2] == ["--only-binary", ":all:"] and "OpenEXR" in pip_calls[1]
         monkeypatch.setenv("EGOX_NO_SETUP", "1")
         with pytest.raises(SetupError, match='install "ruff"'):
             check_requirements(environment, command)

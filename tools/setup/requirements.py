@@ -39,7 +39,9 @@ def check_requirements(environment: Environment, command: str) -> None:
     install(layout, environment.python, "what tests and benches need", [*needed_lines, *TORCH_PINS])
     for package in extra_requirements(layout, "checks"):
         try:  # never built here: that would take a compiler and many minutes
-            pip_options = ["--only-binary", ":all:", package, *TORCH_PINS]
+            # cd-fvd is plain Python, but only its source is published.
+            pip_options = ["--only-binary", ":all:", "--no-binary", "cd-fvd"]
+            pip_options += [package, *TORCH_PINS]
             install(layout, environment.python, package, pip_options)
         except SetupError:
             print(f"  {package} has no build for this machine: what needs it will be skipped")

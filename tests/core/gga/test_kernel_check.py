@@ -210,29 +210,14 @@ def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device
         )
 
 
-def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
-    """Check that a Triton kernel that lacked a C compiler is used once the compiler is
-    installed."""
-    installed_compilers = []
-    sdpa_kernel = BACKENDS["sdpa"]
-
-    def compiled_kernel(*args) -> Tensor:
-        if not installed_compilers:
-            raise RuntimeError("Failed to find C compiler")
-        return sdpa_kernel(*args)
-
-    monkeypatch.setitem(BACKENDS, "ours", compiled_kernel)
-    monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
-    monkeypatch.setattr(
-        kernel_check, "best_seconds", lambda run, args: float(run is not compiled_kernel)
-    )
-    kernels_used = KernelsUsed()
-    qkv = draw_qkv(device, torch.bfloat16, 1)
-    for expected_text in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
-        gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
-        assert kernels_used.words().partition(";")[0] == f"guided attention by {expected_text}"
-        installed_compilers.append("gcc")
-        kernels_used.clear()
+@pytest.mark.parametrize(
+    ("gpu_version", "names"),
+    [((9, 0), ("triton", "sdpa")), ((8, 9), ("triton", "cudnn", "sdpa"))],
+)
+def test_kernels_are_timed_on_unmeasured_cards_alone(monkeypatch, gpu_version, names):
+    monkeypatch.undo()  # of the fixture's list
+    monkeypatch.setattr(backends, "card_of", lambda _: gpu_version)
+    assert backends.backend_choices(torch.device("cuda", 0)) == names
 
 
 @pytest.mark.parametrize("failing_step", ["compared", "timed", "in a run", "unguided"])
