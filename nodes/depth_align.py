@@ -33,7 +33,7 @@ from .host.graph import (
     linked_node_id,
     sidecar_missing,
 )
-from .host.paths import beside_video, fingerprint, require_inside, resolve
+from .host.paths import beside_video, file_fingerprint, require_inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .pose_inputs import declared_input, file_frames_input
@@ -368,4 +368,4 @@ def _fingerprints(name: str) -> list[str]:
         meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
     except EgoXInputError:
         meta_path = None
-    return [fingerprint(name), *([] if meta_path is None else [fingerprint(meta_path)])]
+    return [file_fingerprint(name), *([] if meta_path is None else [file_fingerprint(meta_path)])]

@@ -33,7 +33,7 @@ from .host.graph import (
     sidecar_missing,
     this_node,
 )
-from .host.paths import beside_video, fingerprint, list_files, resolve
+from .host.paths import beside_video, file_fingerprint, list_files, resolve
 from .host.remember import RENEWAL_COUNTS
 from .io_types import (
     EgoXFrames,
@@ -212,7 +212,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         # A page that asked for a scene which was dropped meanwhile has the node run again.
         renewals = RENEWAL_COUNTS[this_node(cls)[1]]
         file_digest = (
-            fingerprint(file)
+            file_fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE
             else ""
         )

@@ -11,7 +11,7 @@ from ..egox_core.exchange import CameraFile
 from ..egox_core.facts import Declared
 from ..egox_core.scene import estimate_exo_motion
 from ..egox_core.types import Motion
-from .host.paths import fingerprint, resolve
+from .host.paths import file_fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
 from .pose_inputs import declared_input, every_nth_input, file_frames_input
@@ -110,7 +110,7 @@ class EgoXExoMotion(io.ComfyNode):
     def fingerprint_inputs(cls, poses_file="", **others) -> str:
         """Compute a digest of the camera pose file, so that ComfyUI runs the node again after it
         changed."""
-        return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
+        return file_fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
 
     @classmethod
     def execute(

@@ -23,7 +23,7 @@ from ..egox_core.stages import Clip, load_clip
 from ..egox_core.types import Sound
 from ..egox_core.video import VideoSource, frame_rate, made_safe, open_clip, open_video, real_tracks
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
-from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
+from .host.paths import TAKE_FILES, file_fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import show_on_node
 from .host.video import native_video, wrap_audio
@@ -198,7 +198,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         # they run.
         folder = file.replace("\\", "/").rpartition("/")[0]
         take_files = [f"{folder}/{name}" if folder else name for name in TAKE_FILES]
-        return "\n".join(fingerprint(name) for name in (file, *take_files))
+        return "\n".join(file_fingerprint(name) for name in (file, *take_files))
 
     @classmethod
     def execute(

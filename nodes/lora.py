@@ -24,7 +24,7 @@ from ..egox_core.wan import (
     file_digest,
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
-from .host.paths import fingerprint
+from .host.paths import file_fingerprint
 from .patch.lora_metadata import (
     attach_lora_metadata,
     attach_lora_name,
@@ -91,7 +91,7 @@ class EgoXLoadLora(io.ComfyNode):
         if lora_path is None:
             return ""
         config_file = Path(lora_path).with_name("adapter_config.json")
-        return f"{fingerprint(Path(lora_path))}/{fingerprint(config_file)}"
+        return f"{file_fingerprint(Path(lora_path))}/{file_fingerprint(config_file)}"
 
     @classmethod
     def execute(cls, model, lora_name, strength) -> io.NodeOutput:

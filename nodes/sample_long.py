@@ -43,7 +43,7 @@ from .host.graph import (
     upstream_files,
 )
 from .host.memory import drawing_device
-from .host.paths import fingerprint, persistent_path
+from .host.paths import file_fingerprint, persistent_path
 from .host.progress import host_progress
 from .host.remember import PRIOR_SOURCES
 from .host.vae import decode_video, encode_video
@@ -390,7 +390,7 @@ def chunk_digest(graph: Mapping[str, Any], node: str) -> str:
     """Compute a digest of all settings and files that a chunk is made with."""
     input_names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
     file_fingerprints = sorted(
-        fingerprint(name) for name in upstream_files(graph, node, input_names)
+        file_fingerprint(name) for name in upstream_files(graph, node, input_names)
     )
     return hashlib.sha256(
         "\n".join([input_digest(graph, node, input_names), *file_fingerprints]).encode()

@@ -24,7 +24,7 @@ from egox_core.remarks import RemarkKind
 from egox_core.trajectory import joined_points
 from egox_core.types import CameraTrajectory
 from egox_train.takes.head_files import _entries_of_frames, _numbering
-from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
+from egox_train.takes.mask_files import MASK_KEY, check_mask_file, find_mask, read_mask
 from lab.drawn.person import HAND_JOINTS
 from tests.frames_in_use import frames_in_use
 
@@ -238,7 +238,7 @@ def mask_npz(count, file_frames, folder):
     np.savez(folder / "a.npz", **{MASK_KEY: striped_masks(count)})
     mask_file = find_mask(folder, "a", file_frames)
     return read_mask_entries(read_mask(mask_file, FRAMES)), frame_remarks(
-        [check_mask(mask_file, FRAMES)]
+        [check_mask_file(mask_file, FRAMES)]
     )
 
 

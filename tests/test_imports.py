@@ -187,6 +187,17 @@ QUERY_MODULES = {"queries", "uploads"}
 """Modules of the core's ``page`` that answer the browser, while the others draw results."""
 
 
+def test_a_public_name_is_defined_once():
+    """Check that no two modules of core and trainer give one name to different things."""
+    places: dict[str, list[str]] = {}
+    for path in python_files(*PACKAGES):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_":
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    del places["main"]  # of commands
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
 def test_nodes_draw_only_through_nodes_show():
     """Check that nodes import drawing code only through nodes/show."""
     for path in python_files("nodes"):

@@ -14,7 +14,7 @@ from egox_core.trajectory import worn_points
 
 from ..options import CalibrateOptions
 from ..takes.head_files import read_keypoints, select_all_frames
-from .frames import nearest_frames
+from .frames import frames_at
 from .lenses import make_lens
 from .moving_point import (
     MOST_RELATIVE_SD,
@@ -253,7 +253,7 @@ def _select_known_moments(
     """Select the pixels and moments for which the head camera's pose is known."""
     known_mask = np.isfinite(world.w2c[:, 0, 0])
     frame_times_s = world.frames.times_s.numpy()
-    frame_indices = nearest_frames(frame_times_s, moments)
+    frame_indices = frames_at(frame_times_s, moments)
     inside_mask = (
         known_mask[frame_indices] & (moments >= frame_times_s[0]) & (moments <= frame_times_s[-1])
     )

@@ -196,7 +196,7 @@ def pose_equations(
     return normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors), error_angles
 
 
-def nearest_frames(
+def frames_at(
     times_s: Sequence[float] | np.ndarray, moments_s: np.ndarray
 ) -> np.ndarray:  # [N] int64
     """Find the index of the frame nearest to each moment."""

@@ -22,7 +22,7 @@ from .written import (
     WrittenExo,
     list_earlier_takes,
     report_file,
-    write_report,
+    write_calibration,
     write_takes,
 )
 
@@ -186,7 +186,7 @@ def calibrate(
         ego_lens=written_lens,
         earlier_takes=earlier_takes,
     )
-    write_report(report_file(out, recording), outcome)
+    write_calibration(report_file(out, recording), outcome)
     return outcome
 
 

@@ -25,7 +25,7 @@ class Scale:
     how_found: str
 
 
-def find_up(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
+def find_head_up(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
     """Find the up direction from a head camera's axes, because heads seldom roll."""
     eigenvalues, eigenvectors = np.linalg.eigh(x_axes.T @ x_axes / len(x_axes))
     mean_up = -y_axes.mean(axis=0)

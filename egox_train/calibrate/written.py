@@ -19,7 +19,7 @@ from egox_core.safe_files import atomic_write, read_json_object, safe_name, writ
 from egox_core.video import VideoInfo, decode_frames
 
 from ..video_writer import write_video
-from .frames import nearest_frames, write_picture
+from .frames import frames_at, write_picture
 from .results import Outcome
 from .sound import Clocks
 
@@ -98,7 +98,7 @@ def write_takes(
     known_mask = np.isfinite(ego_w2c[:, 0, 0])
     for exo_camera in exos:
         ego_moments_s = exo_camera.clocks.ego_s(np.asarray(exo_camera.info.times_s))
-        frames = nearest_frames(ego.times_s, ego_moments_s)
+        frames = frames_at(ego.times_s, ego_moments_s)
         has_pose = (
             known_mask[frames]
             & (ego_moments_s >= ego.times_s[0])
@@ -266,7 +266,7 @@ def list_earlier_takes(out: Path, recording: str, takes: Sequence[Path]) -> tupl
     return tuple(name for name in names if name not in current_names and (out / name).is_dir())
 
 
-def write_report(file: Path, outcome: Outcome) -> None:
+def write_calibration(file: Path, outcome: Outcome) -> None:
     """Write a report of the cameras found and their uncertainty."""
 
     def number(value: float) -> float | None:

@@ -26,7 +26,7 @@ from .prior import (
     print_report,
     read_take,
     render_prior,
-    write_report,
+    write_prior_report,
 )
 
 FILES = ("video", "depth", "ego_path")
@@ -129,7 +129,7 @@ def write_preview(args: argparse.Namespace) -> dict:
         "gain": args.gain,
         "notes": notes,
     }
-    return write_report(args.out, report, laps)
+    return write_prior_report(args.out, report, laps)
 
 
 def frame_size(video: Path, height: int, progress: Progress) -> tuple[int, int]:

@@ -210,7 +210,7 @@ def render_take(args: argparse.Namespace) -> dict[str, Any]:
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
             write_ply(rendered.scene.points(0), file)
-    return write_report(args.out, rendered.report, laps)
+    return write_prior_report(args.out, rendered.report, laps)
 
 
 def read_take(args: argparse.Namespace, progress: Progress) -> Take:
@@ -278,7 +278,7 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
     return RenderedTake(take, exo_frames, scene_points, ego_prior, report)
 
 
-def write_report(folder: Path, report: dict[str, Any], laps: Laps) -> dict[str, Any]:
+def write_prior_report(folder: Path, report: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Write report.json with the times, the peak memory and the versions, and return it."""
     peak_bytes = peak_memory_bytes()
     report = {

@@ -9,4 +9,4 @@ Manifests need the ``train`` extra (pydantic), so what reads them is imported by
 
 from .cache_store import CacheReader
 from .object_masks import read_masks, write_masks
-from .raw_take import ExoView, RawTake
+from .raw_take import RawTake, RawView

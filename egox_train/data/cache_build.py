@@ -30,7 +30,7 @@ from .cache_store import (
     write_index,
     write_shard,
 )
-from .clip_files import Clip, check_unchanged, file_bytes, read_clip
+from .clip_files import PreparedClip, check_unchanged, file_bytes, read_clip
 from .clip_tensors import clip_tensors, encoders
 from .manifest import ClipRecord, read_manifest, read_splits
 
@@ -328,7 +328,7 @@ def _encode_shard(shard: _Shard, settings: CacheSettings) -> bool:
     return True
 
 
-def _read_unchanged(root: Path, record: ClipRecord) -> Clip:
+def _read_unchanged(root: Path, record: ClipRecord) -> PreparedClip:
     """Read a clip whose files are those of the manifest, by which the shard is known.
 
     They are hashed right before they are decoded, so the disk is read once.

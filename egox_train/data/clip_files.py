@@ -21,7 +21,7 @@ from .manifest import ClipRecord
 
 
 @frozen
-class Clip:
+class PreparedClip:
     """Pictures, cameras and depth of a prepared clip, all for the same frames."""
 
     record: ClipRecord
@@ -31,7 +31,7 @@ class Clip:
     ego: Tensor | None  # [T, H, W, 3] uint8, where there is a ground truth
 
 
-def read_clip(root: Path, record: ClipRecord) -> Clip:
+def read_clip(root: Path, record: ClipRecord) -> PreparedClip:
     """Read a prepared clip that is listed in a manifest in ``root``.
 
     Raises:
@@ -51,7 +51,7 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     ego_frames = (
         read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
     )
-    return Clip(record=record, take=take, exo=exo_video, prior=prior_frames, ego=ego_frames)
+    return PreparedClip(record=record, take=take, exo=exo_video, prior=prior_frames, ego=ego_frames)
 
 
 def check_unchanged(folder: Path, record: ClipRecord) -> None:

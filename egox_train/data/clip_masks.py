@@ -8,12 +8,12 @@ from egox_core.remarks import Remark
 from egox_core.safe_files import require_folder
 
 from ..parallel import on_device
-from ..takes.mask_files import MaskFrameReader, check_mask, find_mask, read_mask
+from ..takes.mask_files import MaskFrameReader, check_mask_file, find_mask, read_mask
 from .clip_files import FIRST_FRAME_WINDOW, ClipWindow
 from .exo_pictures import ExoPictures, exo_pictures
 from .manifest import MaskSource
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake
+from .raw_take import RawTake, RawView
 
 
 def check_mask_source(options: PrepareOptions) -> None:
@@ -30,8 +30,8 @@ def check_mask_source(options: PrepareOptions) -> None:
 
 
 def add_mask_file(
-    view: ExoView, take: RawTake, options: PrepareOptions
-) -> tuple[ExoView, tuple[Remark, ...]]:
+    view: RawView, take: RawTake, options: PrepareOptions
+) -> tuple[RawView, tuple[Remark, ...]]:
     """Find the mask file of an exo camera's video, and store its path in ``view``.
 
     Raises:
@@ -41,7 +41,7 @@ def add_mask_file(
         return view, ()
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}", options.file_frames)
     pictures = exo_pictures(view, take.layout, options)
-    remark = check_mask(
+    remark = check_mask_file(
         mask,
         pictures.select_map_frames(FIRST_FRAME_WINDOW),
         redrawn=pictures.undistortion is not None,

@@ -16,7 +16,7 @@ from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder
 from .cache_store import to_storage
-from .clip_files import Clip, first_frame_then_grey
+from .clip_files import PreparedClip, first_frame_then_grey
 
 _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
 
@@ -59,7 +59,7 @@ class TrainerEncoders:
         return self.vision.encode(picture)
 
 
-def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
+def clip_tensors(clip: PreparedClip, settings: CacheSettings) -> dict[str, Tensor]:
     """Encode one clip for the cache: video latents [16, t, h, w] and embeddings [tokens, width]."""
     vae_encoder, text_encoder, vision_encoder = encoders(settings)
     dtype = getattr(torch, settings.dtype)
@@ -109,7 +109,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     }
 
 
-def guidance_of_clip(clip: Clip, rays: Rays) -> GgaGeometry:
+def guidance_of_clip(clip: PreparedClip, rays: Rays) -> GgaGeometry:
     """Compute the ray directions of a clip for geometry-guided attention."""
     record = clip.record
     return gga_geometry(

@@ -47,7 +47,7 @@ from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import ground_plane, plane_depth
 from .manifest import SUBSTITUTE_DEPTH, ClipRecord, DepthSource
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake
+from .raw_take import RawTake, RawView
 
 logger = logging.getLogger(__name__)
 PLAIN_PROMPT = (
@@ -65,7 +65,7 @@ class ClipJob:
     """Job that makes the folder of one clip."""
 
     take: RawTake
-    view: ExoView
+    view: RawView
     window: ClipWindow
     rank: int
     predicted_coverage: float

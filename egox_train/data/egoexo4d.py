@@ -33,7 +33,7 @@ from egox_core.video import open_video
 from ..options import Split
 from .aria import read_aria_calibration
 from .gopro_calibs import GoProCalibration, read_gopro_calibs
-from .raw_take import ExoView, RawTake
+from .raw_take import RawTake, RawView
 from .take_list import read_take_list, room_of_name
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
@@ -249,7 +249,7 @@ def _exo_views(
     exo_lens: ExoLens,
     calibrations: Mapping[str, GoProCalibration],
     notes: list[str],
-) -> Iterator[ExoView]:
+) -> Iterator[RawView]:
     for name in annotation:
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
@@ -298,7 +298,7 @@ def _exo_views(
                         float(coefficient) for coefficient in entry.get("distortion_coeffs") or ()
                     )
                 camera = raw_gopro(intrinsics_rows, distortion)
-            yield ExoView(
+            yield RawView(
                 name=name,
                 video=video,
                 exo=CameraPath.of_exo(camera, w2c),

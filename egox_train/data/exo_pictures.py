@@ -28,14 +28,14 @@ from egox_core.video import (
 
 from .clip_files import FIRST_FRAME_WINDOW, ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions
-from .raw_take import ExoView, SourceLayout
+from .raw_take import RawView, SourceLayout
 
 
 @frozen
 class ExoPictures:
     """Settings that turn one exo video into pictures of a fixed size and lens."""
 
-    view: ExoView
+    view: RawView
     info: VideoInfo
     size: tuple[int, int]  # (width, height) px of the pictures
     resize: Resize
@@ -66,7 +66,7 @@ class ExoPictures:
             yield fit_picture(picture, shown_rectangle, self.size)
 
 
-def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
+def exo_pictures(view: RawView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
     """Choose the size, lens and undistortion of an exo camera's pictures from its video and the
     options.
 
@@ -114,7 +114,7 @@ def has_other_orientation(video_info: VideoInfo, picture_size: tuple[int, int]) 
     return (video_info.width - video_info.height) * (picture_size[0] - picture_size[1]) < 0
 
 
-def camera_of_video(view: ExoView, video_info: VideoInfo) -> CameraModel:
+def camera_of_video(view: RawView, video_info: VideoInfo) -> CameraModel:
     """Scale an exo camera's calibration to the size of its video.
 
     Raises:

@@ -22,7 +22,7 @@ from .egoexo4d import (
     read_egoexo4d,
     take_of_annotation,
 )
-from .raw_take import ExoView, RawTake
+from .raw_take import RawTake, RawView
 from .take_list import read_take_list
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _cameras_differ(
     )
 
 
-def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
+def _with_starts(view: RawView, starts: Mapping[str, Sequence[int]]) -> RawView:
     return replace(view, clip_starts=tuple(sorted(starts[view.name])))
 
 

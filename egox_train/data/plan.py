@@ -19,7 +19,7 @@ from .clip_masks import add_mask_file
 from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, has_other_orientation
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake, SkippedItem
+from .raw_take import RawTake, RawView, SkippedItem
 
 RATE_TOLERANCE = 0.02
 """Share by which the rates of exo and ego video may differ: 29.97 and 30, not 25 and 30."""
@@ -202,7 +202,7 @@ def limit_clips(
 
 def _usable_views(
     take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
-) -> list[tuple[ExoView, range]]:
+) -> list[tuple[RawView, range]]:
     """List the exo cameras with a readable video, with the frames that can be used."""
     ego_info = probe_video(take.ego_video) if take.ego_video is not None else None
     ego_frames = None if ego_info is None else ego_info.frame_count
@@ -270,8 +270,8 @@ def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], frame_count: i
 
 
 def _rank_views(
-    take: RawTake, views: list[tuple[ExoView, range]]
-) -> list[tuple[float, ExoView, range]]:
+    take: RawTake, views: list[tuple[RawView, range]]
+) -> list[tuple[float, RawView, range]]:
     """Rank the exo cameras by the annotators' choice, predicted coverage and name."""
     known_frame_indices = take.pose_known.nonzero().flatten()
     ego_path = take.ego.select(known_frame_indices)
@@ -290,7 +290,7 @@ def _rank_views(
     )
 
 
-def _find_depth(root: Path, take: RawTake, view: ExoView) -> Path | None:
+def _find_depth(root: Path, take: RawTake, view: RawView) -> Path | None:
     """Find the depth file or folder named ``<take>__<camera>``."""
     name = f"{take.name}__{view.name}"
     files = (root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES)

@@ -19,7 +19,7 @@ SkippedItem = tuple[str, str]  # (clip, camera or take, why)
 
 
 @frozen
-class ExoView:
+class RawView:
     """Exo camera of a take: its video, camera path and files beside it."""
 
     name: str
@@ -50,7 +50,7 @@ class RawTake:
 
     name: str
     layout: SourceLayout
-    exos: tuple[ExoView, ...]
+    exos: tuple[RawView, ...]
     ego_video: Path | None  # ground truth, stored (upright) orientation
     # with the lens that the prior is drawn with, at any size; all NaN where a pose is null or
     # missing

@@ -37,7 +37,7 @@ from ..options import Layout
 from ..takes.head_files import read_keypoints, select_all_frames
 from ..takes.head_step import check_pose_shift
 from .egoexo4d import is_egoexo4d, read_egoexo4d
-from .raw_take import ExoView, RawTake, SourceLayout
+from .raw_take import RawTake, RawView, SourceLayout
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
@@ -283,7 +283,7 @@ def _from_meta(
         room=room_of_name(name, 3) if layout == "released" else "",
         notes=notes,
         exos=(
-            ExoView(
+            RawView(
                 name="exo",
                 video=video,
                 exo=exo_view,

@@ -24,7 +24,7 @@ from ..parallel import WorkerPlan, make_once, run_all, select_shard
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, SourceLayout
+from .raw_take import RawView, SourceLayout
 from .sources import list_takes
 
 
@@ -42,7 +42,7 @@ class _VideoJob:
     """Job for a worker process, which writes one undistorted exo video."""
 
     name: str  # <take>__<camera>
-    view: ExoView
+    view: RawView
     layout: SourceLayout
     out: Path
     options: PrepareOptions

@@ -41,7 +41,7 @@ from egox_core.video import VideoInfo, probe_video
 
 from ..options import HeadOptions, declared_of
 from .head_step import check_pose_shift
-from .mask_files import check_mask, find_mask, read_mask
+from .mask_files import check_mask_file, find_mask, read_mask
 
 MHR_KEYS = (
     "pred_keypoints_3d",
@@ -85,7 +85,7 @@ def estimate_take(
     payload, frames, input_notes = _read_payload(keypoints, frames, options.file_frames)
     wearer_mask = None
     if mask is not None:
-        input_notes += (check_mask(mask, frames),)
+        input_notes += (check_mask_file(mask, frames),)
         wearer_mask = read_mask(mask, frames, progress)
     depth_m = None
     facts = take_meta.facts

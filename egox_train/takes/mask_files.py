@@ -109,7 +109,7 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
     return MaskFile(path=mask_path, numbering=numbering.declared(file_frames), size=picture_size)
 
 
-def check_mask(
+def check_mask_file(
     mask: MaskFile,
     frames: FrameSelection,  # as the mask will be read
     *,

@@ -131,7 +131,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def fingerprint(name: str | Path) -> str:
+def file_fingerprint(name: str | Path) -> str:
     """Compute a digest that changes when a file changes.
 
     ComfyUI saves it in every video and picture of the graph, where a path would contain the

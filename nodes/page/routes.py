@@ -275,7 +275,7 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 
     Files are read here, not on the event loop.
     """
-    ego_camera, clip_frames = read_camera(body), read_frames(body)
+    ego_camera, clip_frames = read_camera(body), requested_frames(body)
     up = direction(body.get("up"), "up").tolist()
     options = (
         str(body.get("entry", "")),
@@ -315,7 +315,7 @@ async def export_keyframes(body: dict) -> web.Response:
             str(body.get("form", "")),
             body.get("document"),
             read_camera(body),
-            read_frames(body),
+            requested_frames(body),
             scene,
             str(body.get("prompt", "")),
         ),
@@ -427,7 +427,7 @@ def read_camera(body: dict) -> CameraModel:
     return camera_model
 
 
-def read_frames(body: dict) -> Frames:
+def requested_frames(body: dict) -> Frames:
     """Read the request's frames in use, with their times."""
     source_count = whole_field(body, "source_frames", 0, MOST_FRAMES, 0)
     return Frames.stated(body.get("indices"), body.get("times_s"), source_count or None)

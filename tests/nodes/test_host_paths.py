@@ -50,19 +50,19 @@ def test_files_are_found_in_comfyuis_folders_and_the_samples(
         Path(os.fsdecode(os.fsencode(take_folder) + b"/caf\xe9.mp4")).write_bytes(b"3")
         (undecodable_name,) = (name for name in paths_module.list_files((".mp4",)) if "caf" in name)
         assert paths_module.resolve(undecodable_name, "video").read_bytes() == b"3"
-        assert paths_module.fingerprint(undecodable_name) != paths_module.fingerprint(
+        assert paths_module.file_fingerprint(undecodable_name) != paths_module.file_fingerprint(
             undecodable_name + "0"
         )
-    fingerprint_before = paths_module.fingerprint("takes/a/exo.mp4")
+    fingerprint_before = paths_module.file_fingerprint("takes/a/exo.mp4")
     os.utime(take_folder / "exo.mp4", (1, 1))
-    fingerprint_after = paths_module.fingerprint("takes/a/exo.mp4")
+    fingerprint_after = paths_module.file_fingerprint("takes/a/exo.mp4")
     assert (
         len(
             {
                 fingerprint_before,
                 fingerprint_after,
-                paths_module.fingerprint("none"),
-                paths_module.fingerprint("takes/a"),
+                paths_module.file_fingerprint("none"),
+                paths_module.file_fingerprint("takes/a"),
             }
         )
         == 4
@@ -81,7 +81,7 @@ def test_the_fingerprint_of_a_folder_changes_with_any_of_its_files(
     for number in range(3):
         (folder / f"{number}.png").write_bytes(b"1")
         os.utime(folder / f"{number}.png", (100, 100))
-    fingerprint_before = paths_module.fingerprint(change)
+    fingerprint_before = paths_module.file_fingerprint(change)
     if change == "remove":
         (folder / "0.png").unlink()
     elif change == "rename":
@@ -89,7 +89,7 @@ def test_the_fingerprint_of_a_folder_changes_with_any_of_its_files(
     else:
         os.utime(folder / "0.png", (50, 50))
     os.utime(folder, (200, 200))
-    assert paths_module.fingerprint(change) != fingerprint_before
+    assert paths_module.file_fingerprint(change) != fingerprint_before
 
 
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])

@@ -30,7 +30,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 
 
 @frozen
-class Clip:
+class ClipSize:
     """Hold the size of a clip in frames and px."""
 
     frames: int
@@ -52,11 +52,11 @@ class Clip:
         return t * h * (w_exo + w_ego)
 
 
-CLIPS: Mapping[str, Clip] = {
-    "14b": Clip(
+CLIPS: Mapping[str, ClipSize] = {
+    "14b": ClipSize(
         frames=49, exo_width=REFERENCE_EXO_SIZE[0], height=REFERENCE_SIZE, ego_width=REFERENCE_SIZE
     ),
-    "small": Clip(frames=9, exo_width=112, height=64, ego_width=64),
+    "small": ClipSize(frames=9, exo_width=112, height=64, ego_width=64),
 }
 """Clip with which each size is measured, of which the first is the released one."""
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512

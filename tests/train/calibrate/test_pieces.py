@@ -21,7 +21,7 @@ from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
 from egox_train.calibrate.pictures import lens_notes
 from egox_train.calibrate.recording_files import ExoFile
-from egox_train.calibrate.scale import Scale, find_up, floor_scale, similarity
+from egox_train.calibrate.scale import Scale, find_head_up, floor_scale, similarity
 from egox_train.calibrate.sound import SAMPLE_RATE_HZ, Clocks, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
 from egox_train.calibrate.world import LEAST_PARALLAX, World, parallax
@@ -378,7 +378,7 @@ def test_up_and_floor_height_are_found():
     )
     table_points = np.concatenate([rng.uniform(0, 1, (200, 2)), np.full((200, 1), 0.75)], 1)
     points = 0.2 * np.concatenate([floor_points, table_points]) @ world_rotation.T
-    up_direction = find_up(axes[:, 0], axes[:, 1])
+    up_direction = find_head_up(axes[:, 0], axes[:, 1])
     solved_floor = floor_scale(points, 0.2 * centres @ world_rotation.T, up_direction, 1.6)
     assert solved_floor.metres_per_unit == pytest.approx(5.0, rel=0.03)
     assert np.degrees(np.arccos(solved_floor.up @ world_rotation[:, 2])) < 1

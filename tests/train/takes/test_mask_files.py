@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from egox_core.types import FrameSelection
-from egox_train.takes.mask_files import check_mask, find_mask, read_mask
+from egox_train.takes.mask_files import check_mask_file, find_mask, read_mask
 from egox_train.video_writer import write_levels, write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
@@ -51,7 +51,7 @@ def write_mask(folder, form: str, mask: np.ndarray):
 def test_every_mask_format_is_read_equally(tmp_path, form):
     mask_file = write_mask(tmp_path, form, moving_block())
     assert (mask_file.numbering.count, mask_file.size) == (FRAME_COUNT, (WIDTH, HEIGHT))
-    check_mask(mask_file, select_frames([0]))
+    check_mask_file(mask_file, select_frames([0]))
     read_masks = read_mask(mask_file, select_frames([1, 4, 4, 6])).numpy()
     assert read_masks.dtype == bool and np.array_equal(read_masks, moving_block()[[1, 4, 4, 6]])
 
@@ -76,14 +76,16 @@ def test_masks_of_another_video_are_refused(tmp_path):
         find_mask(tmp_path, "room__cam")
     mask_file = write_mask(tmp_path, "npz", moving_block())
     with refuses("7 frames.*9"):
-        check_mask(mask_file, select_frames([0], total=9))
+        check_mask_file(mask_file, select_frames([0], total=9))
     with refuses("aspect"):
-        check_mask(mask_file, select_frames([0], source=(WIDTH, WIDTH), size=(WIDTH, WIDTH)))
+        check_mask_file(mask_file, select_frames([0], source=(WIDTH, WIDTH), size=(WIDTH, WIDTH)))
     # As wide as the raw video: cropped where pictures stay as filmed, another camera's where they
     # are redrawn.
-    check_mask(mask_file, select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT)))
+    check_mask_file(
+        mask_file, select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT))
+    )
     with refuses("undistort"):
-        check_mask(
+        check_mask_file(
             mask_file,
             select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT)),
             redrawn=True,
