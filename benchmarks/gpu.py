@@ -6,14 +6,13 @@ and training.
 From top to bottom, the surest rows first: each kernel of guided attention in bf16 against float64,
 steps of Wan 14B's shape with random weights through the host, beside 8.2 GB of a text encoder
 (guided, with exo kept and where it lies, plain), a training step, that of the configurations for 24
-and 16 GB; then what has run on few cards or none: the steps compiled in turns with eager, the
-products of a block in bf16, fp8 and int8, kernels in fp16, the tests that take a device, fp8 steps
-and egox_fast with the device's memory held to 24 and 16 GB, egox_demo on the real server. Each row
-is printed, and the page written, when it is there; a part that fails or outruns its share of
---minutes says so, and the next runs. Times have a bar on 9.0, where they were measured. The page
-has no names of people, computers or folders, fit for a bug report: benchmarks/results/gpu_<name>.md
-and .json, or gpu.md and gpu.json (some 30 KB) in the folder of --out, there from the first second
-on: what the machine has, what is left out, what runs now and what is to come.
+and 16 GB; then kernels in fp16, the tests that take a device, fp8 steps and egox_fast with the
+device's memory held to 24 and 16 GB, egox_demo on the real server. Each row is printed, and
+the page written, when it is there; a part that fails or outruns its share of --minutes says so, and
+the next runs. Times have a bar on 9.0, where they were measured. The page has no names of people,
+computers or folders, fit for a bug report: benchmarks/results/gpu_<name>.md and .json, or gpu.md
+and gpu.json (some 30 KB) in the folder of --out, there from the first second on: what the
+machine has, what is left out, what runs now and what is to come.
 
 `python3 -m benchmarks.gpu` in a copy of the tree does the same without run.py's environment, with
 the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.

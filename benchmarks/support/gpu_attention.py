@@ -7,15 +7,13 @@ forms in turns: guided over the fastest plain one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.support import attention_case as rig
-from benchmarks.support.gpu_row import Row, error_line
+from benchmarks.support.gpu_row import Row, error_line, judged_row
 from egox_core.gga import GgaOptions, dense_bias, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
@@ -30,9 +28,7 @@ ATTENTION_SHAPES = {"14b": ((13, 56, 98, 56), 40, 128), "small": ((3, 8, 14, 8),
 ROUNDS_BY_SIZE = {"14b": 7, "small": 1}
 GPU_ONLY_KERNELS = ("cudnn", "triton")
 """Kernels that run on GPUs only, and there not for every shape: a refusal is no failure."""
-DENSE_NAME, SAGE_NAME = "the authors' dense map", "sageattention"
-"""Timed beside the plain forms: Sage, where it is installed, alone and as the host has it for what
-carries no bias."""
+DENSE_NAME = "the authors' dense map"
 
 
 def kernel_rows(
@@ -75,7 +71,9 @@ def _case_rows(
     exact_result = rig.exact_rows(case, GgaOptions())
     guided_functions, guided_errors = {}, {}
     for name in names:
-        guided_function = _guided_function(case, name)
+        guided_function = partial(
+            gga_attention, *case.plain_inputs, case.geometry, GgaOptions(), backend=name
+        )
         label = f"guided by {name}, {case_description}"
         try:
             guided_errors[label] = rig.relative_row_error(guided_function(), exact_result)
@@ -85,11 +83,6 @@ def _case_rows(
             failure_text = f"does not run here: {error_line(failure)}"
             yield Row(what=label, measured=failure_text, held=None if is_refused else False)
     kernel_functions = plain_kernels | {DENSE_NAME: _dense_function(case)}
-    if device.type == "cuda" and find_spec(SAGE_NAME) is not None:  # for all that carries no bias
-        kernel_functions |= {SAGE_NAME: partial(_sage_attention, *case.plain_inputs)}
-        kernel_functions |= {
-            f"guided with {SAGE_NAME}": _guided_function(case, "auto", plain=_sage_attention)
-        }
     median_s = rig.median_seconds(kernel_functions | guided_functions, device, rounds)
     fastest_plain = min(plain_kernels.keys() & median_s.keys(), key=median_s.__getitem__)
     other_times = ", ".join(
@@ -109,33 +102,19 @@ def _case_rows(
             median_s[label] / median_s[fastest_plain],
             guided_errors[label] / plain_error,
         )
-        # Only what users get is held to the time.
-        time_limit = time_bar if label.startswith("guided by auto") else None
         extra_mb = (rig.peak_tensor_bytes(guided_function, device) - base_bytes) / 2**20
-        yield Row(
-            what=label,
-            bar=f"error <= {ERROR_BAR} of plain's"
-            + (f", time <= {time_limit} of plain's" if time_limit else ""),
-            measured=(
-                f"error {guided_errors[label]:.1e} ({error_ratio:.2f} of plain's), "
-                f"{median_s[label] * 1e3:.1f} ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB"
-            ),
-            held=error_ratio <= ERROR_BAR and (time_limit is None or ratio <= time_limit),
-            numbers={"error": guided_errors[label], "ratio": ratio, "seconds": median_s[label]},
+        limits = {f"error <= {ERROR_BAR} of plain's": error_ratio <= ERROR_BAR}
+        if time_bar is not None and label.startswith("guided by auto"):  # what users get
+            limits[f"time <= {time_bar} of plain's"] = ratio <= time_bar
+        yield judged_row(
+            label,
+            f"error {guided_errors[label]:.1e} ({error_ratio:.2f} of plain's), "
+            f"{median_s[label] * 1e3:.1f} ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
+            limits,
+            error=guided_errors[label],
+            ratio=ratio,
+            seconds=median_s[label],
         )
-
-
-def _guided_function(
-    case: rig.AttentionCase, name: str, **kernel_options: Any
-) -> Callable[[], Tensor]:
-    return partial(
-        gga_attention,
-        *case.plain_inputs,
-        case.geometry,
-        GgaOptions(),
-        backend=name,
-        **kernel_options,
-    )
 
 
 def _plain_kernels(case: rig.AttentionCase) -> dict[str, Callable[[], Tensor]]:
@@ -156,13 +135,6 @@ def _plain_kernels(case: rig.AttentionCase) -> dict[str, Callable[[], Tensor]]:
     return {name: partial(run_kernel, name) for name in rig.PLAIN_KERNELS} | {
         "cudnn, apart": split_queries
     }
-
-
-def _sage_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    from sageattention import sageattn
-
-    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
-    return sageattn(q, k, v, tensor_layout="NHD").flatten(2)
 
 
 def _dense_function(case: rig.AttentionCase) -> Callable[[], Tensor]:

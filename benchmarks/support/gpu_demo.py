@@ -6,7 +6,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from benchmarks.support.gpu_row import Row
+from benchmarks.support.gpu_row import Row, judged_row
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.environment import this_environment
@@ -40,10 +40,10 @@ def demo_row(size: str, judged: bool) -> Row:
                 start_time_s = time.perf_counter()
                 run_prompt(server, prompt)
                 run_seconds.append(time.perf_counter() - start_time_s)
-    return Row(
-        what="egox_demo on the server",
-        measured="first run {:.1f} s, second {:.2f} s".format(*run_seconds),
-        bar=f"second <= {SECOND_BAR_S} s" if judged else "",
-        held=run_seconds[1] <= SECOND_BAR_S if judged else None,
-        numbers={"seconds": run_seconds},
+    return judged_row(
+        "egox_demo on the server",
+        "first run {:.1f} s, second {:.2f} s".format(*run_seconds),
+        {f"second <= {SECOND_BAR_S} s": run_seconds[1] <= SECOND_BAR_S},
+        is_judged=judged,
+        seconds=run_seconds,
     )

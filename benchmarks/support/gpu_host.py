@@ -20,16 +20,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.attention_case import random_geometry
-from benchmarks.support.gpu_row import GB, Row
+from benchmarks.support.gpu_row import GB, Row, judged_row
 from tools.rigs.model_rig import import_core_module
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, wan_model
 from tools.setup.host import find_host
 
 WEIGHT_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
-MOST_STEP_S, MOST_CACHED_RATIO, MOST_COMPILED_RATIO = 7.0, 0.45, 0.95
-"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that; one
-of compiled blocks, of an eager one."""
+MOST_STEP_S, MOST_CACHED_RATIO = 7.0, 0.45
+"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that."""
 STEPS, CFG = 3, 5.0
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
@@ -72,8 +71,7 @@ def start_host() -> str:
 def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
     """Measure one part of the benchmark in ComfyUI, optionally with a limit on the GPU's free
     memory."""
-    weights_kind, _, limit_text = part_name.partition(" ")
-    memory_limit_gb = "" if weights_kind == "compiled" else limit_text
+    weights_kind, _, memory_limit_gb = part_name.partition(" ")
     size, total_bytes, ballast_bytes = settings["size"], settings["total_bytes"], 0
     memory_management = start_host()
     name = f"{weights_kind}, {memory_limit_gb} GB" if memory_limit_gb else weights_kind
@@ -106,9 +104,7 @@ def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
         )
 
     with torch.inference_mode():
-        if weights_kind == "compiled":
-            yield from compiled_rows(limit_text, size, settings["judged"] and limit_text == "bf16")
-        elif weights_kind == "fast":
+        if weights_kind == "fast":
             yield fast_row(size, name, memory)
         else:
             yield from step_rows(weights_kind, name, memory, settings, bool(memory_limit_gb))
@@ -140,15 +136,14 @@ def step_rows(
     sampling_minutes, minute_limit = (
         STEPS_PER_CLIP * s / 60 for s in (step_s, 2 * settings["forward_limit_s"])
     )
-    yield Row(
-        what=f"CFG step, {name}, guided",
-        bar=f"<= {MOST_STEP_S} s" if is_judged else "",
-        held=step_s <= MOST_STEP_S if is_judged else None,
-        measured=(
-            f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; "
-            f"{STEPS_PER_CLIP} steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})"
-        ),
-        numbers={"seconds": step_s, "attention_share": attention_share},
+    yield judged_row(
+        f"CFG step, {name}, guided",
+        f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; "
+        f"{STEPS_PER_CLIP} steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})",
+        {f"<= {MOST_STEP_S} s": step_s <= MOST_STEP_S},
+        is_judged=is_judged,
+        seconds=step_s,
+        attention_share=attention_share,
     )
     memory_text, plain_latent = memory(), None
     if not is_memory_limited:
@@ -161,24 +156,22 @@ def step_rows(
         cached_step_s = time_sampling(exo_keeping_model, size, STEPS, CFG)[0]
         cache_place = describe_kept_exo(exo_keeping_model, size)
         sampling_minutes *= (1 + (CACHE_INTERVAL - 1) * cached_step_s / step_s) / CACHE_INTERVAL
-        yield Row(
-            what=f"CFG step, {name}, exo kept",
-            bar=f"<= {MOST_CACHED_RATIO} of a full step" if is_judged else "",
-            held=cached_step_s <= MOST_CACHED_RATIO * step_s if is_judged else None,
-            measured=(
-                f"{cached_step_s:.2f} s, {cached_step_s / step_s:.3f} of a full step; "
-                f"{STEPS_PER_CLIP} steps with recompute exo {CACHE_INTERVAL} "
-                f"{sampling_minutes:.1f} min; kept {cache_place}, beside "
-                f"{text_encoder.model_size() / GB:.1f} GB of a text encoder"
-            ),
-            numbers={"seconds": cached_step_s},
+        yield judged_row(
+            f"CFG step, {name}, exo kept",
+            f"{cached_step_s:.2f} s, {cached_step_s / step_s:.3f} of a full step; "
+            f"{STEPS_PER_CLIP} steps with recompute exo {CACHE_INTERVAL} "
+            f"{sampling_minutes:.1f} min; kept {cache_place}, beside "
+            f"{text_encoder.model_size() / GB:.1f} GB of a text encoder",
+            {f"<= {MOST_CACHED_RATIO} of a full step": cached_step_s <= MOST_CACHED_RATIO * step_s},
+            is_judged=is_judged,
+            seconds=cached_step_s,
         )
-    yield Row(
-        what=f"CFG step, {name}, result and memory",
-        measured=memory_text,
-        bar="finite, geometry changes it",
-        held=bool(guided_latent.isfinite().all())
-        and (plain_latent is None or not torch.equal(guided_latent, plain_latent)),
+    is_changed = plain_latent is None or not torch.equal(guided_latent, plain_latent)
+    is_finite = bool(guided_latent.isfinite().all())
+    yield judged_row(
+        f"CFG step, {name}, result and memory",
+        memory_text,
+        {"finite": is_finite, "geometry changes it": is_changed},
     )
 
 
@@ -227,47 +220,6 @@ def describe_kept_exo(model_caching_exo: Any, size: str) -> str:
     return ", ".join(descriptions) or "nowhere"
 
 
-def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
-    """Measure sampling steps compiled by ComfyUI's *TorchCompileModel* against steps without
-    compilation.
-
-    It is one model without dynamic memory.
-    """
-    from comfy_extras.nodes_torch_compile import TorchCompileModel
-
-    # A CPU's compiler takes minutes, and tells nothing of a card's.
-    backend = "inductor" if torch.cuda.is_available() else "eager"
-    weights = random_model(size, WEIGHT_TYPES[name], disable_dynamic=True)
-    _, guided_model, model_caching_exo = patched_models(weights, size)
-    for model_name, model in (("guided", guided_model), ("exo kept", model_caching_exo)):
-        model_forms = {
-            "eager": model,
-            "compiled": TorchCompileModel.execute(model, backend)[0],
-        }
-        first_seconds, best_seconds = {}, dict.fromkeys(model_forms, float("inf"))
-        for compile_kind, patched_model in model_forms.items():
-            started_s = time.perf_counter()
-            time_sampling(patched_model, size, 2, CFG)  # exo is kept from the second step on
-            first_seconds[compile_kind] = time.perf_counter() - started_s
-        for _ in range(2):
-            for compile_kind, patched_model in model_forms.items():
-                best_seconds[compile_kind] = min(
-                    best_seconds[compile_kind], time_sampling(patched_model, size, STEPS, CFG)[0]
-                )
-        compiled_to_eager_ratio = best_seconds["compiled"] / best_seconds["eager"]
-        yield Row(
-            what=f"CFG step, {name}, {model_name}, compiled",
-            bar=f"<= {MOST_COMPILED_RATIO} of eager" if judged else "",
-            held=compiled_to_eager_ratio <= MOST_COMPILED_RATIO if judged else None,
-            measured=(
-                f"{best_seconds['compiled']:.2f} s, {compiled_to_eager_ratio:.3f} of "
-                f"{best_seconds['eager']:.2f} s in turns; the first two steps "
-                f"{first_seconds['compiled']:.0f} s (eager {first_seconds['eager']:.0f})"
-            ),
-            numbers={"seconds": best_seconds, "first": first_seconds},
-        )
-
-
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     """Measure a complete run of the workflow egox_fast: VAE encoding, sampling and VAE decoding."""
     clip, vae = CLIPS[size], random_vae(size)
@@ -283,24 +235,19 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     exo_s, prior_s, sampling_s, ego_s = (
         b - a for a, b in zip(time_stamps, time_stamps[1:], strict=False)
     )
-    return Row(
-        what=f"egox_{name}, stand-in weights",
-        measured=(
-            f"{time_stamps[-1] - time_stamps[0]:.1f} s: VAE of exo {exo_s:.2f}, of the prior "
-            f"{prior_s:.2f}, loading and {FAST_STEPS} steps {sampling_s:.1f} ({step_s:.2f} per "
-            f"step), VAE of ego {ego_s:.2f}; {memory()}"
-        ),
-        bar="finite",
-        held=bool(sampled_latent.isfinite().all()),
-        numbers={"seconds": time_stamps[-1] - time_stamps[0], "step_s": step_s},
+    return judged_row(
+        f"egox_{name}, stand-in weights",
+        f"{time_stamps[-1] - time_stamps[0]:.1f} s: VAE of exo {exo_s:.2f}, of the prior "
+        f"{prior_s:.2f}, loading and {FAST_STEPS} steps {sampling_s:.1f} ({step_s:.2f} per "
+        f"step), VAE of ego {ego_s:.2f}; {memory()}",
+        {"finite": bool(sampled_latent.isfinite().all())},
+        seconds=time_stamps[-1] - time_stamps[0],
+        step_s=step_s,
     )
 
 
-def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False) -> Any:
-    """Build a full-size Wan model with random weights in ComfyUI's ModelPatcher.
-
-    Then it has no dynamic memory.
-    """
+def random_model(size: str, weights: torch.dtype) -> Any:
+    """Build a full-size Wan model with random weights in ComfyUI's ModelPatcher."""
     import comfy.model_management
     import comfy.model_patcher
 
@@ -308,8 +255,7 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
     # On a GPU 16-bit weights compute as they are; 8-bit ones in bfloat16.
     compute_dtype = weights if weights.itemsize == 2 else torch.bfloat16
     model = wan_model(size, weights, compute_dtype if device.type == "cuda" else torch.float32)
-    patcher_class = comfy.model_patcher.CoreModelPatcher
-    model_patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else patcher_class)(
+    model_patcher = comfy.model_patcher.CoreModelPatcher(
         model, load_device=device, offload_device=torch.device("cpu")
     )
     # Assigned, as under dynamic memory: else layers wouldn't share their tensors.

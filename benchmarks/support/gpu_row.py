@@ -4,6 +4,7 @@ import getpass
 import os
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,24 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def judged_row(
+    what: str,
+    measured: str,
+    limits: Mapping[str, bool],  # a limit's words, and whether it holds
+    *,
+    is_judged: bool = True,
+    **numbers: Any,
+) -> Row:
+    """Make a row that holds if all of its limits do, or one without limits if it isn't judged."""
+    return Row(
+        what=what,
+        measured=measured,
+        bar=", ".join(limits) if is_judged else "",
+        held=all(limits.values()) if is_judged else None,
+        numbers=numbers,
+    )
 
 
 def anonymise(text: str) -> str:

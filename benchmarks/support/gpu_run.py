@@ -122,46 +122,42 @@ def list_parts(
     settings = {"size": size, "total_bytes": gpu_numbers.get("total_bytes"), "judged": is_judged}
     settings["forward_limit_s"] = limit_s
 
-    def host_part(part_name: str) -> Callable[[], Iterable[Row]]:
-        def rows() -> Iterable[Row]:
-            from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
+    def host_part(name: str) -> Iterable[Row]:
+        from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
 
-            return host_rows(part_name, settings)
+        return host_rows(name, settings)
 
-        return rows
-
-    def demo() -> list[Row]:
+    def demo(_: str) -> Iterable[Row]:
         from benchmarks.support.gpu_demo import demo_row  # noqa: PLC0415
 
         return [demo_row(size, is_judged)]
 
-    backend_names = "auto", *BACKENDS
+    def kernels(dtype: str) -> Iterable[Row]:
+        cases = [(dtype, batch) for batch in (1, 2)]
+        return gpu_attention.kernel_rows(size, device, ("auto", *BACKENDS), cases, is_judged)
 
-    def kernels(dtype: str) -> Callable[[], Iterable[Row]]:
-        dtype_batches = [(dtype, batch) for batch in (1, 2)]
-        return partial(
-            gpu_attention.kernel_rows, size, device, backend_names, dtype_batches, is_judged
-        )
+    def train(kind: str) -> Iterable[Row]:
+        return [gpu_card.training_row(size, kind, device, is_judged)]
 
-    part_functions: PartFunctions = {"kernels bf16": kernels("bf16")}
-    if host:
-        part_functions[f"host {weights}"] = host_part(weights)
-    part_functions[f"train {weights}"] = lambda: [
-        gpu_card.training_row(size, weights, device, is_judged)
+    def tests(_: str) -> Iterable[Row]:
+        return [gpu_card.tests_row(device)]
+
+    host_functions = {"host": host_part, "demo": demo} if host else {}
+    functions = {"kernels": kernels, "train": train, "tests": tests} | host_functions
+    parts = ["kernels bf16", f"host {weights}", f"train {weights}", "train 24 GB", "train 16 GB"]
+    parts += ["kernels fp16", "tests"]
+    parts += [
+        f"host {kind} {limit_gb}"
+        for kind in ("fp8", "fast")
+        for limit_gb in (24, 16)
+        if gpu_bytes > 0.95e9 * limit_gb
     ]
-    for gpu_gb in ("24", "16"):
-        part_functions[f"train {gpu_gb} GB"] = partial(
-            gpu_card.offloaded_rows, size, gpu_gb, device
-        )
-    if host:
-        part_functions[f"host {weights} compiled"] = host_part(f"compiled {weights}")
-    part_functions["products"] = partial(gpu_card.product_rows, size, device)
-    part_functions["kernels fp16"] = kernels("fp16")
-    part_functions["tests"] = lambda: [gpu_card.tests_row(device)]
-    for memory_limit_name in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
-        if gpu_bytes > 0.95e9 * int(memory_limit_name[-2:]):
-            part_functions[f"host {memory_limit_name}"] = host_part(memory_limit_name)
-    return part_functions | ({"demo": demo} if host else {})
+    return {
+        part: partial(functions[kind], details)
+        for part in (*parts, "demo")
+        for kind, _, details in [part.partition(" ")]
+        if kind in functions
+    }
 
 
 SHARE = 0.34

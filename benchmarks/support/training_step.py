@@ -21,7 +21,6 @@ from egox_train.train.offload import offload_blocks, offload_checkpoints, store_
 from egox_train.wan.diffusers_processor import install_gga
 from egox_train.wan.transformer import cast_base
 
-RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 NORM_GAIN = 3.0
 """Of queries and keys, about as peaked as trained ones are: what a kernel's check must bear."""
 
@@ -31,61 +30,67 @@ SMALL_GRID, SMALL_RANK = (2, 4, 6, 4), 8
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
-def measure(base: str, small: bool) -> tuple[float, float | None]:
-    """Measure the seconds and the peak GPU memory in GB of one optimizer step.
-
-    ``small``: a few layers on whatever device there is.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, token_grid, lora_rank = meta_model(), RELEASED_GRID, 256
-    if small:
-        model, token_grid, lora_rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
-    return time_second_step(make_step(base, model, token_grid, lora_rank, device), device)
+BASE_TYPES = {"bf16": "bfloat16", "fp8": "float8"}
 
 
-def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
-    """Measure one optimizer step with the shipped configuration for a GPU of ``gigabytes`` GB.
+def measure(kind: str, device: torch.device, small: bool) -> dict[str, Any]:
+    """Measure the seconds and the memory of one optimizer step.
 
-    AdamW steps in for its 8-bit Adam where bitsandbytes is missing. Main memory is this
-    process's.
+    ``kind`` is a type of weights, all on the card, or the card whose shipped configuration is
+    taken, with blocks and checkpoints in main memory ("24 GB"). AdamW steps in for its 8-bit Adam
+    where bitsandbytes is missing. ``small``: a few layers on whatever device there is.
 
     Raises:
-        EgoXInputError: main memory is short.
+        EgoXInputError: memory is short.
     """
+    base_type = BASE_TYPES.get(kind)
     optimizer = "adamw8bit" if find_spec("bitsandbytes") is not None else "adamw"
-    settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
-    config = load_config(CONFIGS / f"train_14b_{gigabytes}gb.yaml", settings)
-    canvas_size = CANVASES["704x256" if gigabytes == "16" else "1232x448"]
+    if base_type is None:
+        settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
+        config = load_config(CONFIGS / f"train_14b_{kind[:2]}gb.yaml", settings)
+    else:
+        folders = {"base": "", "cache": "", "output": "", "steps": 1}
+        config = parse_config({**folders, "memory": {"base_dtype": base_type}})
+    t, h, w_exo, w_ego = canvas_size = CANVASES["704x256" if kind == "16 GB" else "1232x448"]
     gpu_estimate, main_estimate = (
         f(config, meta_model(), canvas_size) for f in (predict, predict_main)
     )
     assert gpu_estimate is not None and main_estimate is not None  # of a LoRA
-    t, h, w_exo, w_ego = canvas_size
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = meta_model()
-    token_grid = (t, h // 2, w_exo // 2, w_ego // 2)
-    lora_rank = config.lora.rank
+    model, token_grid = meta_model(), (t, h // 2, w_exo // 2, w_ego // 2)
+    lora_rank = config.lora.rank if base_type is None else 256
     if small:
         model, token_grid, lora_rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
-    elif (free_bytes := psutil.virtual_memory().available) < main_estimate.total:
-        raise EgoXInputError(
-            "main memory",
-            got=f"{free_bytes / 1e9:.1f} GB free",
-            expected=f"{main_estimate.total / 1e9:.1f} GB",
-            fix="close other programs",
-        )
+    elif base_type is None:
+        _check_memory("main memory", psutil.virtual_memory().available, main_estimate.total)
+    elif device.type == "cuda":
+        _check_memory("GPU memory", torch.cuda.mem_get_info(device)[0], gpu_estimate.total)
     bytes_before = psutil.Process().memory_info().rss
-    step = make_step("bfloat16", model, token_grid, lora_rank, device, config)
+    offloaded = config if base_type is None else None
+    step = make_step(base_type or "bfloat16", model, token_grid, lora_rank, device, offloaded)
     seconds, peak_gb = time_second_step(step, device)
-    main_bytes = psutil.Process().memory_info().rss - bytes_before
-    return {
+    measurement = {
         "seconds": seconds,
         "peak_gb": peak_gb,
         "predicted_gb": gpu_estimate.total / 1e9,
+    }
+    if base_type is not None:
+        return measurement
+    main_bytes = psutil.Process().memory_info().rss - bytes_before
+    return measurement | {
         "main_gb": main_bytes / 1e9,
         "predicted_main_gb": main_estimate.total / 1e9,
         "optimizer": optimizer,
     }
+
+
+def _check_memory(subject: str, free_bytes: float, needed_bytes: float) -> None:
+    if free_bytes < needed_bytes:
+        raise EgoXInputError(
+            subject,
+            got=f"{free_bytes / 1e9:.1f} GB free",
+            expected=f"{needed_bytes / 1e9:.1f} GB",
+            fix="close other programs",
+        )
 
 
 def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
@@ -102,18 +107,6 @@ def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[fl
         seconds.append(time.perf_counter() - start_time_s)
     peak_gb = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
     return seconds[-1], peak_gb
-
-
-def predicted_bytes(base: str) -> float:
-    """Predict the peak GPU memory in bytes of a training step of the 14B model."""
-    t, h, w_exo, w_ego = RELEASED_GRID
-    memory_settings = {"base_dtype": base}
-    config = parse_config(
-        {"base": "", "cache": "", "output": "", "steps": 1, "memory": memory_settings}
-    )
-    memory_estimate = predict(config, meta_model(), (t, 2 * h, 2 * w_exo, 2 * w_ego))
-    assert memory_estimate is not None  # of a LoRA
-    return memory_estimate.total
 
 
 def make_step(

@@ -40,8 +40,6 @@ def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch)
         completed.returncode == 0 and benchmark_result["passed"] and not benchmark_result["not_run"]
     ), gpu_run.table(benchmark_result)
     rows = {row["what"]: row for row in benchmark_result["rows"]}
-    assert rows["products of a block, int8"]["numbers"]["error"] < 0.03
-    assert rows["CFG step, bf16, guided, compiled"]["numbers"]["seconds"]["eager"] > 0
     assert "exactly on cpu" in rows["CFG step, bf16, exo kept"]["measured"]
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
