@@ -128,6 +128,9 @@ def clocks_by_sound(
             break
     else:
         return None, "windows of it tell different drifts"
+    first, exo_shared, _ = _on_one_clock(exo_sound, ego_sound, clocks)
+    if len(exo_shared) < LEAST_SHARED_S * SAMPLE_RATE_HZ:  # a loop's last round may go anywhere
+        return None, f"less than {LEAST_SHARED_S:g} s of sound of one moment"
     rival_distances_s = _rival_distances_s(exo_sound, ego_sound, clocks, near_s)
     if len(rival_distances_s):
         return None, f"the sound repeats every {np.abs(rival_distances_s).min():.2g} s"
