@@ -54,6 +54,7 @@ export function attachPreview(app, api, node, subject, slot) {
   node.egoxPreview = preview;
   const minHeight = slot ? OUTER_MIN_HEIGHT : (MIN_HEIGHT[subject] ?? OTHER_MIN_HEIGHT);
   preview.element.classList.toggle("egox-preview-own", !slot);
+  preview.element.classList.toggle("egox-preview-result", node.constructor.comfyClass === DECODER);
   preview.element.style.minHeight = `${minHeight - 20}px`; // what Vue nodes go by; 20: the classic widget's margins
   const { widgetId } = slot ?? {};
   // Beside the promoted one, newer frontends would give ours another name, and the form would find

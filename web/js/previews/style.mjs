@@ -53,9 +53,10 @@ const STYLE = `
 .egox-preview-badge { flex: none; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
   font-weight: 600; }
 .egox-preview-badge[hidden] { display: none; }
-.egox-preview-note { flex: 0 1000 auto; min-height: 47px; max-height: max(94px, 30%); overflow-y: auto;
-  color: var(--descrip-text, #999); white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
-.egox-preview-note:has([open]) { max-height: max(94px, 60%); }
+.egox-preview-note { flex: 0 1000 auto; min-height: 47px; max-height: 94px; overflow-y: auto; color: var(--descrip-text, #999);
+  white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
+.egox-preview-result > .egox-preview-note { max-height: max(94px, 30%); }
+.egox-preview-result > .egox-preview-note:has([open]) { max-height: max(94px, 60%); }
 [data-testid="app-mode-widget-item"] :is(.egox-preview-about, .egox-preview-note) { max-height: none; }
 .egox-preview-facts summary { cursor: pointer; }
 `;
