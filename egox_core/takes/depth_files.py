@@ -25,7 +25,7 @@ from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_poses, meta_lens
+from .take_cameras import exo_poses, meta_lens, stated_lenses
 from .vipe import reduce_static_poses
 
 
@@ -137,12 +137,10 @@ def _settle_file_lens(
     file_lens = source.arrays.lens
     if file_lens is not None and frames.is_mirrored:
         file_lens = file_lens.mirrored()
-    stated = []
-    if meta is not None and (
-        meta.exo_camera is not None or (file_lens is None and not guess_camera)
-    ):
-        stated.append(meta_lens(meta, picture_size, frames))
-    elif file_lens is None:
+    stated = stated_lenses(meta, picture_size, frames)
+    if file_lens is None and not stated:
+        if meta is not None and not guess_camera:
+            meta_lens(meta, picture_size, frames)  # refuses it
         guess = guessed_camera(*picture_size)
         stated.append(StatedLens(lens=guess, by="default", source="guess"))
     if picture_size != source.size:

@@ -31,7 +31,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_take
-from .take_cameras import exo_poses, given_lens, lens_in_use, with_exo_lens
+from .take_cameras import exo_poses, given_lens, lenses_in_use, with_exo_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +162,7 @@ def _stated_lenses(
     map_size, picture = sizes
     clip = FrameSelection.of_picture(frames, map_size)
     source, size = clip.source_size, clip.size
-    stated = []
-    if meta is not None and meta.exo_camera is not None:
-        stated.append(lens_in_use(meta, frames, map_size))
+    stated = lenses_in_use(meta, clip)
     if lens is not None:
         pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
         pictures |= {
@@ -184,9 +182,9 @@ def _raw_lens(
 ) -> CameraModel | None:
     """State the raw lens that follows from a take's K, in px of the frames, or None."""
     raw_meta = meta and with_exo_lens(meta, "raw where known")[0]
-    if raw_meta is None or meta is None or raw_meta.exo.lens is meta.exo.lens:
+    if raw_meta is None or raw_meta is meta:
         return None
-    return lens_in_use(raw_meta, frames, map_size).lens
+    return lenses_in_use(raw_meta, FrameSelection.of_picture(frames, map_size))[0].lens
 
 
 def find_depth(folder: Path) -> Path:

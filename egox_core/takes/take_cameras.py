@@ -55,7 +55,9 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     ]
     if stated:
         chosen, _ = settle_lens(stated)
-        return replace(meta, exo=replace(meta.exo, lens=chosen.lens)), chosen.note
+        if chosen.lens is not exact_lens:
+            meta = replace(meta, exo=replace(meta.exo, lens=chosen.lens))
+        return meta, chosen.note
     if lens == "as given":
         return meta, "exo lens as given"
     k_text = (
@@ -222,19 +224,27 @@ def poses_in_use(
     return validate_w2c(camera.w2c, name)[entries.at], str(entries.remark)
 
 
-def lens_in_use(
-    meta: TakeMeta,
+def stated_lenses(
+    meta: TakeMeta | None,
+    size: tuple[int, int],  # (width, height) px of the whole picture
     frames: Frames,
-    size: tuple[int, int],  # (width, height) px of the picture, where the frames don't say it
-) -> StatedLens:
-    """State the take's exo lens in px of the frames in use.
+) -> list[StatedLens]:
+    """State the exo lens for its whole picture by each file of a take but the depth's.
 
     Raises:
         EgoXInputError: as :func:`meta_lens`.
     """
-    clip = FrameSelection.of_picture(frames, size)
-    stated = meta_lens(meta, clip.source_size, frames)
-    return replace(stated, lens=clip.camera(stated.lens))
+    if meta is None or meta.exo_camera is None:
+        return []
+    return [meta_lens(meta, size, frames)]
+
+
+def lenses_in_use(meta: TakeMeta | None, clip: FrameSelection) -> list[StatedLens]:
+    """State the lenses of :func:`stated_lenses` in px of the frames in use."""
+    return [
+        replace(stated, lens=clip.camera(stated.lens))
+        for stated in stated_lenses(meta, clip.source_size, clip)
+    ]
 
 
 def take_exo(
@@ -250,9 +260,9 @@ def take_exo(
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
     """
-    stated = []
-    if meta is not None and (lens := meta.exo_camera) is not None:
-        stated.append(lens_in_use(meta, frames, lens.stored_size))
+    lens = None if meta is None else meta.exo_camera
+    size = guess_size if lens is None else lens.stored_size
+    stated = [] if size is None else lenses_in_use(meta, FrameSelection.of_picture(frames, size))
     if guess_size is not None:
         guess = guessed_camera(*guess_size)
         stated.append(StatedLens(lens=guess, by="default", source="guess"))
