@@ -51,4 +51,4 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
                 expected=f"the camera of the depth or of the meta file: {chosen.lens.words}",
                 fix="leave camera out, or give depth and meta without one",
             )
-    return chosen, replace(row, others=(*chosen.others, *row.others))
+    return chosen, replace(row, others=tuple(dict.fromkeys((*chosen.others, *row.others))))
