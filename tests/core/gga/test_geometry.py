@@ -117,9 +117,12 @@ def test_estimated_exo_motion_is_moved_into_the_paths_world():
     relative_w2c[4:, 2, 3] = 1.0
     estimated_path = CameraPath(lens=None, w2c=relative_w2c, world="exo")
     placed_trajectory = replace(trajectory, exo=CameraPath.of_exo(None, first_exo_pose))
-    assert torch.equal(
-        placed_trajectory.exo_of(estimated_path).w2c, compose(relative_w2c, first_exo_pose)
-    )
+    # Robot sets and the check of cameras see the same camera as the attention.
+    for exo in (
+        placed_trajectory.exo_of(estimated_path),
+        placed_trajectory.with_depth_camera(estimated_path).exo,
+    ):
+        assert torch.equal(exo.w2c, compose(relative_w2c, first_exo_pose))
     assert placed_trajectory.exo_of(CameraPath.of_exo(None)) == placed_trajectory.exo
 
 
