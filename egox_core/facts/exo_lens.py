@@ -42,9 +42,8 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
         if not each_stated.guessed
     ]
     chosen, row = settle("exo.lens", statements, NOTHING_DECLARED, stated[0])
-    known_lenses = [each_stated for each_stated in stated if each_stated.source in KNOWN]
-    for other in known_lenses:
-        if chosen.source in KNOWN and not chosen.lens.agrees(other.lens):
+    for other in stated:
+        if {chosen.source, other.source} <= KNOWN and not chosen.lens.agrees(other.lens):
             raise EgoXInputError(
                 "camera given with the depth",
                 got=f"{other.lens.words} ({other.by})",

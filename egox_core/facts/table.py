@@ -47,8 +47,9 @@ class Fact:
     """Describe one fact: what it is, which values it has, and whose word counts first."""
 
     meaning: str
-    expected: str  # its values, in an error
-    parse: Callable[[object], object]  # raises ValueError or TypeError at a wrong value
+    expected: str = ""  # its values, in an error
+    # raises ValueError or TypeError at a wrong value
+    parse: Callable[[object], object] = lambda value: value
     show: Callable[[Any], str] = str
     same: Callable[[Any, Any], bool] = operator.eq
     # kinds of statements, the first one wins; "declared" precedes them all
@@ -197,8 +198,6 @@ FACTS: Mapping[str, Fact] = {
 STATED_FACTS: Mapping[str, Fact] = {
     "exo.lens": Fact(
         meaning="lens of the exo camera",
-        expected="a StatedLens",
-        parse=lambda stated: stated,
         show=lambda stated: stated.lens.words,
         same=lambda first, second: first.lens.agrees(second.lens),
         # A finished depth's own goes first, an estimate of a depth model comes last. A raw lens
@@ -207,8 +206,6 @@ STATED_FACTS: Mapping[str, Fact] = {
     ),
     "exo.pose": Fact(
         meaning="exo camera where a path and a depth meet",
-        expected="a CameraPath",
-        parse=lambda exo: exo,
         show=lambda exo: exo.first_words,
         same=lambda first, second: first.begins_as(second),
         sources=("depth", "file"),

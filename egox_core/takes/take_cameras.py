@@ -43,21 +43,17 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
     k = meta.camera_intrinsics
-    exact_lens = meta.exo.lens
-    raw_lens = None if k is None or lens == "as given" else raw_gopro_of(k)
-    stated = [
-        StatedLens(lens=each_lens, by=meta.name, source=source, note=f"{words}{each_lens.words}")
-        for each_lens, source, words in (
-            (exact_lens, "meta", "exo lens: the file's own, "),
-            (raw_lens, "raw", "exo lens raw: "),
-        )
-        if each_lens is not None
-    ]
+    state = partial(StatedLens, by=meta.name)
+    stated = []
+    if meta.exo.lens is not None:
+        stated = [state(lens=meta.exo.lens, source="meta", note="exo lens: the file's own, ")]
+    if k is not None and lens != "as given" and (raw_lens := raw_gopro_of(k)) is not None:
+        stated.append(state(lens=raw_lens, source="raw", note="exo lens raw: "))
     if stated:
         chosen, _ = settle_lens(stated)
-        if chosen.lens is not exact_lens:
+        if chosen.source == "raw":
             meta = replace(meta, exo=replace(meta.exo, lens=chosen.lens))
-        return meta, chosen.note
+        return meta, chosen.note + chosen.lens.words
     if lens == "as given":
         return meta, "exo lens as given"
     k_text = (
