@@ -260,6 +260,7 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
+        file_frames = declared.value("depth.frames") or file_frames
         posed_exo, pose_notes, pose_rows = _with_exo_pose(
             aligned.exo, exo_w2c, aligned.frames, file_frames, argument
         )

@@ -253,13 +253,16 @@ class EgoXDepthAlign(io.ComfyNode):
         file_frames="auto",
         declared="",
     ) -> io.NodeOutput:
-        scale = PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
         sockets = select_connected(
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
         )
         depth_path = None if sockets else _find_depth_file(depth_file, frames)
         declared_facts = Declared.of(declared)
+        scale = scale_factor
+        if scale == 1:  # declared, or else the preset's
+            is_declared = declared_facts.value("depth.scale") is not None
+            scale = "as is" if is_declared else PRIOR_PRESETS[preset].scale or "as is"
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset, declared_facts)
         depth, report = align(
             depth_path,
@@ -267,7 +270,7 @@ class EgoXDepthAlign(io.ComfyNode):
             meta=meta,
             sockets=sockets,
             fov_deg=exo_fov,
-            scale=scale if scale_factor == 1 else scale_factor,
+            scale=scale,
             dynamic_mask=dynamic_mask,
             sky_mask=sky_mask,
             mode=mode,
@@ -319,7 +322,9 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     frames = frames_in_use(graph, node)
     depth_path = _find_depth_file(depth_file, frames)
     if depth_path is not None:
-        check_depth_file(depth_path, frames, input_values.get("file_frames") or "auto")
+        file_frames = input_values.get("file_frames") or "auto"
+        declared = declared.with_arguments({"depth.frames": file_frames})
+        check_depth_file(depth_path, frames, declared.argument_value("depth.frames"))
     if isinstance(camera_file, str):
         exo_meta(camera_file, depth_path, frames, str(input_values.get("preset")), declared)
 

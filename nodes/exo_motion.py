@@ -136,14 +136,14 @@ class EgoXExoMotion(io.ComfyNode):
             if value is not None:
                 camera_file = CameraFile.parse(value, name)
         given_path, placement_note = None, ""
-        declared_facts = Declared.of(declared, own=("exo.",))
+        declared_facts = Declared.of(declared, own=("exo.",)).with_arguments(
+            {"exo.every_nth": every_nth, "exo.frames": file_frames}
+        )
         if camera_file is not None:
             camera_file = camera_file.settled(declared_facts, "exo")
             depth = replace(depth, facts=(*depth.facts, *camera_file.rows))
-            given_path, placement_note = camera_file.for_depth(
-                depth, every_nth=every_nth, file_frames=file_frames
-            )
-        declared_facts.check_applied(depth.facts, "these poses")
+            given_path, placement_note = camera_file.for_depth(depth)
+        declared_facts.argument.check_applied(depth.facts, "these poses")
         depth, motion_found = estimate_exo_motion(
             frames, depth, motion, given_path, progress=progress
         )

@@ -20,7 +20,7 @@ from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, World, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..facts import Declared, StatedPoses, Statement, settle, settle_clock, settle_poses
+from ..facts import Declared, StatedPoses, Statement, settle, settle_numbering, settle_poses
 from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
@@ -113,8 +113,8 @@ class CameraFile:
             world=path.world,
             gravity=path.gravity,
         )
-        numbering, clock_rows = settle_clock(self.numbering, declared, camera)
-        return replace(self, stated=stated, numbering=numbering, rows=(*rows, *clock_rows))
+        numbering, moment_rows = settle_numbering(self.numbering, declared, camera)
+        return replace(self, stated=stated, numbering=numbering, rows=(*rows, *moment_rows))
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:

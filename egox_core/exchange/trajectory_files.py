@@ -79,13 +79,14 @@ def read_trajectory(
         EgoXInputError: unknown form or lens, frames that can't be told, bad
             matrices, shorter than the frames in use.
     """
+    declared = declared.with_arguments({"ego.frames": file_frames, "ego.every_nth": every_nth})
     if path.suffix.lower() != ".json":
         camera_file = CameraFile.read(path, "trajectory file")
     else:
         if content is None:
             content = read_json(path, "trajectory file", MAX_META_BYTES)
         file_form = identify_form(content)
-        if file_frames != "auto" and file_form in ("ours", "keyframes"):
+        if (file_frames := declared.value("ego.frames")) and file_form in ("ours", "keyframes"):
             raise states_moments(path.name, file_frames)
         if file_form == "ours" and isinstance(content, dict):
             return parse_trajectory(content, path.name, frames)
@@ -100,11 +101,11 @@ def read_trajectory(
             return track.trajectory(camera, frames), notes
         if file_form == "meta":
             meta = parse_meta(content, path, entry, Frames.video_of(frames), declared)
-            return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
+            return meta_trajectory(meta, camera, frames, declared=not lens)
         camera_file = CameraFile.parse(content, path.name, path.parent)
     camera_file = camera_file.settled(declared)
     own_camera = camera_file.lens() if lens and camera_file.lens is not None else camera.upright()
-    track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)
+    track, placement_note = camera_file.track(frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     placement_note = "; ".join(filter(None, [placement_note, *map(str, camera_file.remarks)]))
     rows = (*camera_file.rows, *camera_file.clock_rows(track, frames))

@@ -5,11 +5,11 @@ In: what each source says (:class:`Statement`, :class:`StatedPoses`) and what th
 gave it and who said otherwise. Readers state and settle nothing; stages compute and choose nothing.
 """
 
-from .clock import settle_clock
+from .clock import settle_numbering
 from .declared import NOTHING_DECLARED, Declared
 from .depth_maps import settle_depth
 from .exo_lens import StatedLens, settle_lens
 from .poses import StatedPoses, settle_poses
-from .settle import Statement, settle
+from .settle import Statement, declared_rows, settle
 from .table import UNITS_M
 from .unread import unread_fields

@@ -1,4 +1,4 @@
-"""Settle the clock of a path's times: where it begins in the video, and its unit."""
+"""Settle the moments of a path's poses: their frames, and where their clock begins."""
 
 from dataclasses import replace
 from typing import Literal
@@ -7,21 +7,25 @@ from ..errors import EgoXInputError
 from ..frames import Numbering
 from ..remarks import FactRow
 from .declared import Declared
-from .settle import settle
+from .settle import declared_rows
 
 CLOCK_FACTS = "ego.time_offset_s", "ego.time_factor"
 
 
-def settle_clock(
+def settle_numbering(
     numbering: Numbering, declared: Declared, camera: Literal["ego", "exo"]
 ) -> tuple[Numbering, tuple[FactRow, ...]]:
-    """Add the declared clock to the numbering of a path's poses.
+    """Add what is declared of frames and clock to the numbering of a path's poses.
 
     Raises:
         EgoXInputError: poses without times, or of which the file says the video's own.
     """
+    frame_facts = f"{camera}.frames", f"{camera}.every_nth"
+    file_frames, every_nth = map(declared.argument_value, frame_facts)
+    numbering = replace(numbering, file_frames=file_frames, every_nth=every_nth)
+    rows = declared_rows(declared, *frame_facts)
     if camera != "ego" or not any(map(declared.by_name.get, CLOCK_FACTS)):
-        return numbering, ()
+        return numbering, rows
     if numbering.times_s is None or numbering.times_of_video:
         raise EgoXInputError(
             f"clock of {numbering.what}",
@@ -29,11 +33,8 @@ def settle_clock(
             expected="times of another clock, as TUM has",
             fix=f"leave {' and '.join(CLOCK_FACTS)} out",
         )
-    rows = tuple(
-        settle(fact, (), declared, None)[1] for fact in CLOCK_FACTS if fact in declared.by_name
-    )
     return replace(
         numbering,
         offset_s=declared.value("ego.time_offset_s"),
         time_factor=declared.value("ego.time_factor"),
-    ), rows
+    ), (*rows, *declared_rows(declared, *CLOCK_FACTS))

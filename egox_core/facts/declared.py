@@ -23,6 +23,14 @@ MAX_BYTES = 256 * 2**20
 ARGUMENT = "declared"
 """Name in rows of whoever gives declarations as an argument."""
 
+ARGUMENTS: Mapping[str, tuple[str, Any]] = {
+    "frames": ("file_frames", "auto"),
+    "every_nth": ("every_nth", 0),
+    "scale": ("scale", "as is"),
+    "fov_deg": ("fov_deg", 0.0),
+}
+"""Arguments that declare a fact as well, and their defaults, by the end of the fact's name."""
+
 
 class Declaration(NamedTuple):
     """Value of a fact that the user declared, and where."""
@@ -137,6 +145,35 @@ class Declared:
         """Return the declared value of a fact, or None."""
         found = self.by_name.get(name)
         return None if found is None else found.value
+
+    def argument_value(self, name: str) -> Any:
+        """Return the declared value of a fact with an argument of its own, or its default."""
+        value = self.value(name)
+        return ARGUMENTS[name.partition(".")[2]][1] if value is None else value
+
+    def with_arguments(self, values: Mapping[str, object]) -> Declared:
+        """Add facts that arguments of their own declare, those at their default left out.
+
+        Raises:
+            EgoXInputError: no such value, or another one than that which the caller declared.
+        """
+        declared = self
+        for name, value in values.items():
+            argument, default = ARGUMENTS[name.partition(".")[2]]
+            own_value = self.argument.value(name)
+            if value == default:
+                continue
+            own = Declared.of({name: value}, f"argument {argument}")
+            if own_value is None:
+                declared = own.over(declared)
+            elif not FACTS[name].same(own_value, own.value(name)):
+                raise EgoXInputError(
+                    f"{name} and {argument}",
+                    got=f"{own_value} ({ARGUMENT}) and {value} ({argument})",
+                    expected="one value",
+                    fix=f"leave {argument} at {default}, or {name} out",
+                )
+        return declared
 
     @property
     def argument(self) -> Declared:

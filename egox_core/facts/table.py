@@ -34,6 +34,10 @@ WORLDS = ("take", "exo")
 EXO_PARTS = ("whole", "left", "right", "mirrored")
 """Parts of the exo video's picture that are the exo camera's: all, half of a stereo pair, or all as
 a mirror shows it."""
+FRAMES = ("source", "in use")
+"""Frames of a video to which the entries of a file or array belong."""
+SCALES = ("as is", "wearer", "wearer where seen")
+"""Scales of depth maps without a number: none, or by the wearer's body."""
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
 
@@ -78,6 +82,18 @@ def _positive(value: object) -> float:
     if not number > 0:
         raise ValueError(value)
     return number
+
+
+def _step(value: object) -> int:
+    step = int(str(value))
+    if step == 0:
+        raise ValueError(value)
+    return step
+
+
+def _scale(value: object) -> float | str:
+    word = str(value).strip().lower()
+    return word if word in SCALES else _positive(value)
 
 
 def _unit(value: object) -> float:
@@ -144,6 +160,12 @@ def _camera_facts(name: str) -> dict[str, Fact]:
         ),
         "quaternion": _one_of(f"order of the {name} poses' quaternions", *QUATERNIONS),
         "unit": _unit_of(f"unit of the places of the {name} poses"),
+        "frames": _one_of(f"frames to which the {name} poses belong", *FRAMES),
+        "every_nth": Fact(
+            meaning=f"frames from one picture of another program to the next, of the {name} poses",
+            expected="a whole number, negative if the pictures' numbers begin at 0",
+            parse=_step,
+        ),
     }
     return {f"{name}.{fact}": description for fact, description in facts.items()}
 
@@ -157,6 +179,19 @@ FACTS: Mapping[str, Fact] = {
         expected="a positive number of metres",
         parse=_positive,
         show=lambda value: f"{value:g} m",
+    ),
+    "depth.frames": _one_of("frames to which depth maps belong", *FRAMES),
+    "depth.scale": Fact(
+        meaning="factor of depth maps beside their unit",
+        expected=f"{', '.join(SCALES)}, or a positive number",
+        parse=_scale,
+        show=lambda value: value if isinstance(value, str) else f"{value:g}",
+    ),
+    "exo.fov_deg": Fact(
+        meaning="width of the exo camera's view where nothing gives its lens",
+        expected="a positive number of degrees",
+        parse=_positive,
+        show=lambda value: f"{value:g} degrees",
     ),
     **_camera_facts("ego"),
     **_camera_facts("exo"),

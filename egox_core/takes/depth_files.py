@@ -15,6 +15,7 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
+    declared_rows,
     settle_depth,
     settle_lens,
 )
@@ -70,9 +71,10 @@ def load_depth_file(
             )
     source = path
     declared = declared if meta is None else declared.over(meta.declared)
+    declared = declared.with_arguments({"depth.frames": file_frames})
     facts = settle_depth(source.statements, declared, f"depth {source.name}")
     frames = settle_frames(frames, Frames.of_count(source.numbering.count))
-    entries = entries_of(frames, source.numbering.declared(file_frames))
+    entries = entries_of(frames, source.numbering.declared(declared.argument_value("depth.frames")))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window = depth_window(source.size, frames, f"depth {source.name}")
     size = source.size
@@ -111,7 +113,7 @@ def load_depth_file(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=exo,
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
-        facts=(*facts.rows, lens_row),
+        facts=(*facts.rows, *declared_rows(declared, "depth.frames"), lens_row),
     )
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"

@@ -21,7 +21,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedLens
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, declared_rows
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import FileFrames, Frames, settle_frames
 from ..progress import Progress, no_progress
@@ -78,6 +78,10 @@ def take_depth(
             :func:`depth_files.load_depth_file`, the sockets' adapters,
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
+    own_arguments = {"depth.frames": file_frames, "depth.scale": scale, "exo.fov_deg": fov_deg}
+    declared = declared if meta is None else declared.over(meta.declared)
+    declared = declared.with_arguments(own_arguments)
+    file_frames, scale, fov_deg = map(declared.argument_value, own_arguments)
     if is_a(frames, FrameSelection):
         _check_exo_part(frames, meta)
     from_file = not sockets and isinstance(source, Path)
@@ -91,7 +95,6 @@ def take_depth(
                 meta,
                 frames,
                 guess_camera=guess_camera,
-                file_frames=file_frames,
                 declared=declared,
                 progress=progress,
             )
@@ -120,7 +123,9 @@ def take_depth(
         mode=mode,
         progress=progress,
     )
-    exo_rows = [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
+    exo_rows = [*declared_rows(declared, "depth.scale", "exo.fov_deg")]
+    exo_rows += [] if from_file else declared_rows(declared, "depth.frames")
+    exo_rows += [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
     if is_a(frames, FrameSelection):
         exo_rows += frames.facts
     depth = replace(

@@ -10,7 +10,7 @@ from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import guessed_camera
 from ..errors import EgoXInputError
-from ..facts import StatedLens, settle_lens
+from ..facts import StatedLens, declared_rows, settle_lens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -343,6 +343,8 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
+    facts = meta.declared.with_arguments({"ego.frames": file_frames})
+    file_frames = facts.argument_value("ego.frames")
     frames = settle_frames(frames, Frames.of_count(max(len(meta.ego), len(meta.exo))))
     w2c, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = _exo_or_without_lens(meta, frames, file_frames)
@@ -355,7 +357,8 @@ def meta_trajectory(
         world=exo.world,
     )
     placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
-    trajectory = CameraTrajectory(ego=ego, exo=exo, facts=meta.facts)
+    rows = (*meta.facts, *declared_rows(facts, "ego.frames"))
+    trajectory = CameraTrajectory(ego=ego, exo=exo, facts=rows)
     trajectory = with_declared_world(trajectory, meta.declared, exo)
     trajectory = with_declared_mount(trajectory, meta.declared)
     return trajectory, replace(meta.notes, placed=placement_note)

@@ -25,7 +25,7 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedPoses, declared_rows, settle_poses
 from ..frames import (
     Clock,
     FileFrames,
@@ -36,7 +36,6 @@ from ..frames import (
     settle_frames,
 )
 from ..frozen import frozen
-from ..remarks import FactRow
 from ..types import CameraTrajectory
 from .declared import with_declared_mount
 
@@ -273,8 +272,10 @@ def trajectory_of_array(
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
+    declared = declared.with_arguments({"ego.frames": file_frames})
+    file_frames = declared.argument_value("ego.frames")
     notes = []
-    facts: list[FactRow] = []
+    facts = [*declared_rows(declared, "ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
         given_w2c = validate_w2c(as_poses(values, label), label)

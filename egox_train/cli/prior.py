@@ -216,6 +216,8 @@ def render_take(args: argparse.Namespace) -> dict[str, Any]:
 def read_take(args: argparse.Namespace, progress: Progress) -> Take:
     """Load the take that the arguments name."""
     preset = prior_preset(args.preset)
+    declared = declared_of(args.declare)
+    scale = "as is" if declared.value("depth.scale") else preset.scale or "as is"
     return load_take(
         args.take,
         start_frame=args.start,
@@ -224,10 +226,10 @@ def read_take(args: argparse.Namespace, progress: Progress) -> Take:
         ego_size=args.size,
         entry=args.entry,
         exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else preset.exo_lens or "as given",
-        scale=parse_scale(args.scale) if args.scale else preset.scale or "as is",
+        scale=parse_scale(args.scale) if args.scale else scale,
         file_frames=args.file_frames,
         one_shot=args.one_shot,
-        declared=declared_of(args.declare),
+        declared=declared,
         progress=progress,
     )
 

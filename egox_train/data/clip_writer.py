@@ -19,7 +19,7 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
-from egox_core.facts import settle_depth
+from egox_core.facts import declared_rows, settle_depth
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
@@ -164,21 +164,23 @@ def clips_without_depth(
             )
         with open_depth(exo_view.depth) as depth_source:
             label = f"depth {depth_source.name}"
-            facts = settle_depth(depth_source.statements, take.declared, label)
+            declared = take.declared.with_arguments({"depth.frames": options.file_frames})
+            facts = settle_depth(depth_source.statements, declared, label)
+            rows = (*facts.rows, *declared_rows(declared, "depth.frames", "depth.scale"))
             for clip in clips:
                 try:
                     depth_remark = check_depth(
                         depth_source,
                         pictures.select_map_frames(clip.window),
                         redrawn=pictures.undistortion is not None,
-                        file_frames=options.file_frames,
+                        file_frames=declared.argument_value("depth.frames"),
                     )
                     frame_notes.add(depth_remark.text)
                 except EgoXInputError as error:
                     depth_problems[clip.name] = str(error)
     except EgoXInputError as error:
         return {clip.name: str(error) for clip in clips}, set(), ()
-    return depth_problems, frame_notes, facts.rows
+    return depth_problems, frame_notes, rows
 
 
 class OpenMaps:
@@ -445,11 +447,14 @@ def _clip_depth(
 
 def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
     """Scale a clip's depth to metres as the options request, and return figures about the scale."""
-    if job.options.depth_scale == "as is":
+    options = job.options
+    declared = job.take.declared.with_arguments({"depth.scale": options.scale or "as is"})
+    scale = declared.value("depth.scale") or options.depth_scale
+    if scale == "as is":
         return depth, {}
     depth, scale_report = with_scale(
         depth,
-        job.options.depth_scale,
+        scale,
         job.take.ego.select(job.window.indices),
         pose_source=job.take.pose_source,
     )

@@ -157,6 +157,38 @@ npz | depth.metric | no | | = | refused: depth.unit
 npz | depth.metric | yes | depth is_metric | = | yes (declared), no
 meta | depth.metric | yes | yes | | yes (declared in meta.json)
 npz | depth.unit | 0.5 | depth is_metric | = | 0.5 m (declared)
+npz | depth.frames | source | | | refused: file_frames
+npz | depth.frames | source | | = | source (declared)
+npz | depth.frames | in use | | = | in use (declared)
+npz | depth.frames | in use | file_frames=in use | | in use (argument file_frames)
+npz | depth.frames | in use | file_frames=source | = | refused: depth.frames and file_frames
+meta | depth.frames | in use | in use | | in use (declared in meta.json)
+meta | depth.frames | in use | source | = | in use (declared), source
+array | depth.frames | in use | | = | in use (declared)
+meta | ego.frames | in use | | | refused: file_frames
+meta | ego.frames | source | | = | source (declared)
+meta | ego.frames | in use | in use | | in use (declared in meta.json)
+meta | ego.frames | in use | source | = | in use (declared), source
+array | ego.frames | in use | | = | in use (declared)
+array | ego.frames | source | file_frames=in use | = | refused: ego.frames and file_frames
+npy | exo.frames | in use | | | refused: times that fit in one way
+npy | exo.frames | in use | | = | in use (declared)
+npy | exo.frames | source | file_frames=source | | source (argument file_frames)
+npy | exo.frames | source | file_frames=in use | = | refused: exo.frames and file_frames
+transforms | ego.every_nth | -2 | | | none
+transforms | ego.every_nth | -2 | | = | -2 (declared)
+transforms | ego.every_nth | -2 | every_nth=-2 | | -2 (argument every_nth)
+transforms | ego.every_nth | -2 | every_nth=-1 | = | refused: ego.every_nth and every_nth
+transforms | exo.every_nth | -2 | | | none
+transforms | exo.every_nth | -2 | | = | -2 (declared)
+transforms | exo.every_nth | -2 | every_nth=-2 | | -2 (argument every_nth)
+transforms | exo.every_nth | -2 | every_nth=-1 | = | refused: exo.every_nth and every_nth
+npz | depth.scale | as is | | | none
+npz | depth.scale | 2 | | = | 2 (declared)
+npz | depth.scale | 2 | scale=2 | | 2 (argument scale)
+npz | depth.scale | 2 | scale=3 | = | refused: depth.scale and scale
+meta | depth.scale | 2 | 2 | | 2 (declared in meta.json)
+meta | depth.scale | 2 | 3 | = | 2 (declared), 3
 npz | depth.far_m | 50 | | | none
 npz | depth.far_m | 50 | | = | 50 m (declared)
 array | depth.far_m | 50 | | = | 50 m (declared)
@@ -177,6 +209,10 @@ hands | hands.names | REVERSED | joint_names=REVERSED | | little_tip.* (hands.js
 hands | hands.names | REVERSED | names=OURS | = | little_tip.* (declared), wrist
 kitti | ego.axes | opencv | | | opencv (form)
 kitti_360 | ego.axes | opencv | | | opencv (form)
+lens | exo.fov_deg | 60 | | | none
+lens | exo.fov_deg | 60 | | = | 60 degrees (declared)
+lens | exo.fov_deg | 60 | fov | | 60 degrees (argument fov_deg)
+lens | exo.fov_deg | 50 | fov | = | refused: exo.fov_deg and fov_deg
 lens | exo.lens | guess | | | .* (default)
 lens | exo.lens | npz | npz | | .* (K of depth.npz)
 lens | exo.lens | meta | meta | | .* (camera_intrinsics of)
@@ -391,7 +427,11 @@ def read_depth(folder, truth, points, line):
     if facts.value("depth.far_m"):
         values[:, :2] = 200
     values = values / (facts.value("depth.unit") or 1)
+    scale = facts.value("depth.scale")
+    values = values / (scale if isinstance(scale, float) else 1)
     meta, options = None, {"declared": declared}
+    if stated.startswith("scale="):
+        options["scale"], stated = float(stated[6:]), ""
     file = folder / "depth.npz"
     if door == "png":
         file = folder / "depth"
@@ -449,11 +489,53 @@ def read_picture(folder, truth, points, line):
     return bool(difference < 8), report.facts  # of the codec, or of another picture
 
 
+def read_entries(folder, truth, points, line):
+    """Read a file of three frames of nine, in whose place it may have the first five."""
+    door, fact, true, stated, declared = line
+    camera, _, kind = fact.partition(".")
+    used = [0, 2, 4]
+    frames = Frames.stated(used, TIMES[used], COUNT if kind == "every_nth" else 9)
+    entries = slice(None) if true == "source" else used
+    name, _, value = stated.rpartition("=")
+    options = {name: int(value) if kind == "every_nth" else value} if name else {}
+    content = {"camera_intrinsics": LENS.intrinsics.tolist()}
+    content |= {"declared": {fact: stated}} if door == "meta" and stated else {}
+    maps, c2w = truth.depth[entries], truth.c2w[entries]
+    w2c, expected_w2c = (np.linalg.inv(matrices)[:, :3] for matrices in (c2w, truth.c2w[used]))
+    if camera == "depth":
+        meta = read_meta(pose_doors.write_json(folder / "meta.json", content))
+        np.savez(folder / "depth.npz", depth=maps)
+        source = maps if door == "array" else folder / "depth.npz"
+        depth, report = align(source, frames=frames, meta=meta, declared=declared, **options)
+        return np.array_equal(depth.depth_m, truth.depth[used]), report.facts
+    file = w2c
+    if door == "transforms":
+        flip = FLIPS["opengl"]
+        file = write_transforms(folder, flip @ c2w @ flip, None, "")
+    elif door == "npy":
+        file = folder / "poses.npy"
+        np.save(file, c2w)
+    elif door == "meta":
+        content |= {"ego_camera": LENS.to_json(), "ego_extrinsics": w2c.tolist()}
+        file = pose_doors.write_json(folder / "meta.json", content)
+    if camera == "ego":
+        trajectory, _ = path(file, frames=frames, camera=LENS, declared=declared, **options)
+        w2c, rows = trajectory.ego.upright_w2c, trajectory.facts
+    else:
+        more = "exo.axes=opencv, exo.direction=c2w" if door == "npy" else ""
+        facts = Declared.of(", ".join(filter(None, (declared, more))))
+        facts = facts.with_arguments(dict.fromkeys((fact,) if options else (), *options.values()))
+        depth, _ = align(truth.depth[used], camera=LENS, frames=frames)
+        camera_file = CameraFile.read(file).settled(facts, "exo")
+        w2c, rows = camera_file.for_depth(depth)[0].w2c, camera_file.rows
+    return np.abs(w2c.numpy() - expected_w2c).max() < 1e-6, rows
+
+
 FOCALS = {"npz": 40.0, "meta": 44.0, "camera": 48.0, "fov": WIDTH / 2 / np.tan(np.pi / 6)}
 
 
 def read_lens(folder, truth, points, line):
-    _, _, true, stated, _ = line
+    _, fact, true, stated, declared = line
     sources = stated.split()
     k = {source: replace(LENS, fx=focal, fy=focal).intrinsics for source, focal in FOCALS.items()}
     depth, meta = truth.depth, None
@@ -465,10 +547,13 @@ def read_lens(folder, truth, points, line):
         meta = read_meta(pose_doors.write_json(folder / "meta.json", content))
     camera = k["camera"] if "camera" in sources else None
     fov_deg = 60 if "fov" in sources else 0
-    aligned, report = align(depth, meta=meta, camera=camera, fov_deg=fov_deg, frames=FRAMES)
+    aligned, report = align(
+        depth, meta=meta, camera=camera, fov_deg=fov_deg, frames=FRAMES, declared=declared
+    )
     (row,) = (row for row in report.facts if row.fact == "exo.lens")
     assert sources != ["npz", "meta"] or row.text in report.text()
-    return true == "guess" or abs(aligned.exo.camera.fx / FOCALS[true] - 1) < 1e-6, report.facts
+    focal = FOCALS["fov" if fact == "exo.fov_deg" else true] if true != "guess" else 0
+    return true == "guess" or abs(aligned.exo.camera.fx / focal - 1) < 1e-6, report.facts
 
 
 NAMES = {"REVERSED": [*reversed(JOINT_NAMES)], "OURS": [*JOINT_NAMES]}
@@ -476,8 +561,12 @@ READERS = {
     **{"ego": read_poses, "exo": read_poses, "depth": read_depth, "hands": read_hand_file},
     **{"picture": read_picture, "lens": read_lens},
 }
+ENTRY_FACTS = ("frames", "every_nth")
 LINES = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
-DEFAULTS = {"ego.world": "take", "depth.metric": "yes"}
+DEFAULTS = {
+    **{"ego.world": "take", "depth.metric": "yes", "depth.scale": "as is", "exo.fov_deg": "60"},
+    **{"ego.every_nth": "-2", "exo.every_nth": "-2"},  # found from the names
+}
 """True values of which a default's row has other words, or that have none."""
 
 
@@ -490,6 +579,8 @@ def test_a_fact_at_a_door(truth, points, tmp_path, line):
     declared_value = " ".join(NAMES.get(declared_value, [declared_value]))
     line = door, fact, true, stated, declared and f"{fact}={declared_value}"
     read = READERS.get(door) or READERS[fact.partition(".")[0]]
+    if fact.endswith(ENTRY_FACTS):
+        read = read_entries
     if outcome.startswith("refused: "):
         with refuses(re.escape(outcome.removeprefix("refused: "))):
             read(tmp_path, truth, points, line)
