@@ -74,9 +74,10 @@ class EgoXDepthAlign(io.ComfyNode):
                     default="",
                     tooltip=(
                         "Depth of the whole source video in metres, in the input folder, the "
-                        "output folder or the sample: npz (depth_m), npy, or a folder or zip of "
-                        "npy, EXR or 16-bit PNG files. If empty, depth.npz next to the video is "
-                        "used. Ignored if a depth input is connected."
+                        "output folder or the sample: npz (depth_m; also of Depth Anything 3, VGGT "
+                        "or MegaSaM as written), npy, or a folder or zip of npy, EXR or 16-bit PNG "
+                        "files. If empty, depth.npz next to the video is used. Ignored if a depth "
+                        "input is connected."
                     ),
                 ),
                 io.String.Input(

@@ -46,6 +46,7 @@ from .pose_inputs import (
     AUTO,
     BESIDE,
     DEFAULT_PRESET,
+    PROGRAM_FORMS,
     declared_input,
     every_nth_input,
     file_frames_input,
@@ -102,8 +103,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                         "Used with source 'file'. Choose the meta.json from the exo video's folder "
                         "(needs 'frames'), or a file in the input folder or the samples: meta.json "
                         "(one take or the released list), trajectory JSON, keyframe JSON, or the "
-                        "path of another program: images.txt or images.bin of COLMAP, an npz of "
-                        "ViPE or GVHMR, transforms.json, TUM text, or Nuke .chan."
+                        f"path of another program: {PROGRAM_FORMS}."
                     ),
                 ),
                 io.String.Input(

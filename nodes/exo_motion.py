@@ -14,7 +14,7 @@ from ..egox_core.types import Motion
 from .host.paths import file_fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
-from .pose_inputs import declared_input, every_nth_input, file_frames_input
+from .pose_inputs import PROGRAM_FORMS, declared_input, every_nth_input, file_frames_input
 from .search_words import node_schema
 from .show import result_views
 
@@ -67,10 +67,9 @@ class EgoXExoMotion(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "File with the camera path from another program, used instead of an "
-                        "estimate: images.txt or images.bin of COLMAP, an npz of ViPE or GVHMR, "
-                        "meta.json, trajectory JSON, transforms.json, TUM text, or Nuke .chan. The "
-                        "path is checked against the frames and the depth. If it isn't in metres, "
-                        "the depth sets its scale."
+                        f"estimate: meta.json, trajectory JSON, {PROGRAM_FORMS}. The path is "
+                        "checked against the frames and the depth. If it isn't in metres, the "
+                        "depth sets its scale."
                     ),
                 ),
                 CameraTrack.Input(

@@ -12,6 +12,12 @@ BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
+PROGRAM_FORMS = (
+    "images.txt or images.bin of COLMAP, transforms.json, text of TUM or KITTI, .csv of EuRoC, "
+    "OptiTrack or Aria, JSON of Record3D or Polycam, 4x4 matrices as .npy or JSON, an npz of ViPE, "
+    "GVHMR, Depth Anything 3 or VGGT, or Nuke .chan"
+)
+"""Files of other programs that hold a camera's path, in tooltips."""
 FILE_INPUTS = ("file", "entry", "every_nth", "file_frames", "declared")
 """Inputs on which a path from a file depends. Keyframes belong to the editor."""
 
