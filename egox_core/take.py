@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import preset_camera
-from .facts import Declared
+from .facts import Declared, declared_rows
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frames import FileFrames
 from .frozen import frozen
@@ -119,7 +119,6 @@ def load_take(
     meta = read_meta(meta_file or folder / META, entry, folder / EXO, declared)
     meta, lens_note = with_exo_lens(replace(meta, declared=declared.over(meta.declared)), exo_lens)
     width, height = size or (None, None)
-    exo_part, part_rows = meta.declared.exo_part
     clip = open_clip(
         folder / EXO,
         start_frame=start_frame,
@@ -129,10 +128,12 @@ def load_take(
         height=height,
         one_shot=one_shot,
         whole_latents=whole_latents,
-        exo_part=exo_part,
+        exo_part=meta.declared.exo_part,
         progress=progress,
     )
-    clip = replace(clip, selection=replace(clip.selection, facts=part_rows))
+    clip = replace(
+        clip, selection=replace(clip.selection, facts=declared_rows(meta.declared, "exo.part"))
+    )
     frames = clip.selection
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)

@@ -103,14 +103,9 @@ class Declared:
         return cls.of(given, f"declared in {file.name}")
 
     @property
-    def exo_part(self) -> tuple[str, tuple[FactRow, ...]]:
-        """Part of the exo video's picture that is exo's, with a row where that is declared."""
-        declaration = self.by_name.get("exo.part")
-        if declaration is None:
-            return "whole", ()
-        part, by, overruled = declaration
-        others = tuple(f"{other} ({other_by})" for other, other_by in overruled if other != part)
-        return part, (FactRow(fact="exo.part", value=part, by=by, others=others),)
+    def exo_part(self) -> str:
+        """Part of the exo video's picture that is the exo camera's."""
+        return self.value("exo.part") or "whole"
 
     def check_whole_video(self, what: str) -> None:
         """Refuse a declared part of the exo video where only whole videos are read.
@@ -118,7 +113,7 @@ class Declared:
         Raises:
             EgoXInputError: exo.part is declared.
         """
-        part, _ = self.exo_part
+        part = self.exo_part
         if part != "whole":
             crop = (
                 "hflip"

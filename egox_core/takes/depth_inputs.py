@@ -146,7 +146,7 @@ def _check_exo_part(frames: FrameSelection, meta: TakeMeta | None) -> None:
     Raises:
         EgoXInputError: it does, and nobody declared another part for the video.
     """
-    declared_part = "whole" if meta is None else meta.declared.exo_part[0]
+    declared_part = "whole" if meta is None else meta.declared.exo_part
     if declared_part != "whole" and not frames.facts:
         raise EgoXInputError(
             "exo.part",

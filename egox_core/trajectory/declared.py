@@ -6,7 +6,7 @@ import torch
 
 from ..cameras import CameraPath, compose, sensor_from_upright
 from ..errors import EgoXInputError
-from ..facts import Declared, settle
+from ..facts import Declared, declared_rows
 from ..remarks import FactRow
 from ..types import CameraTrajectory
 
@@ -27,11 +27,11 @@ def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> Cam
     camera_from_tracker = torch.tensor(mount, dtype=torch.float64).reshape(3, 4)
     turned = sensor_from_upright(ego.camera.quarter_turns % 4)
     upright_w2c = compose(camera_from_tracker, ego.upright_w2c)
-    row = settle("ego.camera_from_tracker", (), declared, None)[1]
+    rows = declared_rows(declared, "ego.camera_from_tracker")
     return replace(
         trajectory,
         ego=replace(ego, w2c=turned @ upright_w2c),
-        facts=(*trajectory.facts, row),
+        facts=(*trajectory.facts, *rows),
     )
 
 
@@ -49,8 +49,8 @@ def with_declared_world(
     is_settled = any(row.fact == "ego.world" for row in trajectory.facts)
     if is_settled or declared.value("ego.world") is None:
         return trajectory
-    _, row = settle("ego.world", (), declared, None)
-    trajectory = replace(trajectory, facts=(*trajectory.facts, row))
+    rows = declared_rows(declared, "ego.world")
+    trajectory = replace(trajectory, facts=(*trajectory.facts, *rows))
     if declared.value("ego.world") == "take":
         return trajectory
     if scene_exo is None:

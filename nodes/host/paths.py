@@ -207,9 +207,10 @@ def beside_video(frames: Frames | None, name: str) -> Path | None:
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
     """
-    if not frames or frames.source is None:
+    source = Frames.video_of(frames)
+    if source is None:
         return None
-    path = frames.source.parent / name
+    path = source.parent / name
     return require_inside(path, name) if path.is_file() else None
 
 
