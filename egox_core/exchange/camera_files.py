@@ -56,6 +56,7 @@ class CameraFile:
     lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
     remarks: tuple[Remark, ...] = ()  # on what of the file isn't read
     rows: tuple[FactRow, ...] = ()  # of the facts that were settled
+    settled_path: CameraPath | None = None
 
     @classmethod
     def of_poses(
@@ -96,8 +97,8 @@ class CameraFile:
 
     @property
     def path(self) -> CameraPath:
-        """Camera path as settled without a user's word, in metres and OpenCV's axes."""
-        return settle_poses(self.stated, Declared(), "ego")[0]
+        """Camera path in metres and OpenCV's axes, if need be settled without a user's word."""
+        return self.settled_path or settle_poses(self.stated, Declared(), "ego")[0]
 
     def settled(self, declared: Declared, camera: Literal["ego", "exo"] = "ego") -> CameraFile:
         """Settle axes, unit, clock and world of the file's poses, with the rows of these facts.
@@ -106,15 +107,9 @@ class CameraFile:
             EgoXInputError: no rigid poses; a clock for poses that have no times.
         """
         path, rows = settle_poses(self.stated, declared, camera)
-        stated = StatedPoses(
-            name=self.name,
-            poses=path.w2c,
-            camera_to_world=False,
-            world=path.world,
-            gravity=path.gravity,
-        )
         numbering, moment_rows = settle_numbering(self.numbering, declared, camera)
-        return replace(self, stated=stated, numbering=numbering, rows=(*rows, *moment_rows))
+        rows = (*rows, *moment_rows)
+        return replace(self, settled_path=path, numbering=numbering, rows=rows)
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:

@@ -77,13 +77,9 @@ def settle_poses(
     unit_m, unit_row = settled("unit", 1.0, advice=f"declare {camera}.unit where it is another")
     rows = [axes_row, unit_row]
     rows += [direction_row] if direction_row.by != form else []
-    camera_signs = torch.tensor(AXIS_SIGNS[str(axes)], dtype=torch.float64)
     is_turned = axes != "opencv"
     if is_turned:
         rows.append(world_axes_row)
-    # A left-handed world can't stay as it is stored.
-    turns_world = world_axes == "turned" or axes == "unity"
-    world_signs = camera_signs if turns_world else torch.ones(3, dtype=torch.float64)
     poses = validate_w2c(stated.poses, label)
     if stated.quaternion:
         order, order_row = settled(
@@ -94,8 +90,12 @@ def settle_poses(
             poses = _with_other_quaternions(poses, w_first=order == "wxyz")
     if is_turned or unit_m != 1:
         c2w = poses if direction == "c2w" else invert(poses)
+        camera_signs = torch.tensor(AXIS_SIGNS[str(axes)], dtype=torch.float64)
+        # A left-handed world can't stay as it is stored.
+        if world_axes == "turned" or axes == "unity":
+            c2w = c2w * camera_signs[:, None]
         column_factors = torch.cat((camera_signs, torch.tensor([float(unit_m)]).double()))  # ty: ignore[invalid-argument-type]  parsed
-        w2c = invert(c2w * (world_signs[:, None] * column_factors))
+        w2c = invert(c2w * column_factors)
     else:
         w2c = invert(poses) if direction == "c2w" else poses
     path = CameraPath(lens=stated.lens, w2c=w2c, world=stated.world, gravity=stated.gravity)
