@@ -37,7 +37,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
-from .facts import NOTHING_DECLARED, Declared, StatedPoses, declared_rows, settle_poses
+from .facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
 from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of, settle_frames
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
@@ -156,7 +156,7 @@ def load_clip(
     declared_facts = Declared.of(declared, own=("exo.part",))
     if isinstance(video, Path):
         declared_facts = declared_facts.over(Declared.of_folder(video.parent))
-    rows = declared_rows(declared_facts, "exo.part")
+    rows = declared_facts.rows("exo.part")
     source_clip = open_clip(
         video,  # ty: ignore[invalid-argument-type]  checked above
         start_frame=start_frame,

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import preset_camera
-from .facts import Declared, declared_rows
+from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frames import FileFrames
 from .frozen import frozen
@@ -131,9 +131,7 @@ def load_take(
         exo_part=meta.declared.exo_part,
         progress=progress,
     )
-    clip = replace(
-        clip, selection=replace(clip.selection, facts=declared_rows(meta.declared, "exo.part"))
-    )
+    clip = replace(clip, selection=replace(clip.selection, facts=meta.declared.rows("exo.part")))
     frames = clip.selection
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)

@@ -10,6 +10,6 @@ from .declared import NOTHING_DECLARED, Declared
 from .depth_maps import settle_depth
 from .exo_lens import StatedLens, settle_lens
 from .poses import StatedPoses, settle_poses
-from .settle import Statement, declared_rows, settle
+from .settle import Statement, settle
 from .table import UNITS_M
 from .unread import unread_fields

@@ -7,7 +7,6 @@ from ..errors import EgoXInputError
 from ..frames import Numbering
 from ..remarks import FactRow
 from .declared import Declared
-from .settle import declared_rows
 
 CLOCK_FACTS = "ego.time_offset_s", "ego.time_factor"
 
@@ -23,7 +22,7 @@ def settle_numbering(
     frame_facts = f"{camera}.frames", f"{camera}.every_nth"
     file_frames, every_nth = map(declared.argument_value, frame_facts)
     numbering = replace(numbering, file_frames=file_frames, every_nth=every_nth)
-    rows = declared_rows(declared, *frame_facts)
+    rows = declared.rows(*frame_facts)
     if camera != "ego" or not any(map(declared.by_name.get, CLOCK_FACTS)):
         return numbering, rows
     if numbering.times_s is None or numbering.times_of_video:
@@ -37,4 +36,4 @@ def settle_numbering(
         numbering,
         offset_s=declared.value("ego.time_offset_s"),
         time_factor=declared.value("ego.time_factor"),
-    ), (*rows, *declared_rows(declared, *CLOCK_FACTS))
+    ), (*rows, *declared.rows(*CLOCK_FACTS))

@@ -39,6 +39,16 @@ class Declaration(NamedTuple):
     by: str
     overruled: tuple[tuple[Any, str], ...] = ()  # what other ways declare, and which
 
+    def row(self, name: str) -> FactRow:
+        """Record the value of a fact that nothing else states."""
+        fact = FACTS[name]
+        others = tuple(
+            f"{fact.show(value)} ({by})"
+            for value, by in self.overruled
+            if not fact.same(value, self.value)
+        )
+        return FactRow(fact=name, value=fact.show(self.value), by=self.by, others=others)
+
 
 @frozen
 class Declared:
@@ -140,6 +150,11 @@ class Declared:
         """Return the declared value of a fact, or None."""
         found = self.by_name.get(name)
         return None if found is None else found.value
+
+    def rows(self, *names: str) -> tuple[FactRow, ...]:
+        """Record those of some facts that are declared."""
+        declarations = self.by_name
+        return tuple(declarations[name].row(name) for name in names if name in declarations)
 
     def argument_value(self, name: str) -> Any:
         """Return the declared value of a fact with an argument of its own, or its default."""

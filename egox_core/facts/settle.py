@@ -55,8 +55,3 @@ def settle(
         advice="" if opinions and by != form_by else advice,
     )
     return value, row
-
-
-def declared_rows(declared: Declared, *facts: str) -> tuple[FactRow, ...]:
-    """Record those of some facts that are declared, and that nothing else states."""
-    return tuple(settle(fact, (), declared, None)[1] for fact in facts if fact in declared.by_name)

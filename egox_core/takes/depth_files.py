@@ -15,7 +15,6 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
-    declared_rows,
     settle_depth,
     settle_lens,
 )
@@ -113,7 +112,7 @@ def load_depth_file(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=exo,
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
-        facts=(*facts.rows, *declared_rows(declared, "depth.frames"), lens_row),
+        facts=(*facts.rows, *declared.rows("depth.frames"), lens_row),
     )
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"

@@ -21,7 +21,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedLens, declared_rows
+from ..facts import NOTHING_DECLARED, Declared, StatedLens
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import FileFrames, Frames, settle_frames
 from ..progress import Progress, no_progress
@@ -123,8 +123,8 @@ def take_depth(
         mode=mode,
         progress=progress,
     )
-    exo_rows = [*declared_rows(declared, "depth.scale", "exo.fov_deg")]
-    exo_rows += [] if from_file else declared_rows(declared, "depth.frames")
+    exo_rows = [*declared.rows("depth.scale", "exo.fov_deg")]
+    exo_rows += [] if from_file else declared.rows("depth.frames")
     exo_rows += [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
     if is_a(frames, FrameSelection):
         exo_rows += frames.facts

@@ -10,7 +10,7 @@ from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import guessed_camera
 from ..errors import EgoXInputError
-from ..facts import StatedLens, declared_rows, settle_lens
+from ..facts import StatedLens, settle_lens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -357,7 +357,7 @@ def meta_trajectory(
         world=exo.world,
     )
     placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
-    rows = (*meta.facts, *declared_rows(facts, "ego.frames"))
+    rows = (*meta.facts, *facts.rows("ego.frames"))
     trajectory = CameraTrajectory(ego=ego, exo=exo, facts=rows)
     trajectory = with_declared_world(trajectory, meta.declared, exo)
     trajectory = with_declared_mount(trajectory, meta.declared)

@@ -6,7 +6,7 @@ import torch
 
 from ..cameras import CameraPath, compose, sensor_from_upright
 from ..errors import EgoXInputError
-from ..facts import Declared, declared_rows
+from ..facts import Declared
 from ..remarks import FactRow
 from ..types import CameraTrajectory
 
@@ -27,7 +27,7 @@ def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> Cam
     camera_from_tracker = torch.tensor(mount, dtype=torch.float64).reshape(3, 4)
     turned = sensor_from_upright(ego.camera.quarter_turns % 4)
     upright_w2c = compose(camera_from_tracker, ego.upright_w2c)
-    rows = declared_rows(declared, "ego.camera_from_tracker")
+    rows = declared.rows("ego.camera_from_tracker")
     return replace(
         trajectory,
         ego=replace(ego, w2c=turned @ upright_w2c),
@@ -49,7 +49,7 @@ def with_declared_world(
     is_settled = any(row.fact == "ego.world" for row in trajectory.facts)
     if is_settled or declared.value("ego.world") is None:
         return trajectory
-    rows = declared_rows(declared, "ego.world")
+    rows = declared.rows("ego.world")
     trajectory = replace(trajectory, facts=(*trajectory.facts, *rows))
     if declared.value("ego.world") == "take":
         return trajectory

@@ -25,7 +25,7 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedPoses, declared_rows, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
 from ..frames import (
     Clock,
     FileFrames,
@@ -275,7 +275,7 @@ def trajectory_of_array(
     declared = declared.with_arguments({"ego.frames": file_frames})
     file_frames = declared.argument_value("ego.frames")
     notes = []
-    facts = [*declared_rows(declared, "ego.frames")]
+    facts = [*declared.rows("ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
         given_w2c = validate_w2c(as_poses(values, label), label)

@@ -19,7 +19,7 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
-from egox_core.facts import declared_rows, settle_depth
+from egox_core.facts import settle_depth
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
@@ -166,7 +166,7 @@ def clips_without_depth(
             label = f"depth {depth_source.name}"
             declared = take.declared.with_arguments({"depth.frames": options.file_frames})
             facts = settle_depth(depth_source.statements, declared, label)
-            rows = (*facts.rows, *declared_rows(declared, "depth.frames", "depth.scale"))
+            rows = (*facts.rows, *declared.rows("depth.frames", "depth.scale"))
             for clip in clips:
                 try:
                     depth_remark = check_depth(
