@@ -43,7 +43,7 @@ def settle(
     form_by = next((statement.by for statement in stated if statement.source == "form"), "")
     others = tuple(
         f"{description.show(other)} ({other_by})"
-        for other, other_by in opinions
+        for other, other_by in opinions[1:]
         if not description.same(other, value)
     )
     row = FactRow(
