@@ -294,7 +294,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     if declared is None:
         return None
     declared_facts = Declared.of(declared, own=("exo.part",))
-    exo_part, _ = declared_facts.over(Declared.of_folder(video_path.parent)).exo_part
+    exo_part = declared_facts.over(Declared.of_folder(video_path.parent)).exo_part
     clip = open_clip(video_path, exo_part=exo_part, **selection_options)
     return clip.selection
 
