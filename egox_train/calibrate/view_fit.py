@@ -22,7 +22,7 @@ COMPARED_FRAMES = 9
 """Evenly spaced frames of the scene that are drawn, as many as a clip's turn is searched in."""
 FEWEST_FRAMES = 5
 FREEDOMS: tuple[Literal["turn", "shift"], ...] = ("turn", "shift")
-"""What of the exo camera is searched where the view isn't like the scene."""
+"""Corrections of the exo camera that are tried where the view isn't like the scene."""
 DEPTH_SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)
 """Factors of the depth's size that are tried with it: one and a half of the 30 % (standard
 deviation) that a model's metric depth is off by (``takes/body_scale.py``), in steps of 25 %."""
