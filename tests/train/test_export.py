@@ -1,5 +1,6 @@
 """Test exported LoRA files."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,10 @@ def test_wrong_files_and_bases_are_refused(run_folder, tiny_training, tmp_path):
     ):
         with refuses(message_pattern):
             export(source, target_file, target_form)
+    with refuses("strength of the LoRA: got inf"):
+        export(lora_file, tmp_path / "x.safetensors", "fused", base=other_base, strength=math.inf)
+    with refuses(f"{other_base.name}, which it is made of"):
+        export(lora_file, other_base, "fused", base=other_base)
     with refuses("LoRA"):
         inspect(run_folder / "base.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
