@@ -28,7 +28,8 @@ from tools.setup.host import find_host
 
 WEIGHT_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 MOST_STEP_S, MOST_CACHED_RATIO = 7.0, 0.45
-"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that."""
+"""Most seconds of a guided step of the 14B in bf16 with CFG on a card of 9.0, and the largest share
+of it that a step with exo kept may take."""
 STEPS, CFG = 3, 5.0
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
