@@ -17,9 +17,8 @@ from benchmarks.support.gpu_row import Row, error_line, judged_row
 from egox_core.gga import GgaOptions, dense_bias, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
-"""Largest error, as a multiple of plain attention's own. Kernels differ by that much in how they
-round the softmax (float32 or the model's dtype) before it meets v; a wrong mask or a missed column
-is off by tens of times."""
+"""Largest error, as a multiple of plain attention's own: kernels round the softmax in float32 or in
+the model's dtype, and a wrong mask is off by tens of times."""
 TIME_LIMIT_RATIOS = {"bf16": 1.25, "fp16": 1.35}
 """Guided attention's time on a card of 9.0, of plain attention's by the fastest form."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -26,9 +26,8 @@ from ..frozen import frozen
 ARIA_RADIAL = 6  # of its twelve numbers k1...k6, p1, p2, s1...s4
 TABLE_SIZE = 512
 RADIAL_NEWTON_STEPS = 3
-"""Steps after the table start. Linear interpolation in 512 cells starts within (theta_max / 512)^2
-/ 8 * |r''/r'|, some 1e-5 rad for real lenses; each step squares the error, so two reach 1e-16 and
-the third, which carries the gradient, is for lenses that nearly fold back at their end."""
+"""Steps after the table start: two reach the type's precision, the third carries the gradient
+(``benchmarks/results/constants.md``)."""
 MIN_SLOPE = 0.02
 """Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
 PLANE_STEPS = 40

@@ -17,8 +17,7 @@ FloatArray = NDArray[np.floating]
 
 QUANTILE_SAMPLE = 40_000
 """Pixels that a frame's quantiles are taken from. The standard error of a 10 % quantile's rank is
-then sqrt(0.1 * 0.9 / 40000) = 0.15 %: the gate moves by that share of the pixels, the fit by far
-less than its own noise, and exact data are fitted exactly whatever the gate."""
+then 0.15 % of the pixels (``benchmarks/results/constants.md``)."""
 
 # pixels that the iterations run on; their line need only be near, the last step takes all
 ROBUST_SAMPLE = 20_000

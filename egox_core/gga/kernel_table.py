@@ -16,8 +16,7 @@ Card = tuple[int, int]
 """Compute capability of an NVIDIA card."""
 MEASURED: tuple[Card, ...] = ((9, 0),)
 """Cards on which the kernels were timed. There ``triton`` may be taken unasked, cuDNN computes what
-carries no bias (38 ms where flash attention takes 63), and both halves run at once. On other cards
-``triton`` is taken by name alone, and other kernels are timed in the run."""
+carries no bias, and both halves run at once (``benchmarks/results/constants.md``)."""
 
 
 @frozen

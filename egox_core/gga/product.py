@@ -53,8 +53,7 @@ that fill a block have a loop of their own without masks, which spills registers
 
 JOINED_COST = 1.05
 """Time of blocks that lie across two frames, which need columns of both, in that of blocks within
-one: those of a frame of 784 queries are filled to seven eighths. In float32 they spill
-registers."""
+one, which a frame of 784 queries fills to seven eighths."""
 
 
 def weight_columns(

@@ -11,8 +11,7 @@ from torch import Tensor
 from ..errors import EgoXInputError, needs_package
 
 PSNR_CAP_DB = 100.0
-"""Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of
-255 in up to three of a 448x448 frame's 602,112 values are above it. """
+"""PSNR of equal frames, which have no finite one: JSON and means need it."""
 WINDOW_PX = 11
 """Pixels a side: SSIM's window."""
 SIGMA_PX = 1.5

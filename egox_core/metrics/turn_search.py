@@ -55,17 +55,12 @@ BLUR_PX, EDGE_BLUR_PX, CONTRAST_PX, EDGE_CONTRAST_PX = 1.45, 1.1, 8.0, 10.0
 LEAST_CONTRAST, LEAST_EDGE_CONTRAST, LEAST_GRADIENT = 0.03, 0.15, 0.02
 MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
-and how much more is asked for each degree beyond SURE_TO_DEG.
-
-Real pairs of one take reach .79 to 1.11 (four), drawn ones .85 and more (18 under a model's look).
-Pairs of two takes reach .58, in trials of earlier forms .62 at 23 degrees: another clip's best turn
-lies anywhere on the grid, a right one's seldom beyond SURE_TO_DEG."""
+and how much more is asked per degree beyond SURE_TO_DEG (``benchmarks/results/constants.md``)."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
 SCATTER_SHARE, GAP_SHARE = 0.8, 0.7
-"""Of scatter and spread of the frames, and of the angle between near and far: together the
-half-width that holds in 90 % of clips (34 of 36 drawn ones). Of real scenes, whose depth is wrong,
-near and far differ by more."""
+"""Shares of the frames' scatter and of the angle between near and far that make the half-width,
+which holds in 90 % of clips (``benchmarks/results/constants.md``)."""
 
 
 class _Features(NamedTuple):

@@ -39,7 +39,7 @@ TOO_FAR = 2.0
 right."""
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse: the least that a
-unit or half a lens makes. Drawn right takes have 0.9 to 1.2."""
+unit or half a lens makes (``benchmarks/results/constants.md``)."""
 ESTIMATE_RATIO = 1.4
 """The same ratio, as a network's scale and a wearer's height leave it open."""
 SCALE_OFF = math.sqrt(ESTIMATE_RATIO * RATIO)

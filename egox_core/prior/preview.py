@@ -21,8 +21,7 @@ FILL_RADIUS_PX = 3.0
 """Radius of the surroundings from which Telea's method takes a colour."""
 ARIA_SHADING = (1.0, 1.0, 0.99, 0.95, 0.91, 0.85, 0.78, 0.69, 0.62, 0.59, 0.55, 0.27)
 """Brightness at 0, 0.1, ... 1.1 times half the picture's side from the optical axis, as a share of
-that in its middle. It falls to black at 1.2. From 17 true videos of Aria glasses at five sites, the
-median within a site and then of the sites. See ``benchmarks/results/preview.md``."""
+that in its middle, and black at 1.2 (``benchmarks/results/preview.md``)."""
 SHADING_STEP = 0.1
 
 

@@ -26,10 +26,7 @@ WORDS = {
 }
 MAX_DEG, MAX_M, MIN_SCORE = 2.5, 0.08, 0.65
 """Turn and shift of a true ego video against the scene, medians over the clip, from which on a
-camera is wrong, and the correlation that it takes to say so. Of 64 drawn takes with right cameras
-none is off by more than 0.5 degrees, and one has a lower correlation. A network's errors of depth
-look like a wrong camera: with them 8 of 40 right ones are called wrong, by up to 13 cm or 3.6
-degrees. Of two real takes no frame is like the scene at all: they aren't testable."""
+camera is wrong, and the least correlation to say so (``benchmarks/results/constants.md``)."""
 
 
 @frozen

@@ -40,9 +40,8 @@ HEAD_LENGTH, HEAD_BREADTH = 0.1946, 0.1511  # ANSUR II
 VERTEX_TO_CHIN = 0.225  # ANSUR 1988, menton to top of head
 
 SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
-"""Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top
-of head and 5.8 % for interpupillary breadth. The first is of the head as a whole, the second of one
-length against it."""
+"""Standard deviations between people, of the head as a whole and of one length against it
+(``benchmarks/results/constants.md``)."""
 
 # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
 SHOULDERS = 0.355

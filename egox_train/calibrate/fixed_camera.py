@@ -31,8 +31,8 @@ from .sound import NEAR_SDS, Clocks, clocks_by_sound, read_mono, sound_travel_sd
 from .world import World, camera_centres
 
 MOST_EAR_ERROR_DEG = 5.0
-"""Half of the ears, by the path and the camera by pictures, may be off by more. The rest may be
-anything: a detector follows other people at times (in 20 % of a real camera's frames)."""
+"""Half of the ears, by the path and the camera by pictures, may be off by more, and the rest may be
+anything, since a detector follows other people at times."""
 EAR_POINTS = slice(2, 4)  # of a head's points
 LEAST_HEAD_MOTION_M = 0.05
 """A head that moves by less (standard deviation) is no target."""

@@ -27,7 +27,7 @@ LEAST_ROTATION_TO_NOISE = 4.0
 """The turns of a clip against their own noise, below which they tell nothing."""
 LEAST_EXPLAINED_SHARE, LEAST_MISMATCH_SIGMAS = 0.7, 4.0
 """Share of the pictures' turns that poses explain if they are theirs, and what others leave of them
-against the noise: theirs leave 0.8 to 1.4 of it in drawn and real takes, others 8 and more."""
+against the noise (``benchmarks/results/constants.md``)."""
 LAG_FLOOR_FRAMES = 0.25
 """A head that turns also moves, and a shutter rolls: both look like a turn."""
 MIRROR_SIGNS = (1.0, -1.0, -1.0)

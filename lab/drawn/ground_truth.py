@@ -17,8 +17,8 @@ from .views import ViewRays
 MAX_INCIDENCE_DEG = 75.0
 """There a pixel covers 3.9 times as much of the surface as when seen from straight ahead."""
 SAME_HIT = 1e-3
-"""Largest distance of the exo ray's first hit before the point, as a share of its distance: float32
-casting is exact to about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
+"""Largest distance of the exo ray's first hit before the point, as a share of its distance
+(``benchmarks/results/constants.md``)."""
 
 
 @frozen

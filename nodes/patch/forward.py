@@ -58,10 +58,8 @@ if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
 PLACED_BYTES = 64 * 2**20
-"""Limit of the bytes of directions kept on the model's devices. ComfyUI's default windows over 241
-frames at the released size are four of 12 MiB. Beyond the limit they are selected again at each
-call, which is a copy, as is a whole clip of about 200 frames. Columns that the kernel `triton`
-makes of them take 2.7 times their bytes."""
+"""Limit of the bytes of directions kept on the model's devices, beyond which they are selected
+again at each call (``benchmarks/results/constants.md``)."""
 untraced_widen = torch.compiler.disable(widen)
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
