@@ -1,7 +1,6 @@
 """Run each line of the page on other programs' cameras and depth on a file of that form."""
 
 import json
-import re
 from pathlib import Path
 
 import cv2
@@ -228,10 +227,3 @@ def test_each_recipe_converts_what_it_names(tmp_path, monkeypatch):
             trajectory, _ = path(tmp_path / file, frames=FRAMES, declared=declared)
             assert torch.allclose(trajectory.ego.upright_w2c, W2C, atol=1e-9)
         file.unlink()
-
-
-def test_every_row_has_a_file():
-    assert {row[0] for row in rows_of("Camera paths")} == PATHS.keys()
-    assert {row[0] for row in rows_of("Depth")} == DEPTHS.keys()
-    assert len(PATHS) == 20
-    assert re.search("conventions.md#what-a-file-leaves-open", PAGE)

@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras import look_at
 from egox_core.exchange import CameraFile
 from egox_core.frames import Frames
-from egox_core.stages import align, path
+from egox_core.stages import path
 from tests.core.facts import pose_doors
 from tests.core.facts.test_table import write_transforms
 from tests.refusals import refuses
@@ -58,20 +58,6 @@ def test_a_camera_without_its_scan_and_an_array_of_something_else_are_refused(tm
     np.save(tmp_path / "a.npy", np.zeros((3, 5)))
     with refuses("shape"):
         path(tmp_path / "a.npy", frames=FRAMES)
-
-
-def test_depth_of_depth_anything_3_and_vggt_has_its_exo_motion(tmp_path):
-    depth, report = align(pose_doors.depth_anything_3(tmp_path, C2W, TIMES), frames=FRAMES)
-    relative_w2c = W2C.numpy() @ C2W[0]
-    np.testing.assert_allclose(depth.exo.w2c.numpy(), relative_w2c, atol=1e-5)
-    assert any("world to camera by its name" in note.text for note in report.notes)
-    file = pose_doors.vggt(tmp_path, C2W, TIMES)
-    with refuses("without a scale, by predictions.npz of VGGT.*depth.unit"):
-        align(file, frames=FRAMES)
-    depth, _ = align(file, frames=FRAMES, declared="depth.unit=1.5")
-    assert depth.depth_m.shape == (COUNT, 16, 32)
-    assert float(depth.depth_m[3, 4, 5]) == 3
-    np.testing.assert_allclose(depth.exo.w2c.numpy(), relative_w2c, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Test every fact at the doors that take it: unstated, stated, stated otherwise, declared.
 
 A line of the table says what the numbers of a file really are, what the file states, what the user
-declares, and which row comes of it. The take is right exactly where the row has the true value.
-Two generators draw the truth: the lab's room, and a ray caster here that shares no code with it."""
+declares, and which row comes of it. The take is right exactly where the row has the true value."""
 
 import re
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from egox_core.hands import JOINT_NAMES, read_hands
 from egox_core.stages import align, load_clip, path, scene
 from egox_core.takes import read_meta
 from egox_train.video_writer import write_video
-from lab.drawn import SyntheticSpec, make_take
 from tests.core.facts import pose_doors
 from tests.core.hands.test_hand_track import draw_hands_at, random_rotations, write_hand_file
 from tests.refusals import refuses
@@ -242,59 +240,17 @@ class Truth:
         return np.linalg.inv(self.exo_c2w)[:3]
 
 
-def drawn() -> Truth:
-    spec = SyntheticSpec(
-        seed=5,
-        frames=COUNT,
-        exo_width=WIDTH,
-        exo_height=HEIGHT,
-        ego_size=32,
-        edge_samples=1,
-        texture="plain",
-    )
-    take = make_take(spec)
-    depth = take.depth_video()
-    w2c = torch.cat((depth.exo.w2c, take.trajectory().ego.upright_w2c)).double()
-    matrices = np.tile(np.eye(4), (1 + COUNT, 1, 1))
-    matrices[:, :3] = w2c.numpy()
-    exo_c2w, *c2w = np.linalg.inv(matrices)
-    z_depth = depth.depth_m.numpy()
-    # A picture of 16 bits holds 13 m in fifths of a millimetre.
-    z_depth = np.where(z_depth > 0, z_depth, 9).clip(max=13)
-    pictures = (255 * take.exo_frames()).round().to(torch.uint8)
-    return Truth(np.stack(c2w), exo_c2w, z_depth, pictures)
-
-
-def cast() -> Truth:
-    """Cast exo's rays to the walls of a box and to a ball on its way through it."""
+@pytest.fixture(scope="module")
+def truth() -> Truth:
     rng = np.random.default_rng(3)
     matrices = np.tile(np.eye(4), (1 + COUNT, 1, 1))
-    matrices[:, :3, :3] = Rotation.from_euler(
-        "yxz", rng.uniform(-0.6, 0.6, (1 + COUNT, 3))
-    ).as_matrix()
+    turns = rng.uniform(-0.6, 0.6, (1 + COUNT, 3))
+    matrices[:, :3, :3] = Rotation.from_euler("yxz", turns).as_matrix()
     matrices[:, :3, 3] = rng.uniform(-0.8, 0.8, (1 + COUNT, 3))
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    rays = (
-        np.stack([(columns - LENS.cx) / FOCAL, (rows - LENS.cy) / FOCAL, np.ones(rows.shape)], -1)
-        @ matrices[0, :3, :3].T
-    )  # their lengths are those of z = 1
-    origin = matrices[0, :3, 3]
-    walls = np.where(rays > 0, 3.0, -3.0)
-    wall_depth = np.min((walls - origin) / np.where(rays == 0, 1e-9, rays), -1)
-    depth = []
-    for centre in np.linspace([-1, 0, 2], [1, 0.5, 2.2], COUNT) - origin:
-        a, b = (rays**2).sum(-1), rays @ centre
-        under_root = b**2 - a * (centre @ centre - 0.16)
-        ball_depth = (b - np.sqrt(np.maximum(under_root, 0))) / a
-        depth.append(np.where((under_root > 0) & (ball_depth > 0), ball_depth, wall_depth))
-    depth = np.stack(depth).astype(np.float32)
-    pictures = torch.from_numpy(40 * depth[..., None]).repeat(1, 1, 1, 3).clamp(0, 255)
+    frames, rows, columns = np.mgrid[:COUNT, :HEIGHT, :WIDTH]
+    depth = (4 + np.sin(columns / 8) + np.cos(rows / 6) + frames / 4).astype(np.float32)
+    pictures = torch.from_numpy(40 * depth[..., None]).repeat(1, 1, 1, 3)
     return Truth(matrices[1:], matrices[0], depth, pictures.to(torch.uint8))
-
-
-@pytest.fixture(scope="module", params=[drawn, cast])
-def truth(request) -> Truth:
-    return request.param()
 
 
 @pytest.fixture(scope="module")
