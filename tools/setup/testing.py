@@ -34,6 +34,12 @@ PARALLEL_OPTIONS = ["-n", "3", "--no-loadscope-reorder"]
 """Options of pytest for the whole suite, also on two processors, since a third of it waits for a
 server or a browser."""
 
+MEMORY_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+}
+"""Variables of glibc by which freed tensors are reused, since the system clears new pages."""
+
 
 def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     """Run linter, type checker and tests as the options say.
@@ -59,6 +65,7 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
         os.environ["EGOX_TEST_ALL"] = "1"
     if options.screenshots:
         os.environ["EGOX_SCREENSHOTS"] = "1"
+    os.environ.update({**MEMORY_VARIABLES, **os.environ})
     is_other_host = options.host is not None or options.frontend is not None
     if is_other_host:
         environment = prepare_other_host(environment, options.host, options.frontend)
