@@ -4,7 +4,9 @@ from benchmarks.prior import measure_seed, table
 from egox_core.prior.options import PRIOR_PRESETS
 from lab.drawn import SyntheticSpec
 
-SPEC = SyntheticSpec(seed=1, frames=5, fps=7.0, exo_width=224, exo_height=128, ego_size=128)
+SPEC = SyntheticSpec(
+    seed=1, frames=5, fps=7.0, exo_width=224, exo_height=128, ego_size=128, edge_samples=1
+)
 
 
 def test_figures_of_a_small_drawn_take():

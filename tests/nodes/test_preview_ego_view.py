@@ -23,7 +23,9 @@ def nodes_of(pack):
 @pytest.fixture(scope="module")
 def rendered(nodes_of):
     """Provide a drawn take, and the outputs of Render Ego Prior for it."""
-    take = make_take(SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64))
+    take = make_take(
+        SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+    )
     scene = build_scene(take.exo_rgb, take.depth_video())
     node = nodes_of("render_ego_prior").EgoXRenderEgoPrior
     return take, node.execute(take.trajectory(), "exact", "preset", scene=scene).result

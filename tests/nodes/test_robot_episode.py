@@ -19,7 +19,9 @@ pytest.importorskip("pyarrow", reason="writes parquet")
 @pytest.fixture(scope="module")
 def episode_inputs():
     """Draw a run, and build the node's inputs from it."""
-    take = make_take(SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64))
+    take = make_take(
+        SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64, edge_samples=1)
+    )
     return {
         "exo_images": take.exo_frames(),
         "ego_images": take.ego_frames(),
@@ -61,7 +63,7 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
     from egox_pack.nodes.host.remember import VIEW_WORDS
 
     take = make_pack_take(
-        SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96)
+        SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
     )
     turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
     turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)

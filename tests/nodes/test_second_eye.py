@@ -8,24 +8,35 @@ import pytest
 import torch
 
 from egox_core.scene.build import build_scene
-from lab.drawn import SyntheticSpec, make_take
+from egox_core.types import PointCloud
+from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from tests.refusals import refuses
 
 
-def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
+@pytest.fixture(scope="module")
+def take() -> SyntheticTake:
+    return make_take(
+        SyntheticSpec(frames=5, exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+    )
+
+
+@pytest.fixture(scope="module")
+def scene(take) -> PointCloud:
+    return build_scene(take.exo_rgb, take.depth_video())
+
+
+def test_the_stereo_video_is_saved_as_headsets_read_it(pack, take, scene, tmp_path, caplog):
     """Check that the mp4 file's index comes first, and that the node can be cancelled."""
     from comfy import model_management
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
-    take = make_take(SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64))
-    scene = build_scene(take.exo_rgb, take.depth_video())
     audio = {"waveform": torch.rand(1, 1, 800) - 0.5, "sample_rate": 8000}
     left_eye = (take.ego_frames(), scene, take.trajectory())
     video_path = tmp_path / "pair_180_LR.mp4"
     for layout, sv3d_count in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
         side_by_side, video, right_frames = EgoXSecondEye.execute(*left_eye, *options).args
-        assert side_by_side.shape == (2, 128, 256, 3)
+        assert side_by_side.shape == (5, 128, 256, 3)
         assert right_frames.shape == take.ego_rgb.shape
         video.save_to(str(video_path))
         assert ("pair_180_LR.mp4 is a flat film" in caplog.text) is (layout == "flat")
@@ -44,13 +55,11 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("damage", ["alpha", "0...255", "NaN", "one channel"])
-def test_tensors_that_are_no_pictures_are_refused(pack, damage):
+def test_tensors_that_are_no_pictures_are_refused(pack, take, scene, damage):
     from egox_pack.nodes.exo_motion import EgoXExoMotion
     from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
-    take = make_take(SyntheticSpec(frames=5, exo_width=96, exo_height=64, ego_size=64))
-    scene = build_scene(take.exo_rgb, take.depth_video())
     ego_trajectory = take.trajectory()
 
     def damage_pictures(frames):

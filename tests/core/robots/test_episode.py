@@ -276,7 +276,9 @@ def test_unfit_episodes_are_refused(are_remarks_blank):
 
 
 def test_all_follow_a_path_that_was_corrected_by_a_known_turn():
-    take = make_take(SyntheticSpec(seed=4, frames=3, exo_width=128, exo_height=80, ego_size=96))
+    take = make_take(
+        SyntheticSpec(seed=4, frames=3, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
+    )
     scene_points, _ = scene(take.exo_rgb, take.depth_video())
     turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
     turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)
@@ -324,7 +326,9 @@ def viewer_rotation(path: CameraTrajectory) -> np.ndarray:  # [3, 3] world_from_
 def test_camera_fit_finds_wrong_cameras_of_a_real_video():
     """Check that turned or shifted cameras are reported, except where a generated video can't show
     them."""
-    take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
+    take = make_take(
+        SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
+    )
     depth, path, ego_video = take.depth_video(), take.trajectory(), take.ego_frames()
     scene_points, _ = scene(take.exo_rgb, depth)
     rotation = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
@@ -365,7 +369,9 @@ def test_camera_fit_finds_wrong_cameras_of_a_real_video():
 
 
 def test_late_ego_video_is_not_taken_for_a_wrong_camera():
-    spec = SyntheticSpec(seed=6, frames=33, exo_width=128, exo_height=80, ego_size=96)
+    spec = SyntheticSpec(
+        seed=6, frames=33, exo_width=128, exo_height=80, ego_size=96, edge_samples=1
+    )
     take = make_take(spec)
     path, ego_video = take.trajectory(), take.ego_frames()
     scene_points, _ = scene(take.exo_rgb, take.depth_video())
