@@ -1,6 +1,6 @@
 """Compare the Triton kernels of guided attention with the plain form, in Triton's interpreter.
 
-    TRITON_INTERPRET=1 python -m tests.core.gga.test_triton_kernels     the numbers alone
+    TRITON_INTERPRET=1 python -m tests.core.gga.test_triton_kernels 3     the numbers alone
 
 The interpreter is chosen when Triton is imported, so the numbers have a process of their own.
 Errors are in units of a head's largest value, the twin is float64; odd sizes, strides, empty heads,
@@ -193,10 +193,13 @@ def pretend_gpu(gpu_version: tuple[int, int]) -> None:
     kernel_table.card_of = lambda device: gpu_version
 
 
-def check_modes() -> None:
+def check_modes(types_per_mode: int) -> None:
+    """Check every mode with one or with all of the float types."""
+    step = len(FLOAT_TYPES) // types_per_mode
     for type_index, dtype in enumerate(FLOAT_TYPES):
         squared_errors = []
-        for mode_index, (mode, strength) in enumerate(GUIDANCE_MODES):
+        for mode_index in range(type_index % step, len(GUIDANCE_MODES), step):
+            mode, strength = GUIDANCE_MODES[mode_index]
             pretend_gpu(GPU_VERSIONS[mode_index % 2])
             input_shape = INPUT_SHAPES[(mode_index + type_index) % len(INPUT_SHAPES)]
             has_holes = mode_index % 2 == 1
@@ -345,13 +348,21 @@ def zero_attention(q, k, v, heads) -> torch.Tensor:
     return torch.zeros_like(q)
 
 
-def test_triton_kernels_agree_with_plain_attention():
+@pytest.mark.parametrize("types_per_mode", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_triton_kernels_agree_with_plain_attention(types_per_mode):
     """Run all checks of the Triton kernels in a subprocess that uses Triton's interpreter."""
     pytest.importorskip(
         "triton", reason="Triton is not installed here; GPU machines without it use torch"
     )
     process_result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.core.gga.test_triton_kernels"],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.core.gga.test_triton_kernels",
+            str(types_per_mode),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -430,6 +441,6 @@ if __name__ == "__main__":
     pretend_gpu(GPU_VERSIONS[1])
     check_gradients(torch.float32, "released", 10.0, ((2, 1, 9, 3), 2, 64, 1))
     check_gradients(torch.float32, "paper", 2.0, INPUT_SHAPES[3])
-    check_modes()
+    check_modes(int(sys.argv[1]))
     check_sizes_and_parts()
     check_extremes()
