@@ -1,6 +1,5 @@
 """Test reading depth from files: formats, frame numbers, sizes, channels and refused files."""
 
-import io
 import re
 import shutil
 import zipfile
@@ -13,15 +12,12 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
-from egox_core.depth.resample import depth_window, fit_depth_size
-from egox_core.frame_store import FrameStore, drop_pages, store_frames
+from egox_core.depth.resample import fit_depth_size
 from egox_core.frames import numbered_files
-from egox_core.remarks import Remark, RemarkKind
 from egox_core.takes.depth_files import check_depth, load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import DepthVideo, FrameSelection, TakeMeta
 from tests.frames_in_use import frames_in_use
-from tests.poses import still_poses
 from tests.refusals import refuses
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
@@ -107,56 +103,12 @@ def test_every_depth_format_is_read_by_frame_index(tmp_path, form):
     assert depth.depth_m.dtype == torch.float32
     assert depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected_maps).max() <= max_error
-    expected_text = f"{depth_path.name}: 4 frames, 0.0 % of the pixels invalid"
-    other_notes = [note for note in depth_source.notes if note.kind != RemarkKind.FRAMES]
-    assert other_notes == [Remark(expected_text)] and len(depth_source.notes) == 2, (
-        "one is used twice"
-    )
-    camera = depth.exo.camera
-    assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
+    assert "4 frames, 0.0 %" in depth_source.notes[0].text, "one is used twice"
     assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11]
-    assert depth.exo.frames.times_s[1] == 0.25
     if form == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected_maps % 1 > 0.5))
     all_frames_depth = load_depth_file(depth_path, make_meta()).depth
     assert all_frames_depth.depth_m.shape == (COUNT, HEIGHT, WIDTH)
-
-
-def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
-    """Check that depth maps 796 px wide are cropped and their intrinsics scaled as in the released
-    code."""
-    depth_file = write_npz(tmp_path, np.ones((5, 448, 796), np.float16))
-    meta = make_meta(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
-    depth_source = load_depth_file(depth_file, meta, select_frames([0, 4], (784, 448), (784, 448)))
-    camera = depth_source.depth.exo.camera
-    assert camera.stored_size == (784, 448)
-    assert (camera.cx, camera.cy) == (392, 224)
-    assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
-        1250 * 224 / 1080
-    )
-    assert "rescaled" in depth_source.notes[1].text
-
-
-def test_exact_camera_of_meta_json_is_used(tmp_path):
-    exact_camera = CameraModel(
-        lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27
-    )
-    depth_file = write_npz(tmp_path)
-    meta = make_meta(None, exo=CameraPath.of_exo(exact_camera))
-    depth_source = load_depth_file(depth_file, meta, select_frames([0]))
-    camera = depth_source.depth.exo.camera
-    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71)
-    assert len(depth_source.notes) == 2
-
-
-def test_other_aspect_ratios_are_refused(tmp_path):
-    depth_file = write_npz(tmp_path, depth_frames(width=60))
-    with refuses("60x48 px, aspect ratio 1.25"):
-        load_depth_file(depth_file, make_meta(), select_frames([0]))
-    frames = select_frames([0], (804, 462), (784, 448))
-    assert depth_window((402, 230), frames, "x").size == (784, 448)  # 0.43 % off
-    with refuses("within 0.5 %"):
-        depth_window((402, 234), frames, "x")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +126,7 @@ def test_other_aspect_ratios_are_refused(tmp_path):
         "448x256 448x256 252x142 -> refused 1.7746; expected the video's",
         "1920x1080 1920x1080 512x512 -> refused 1.0000; expected",
         "1920x1080 1920x1080 1024x600 -> refused 1.7067; expected",
+        "804x462 784x448 402x234 -> refused within 0.5 %",
     ],
 )
 def test_maps_rounded_to_a_networks_multiples_are_stretched_back(case, tmp_path):
@@ -231,20 +184,6 @@ def test_maps_wider_than_the_video_are_refused_for_a_redrawn_image(tmp_path):
         assert "one for each frame of the video" in str(check_depth(depth, frames))
         with refuses(f"got {WIDTH}x{HEIGHT} px; .*undistorted image, {WIDTH - 16}x{HEIGHT}"):
             check_depth(depth, frames, redrawn=True)
-
-
-def test_too_short_depth_is_refused_and_longer_depth_cut(tmp_path):
-    depth_file = write_npz(tmp_path)
-    with refuses("12 frames; expected at least 13"):
-        load_depth_file(depth_file, make_meta(), select_frames([11, 12]))
-    moving_w2c = still_poses(10)
-    meta = make_meta(exo=CameraPath.of_exo(None, moving_w2c))
-    assert load_depth_file(depth_file, meta, select_frames([1, 9])).depth.exo.w2c.shape == (2, 3, 4)
-    for options in ({"frames": select_frames([9, 10])}, {}):
-        with refuses("camera_extrinsics"):
-            load_depth_file(
-                depth_file, make_meta(exo=CameraPath.of_exo(None, moving_w2c)), **options
-            )
 
 
 def test_invalid_pixels_become_nan_and_are_reported(tmp_path):
@@ -436,26 +375,6 @@ def test_exr_data_window_is_placed_in_the_display_window(tmp_path, left, top, wi
     assert np.array_equal(depth, np.where(window_mask, 1 + x + y / 64, np.nan), equal_nan=True)
 
 
-def test_frames_of_long_clips_are_mapped_from_disk(monkeypatch):
-    memory_store = FrameStore(6, (5, 7), np.float32)
-    monkeypatch.setattr("egox_core.frame_store.MEMORY_LIMIT", 100)
-    mapped_store = FrameStore(6, (5, 7), np.float32)
-    frames = np.arange(6 * 35, dtype=np.float32).reshape(6, 5, 7)
-    for frame in frames:
-        memory_store.append(frame)
-        mapped_store.append(frame)
-    mapped_frames = mapped_store.tensor()
-    assert torch.equal(memory_store.tensor(), mapped_frames) and torch.equal(
-        mapped_frames, torch.from_numpy(frames)
-    )
-    drop_pages(mapped_frames)
-    drop_pages(memory_store.tensor())
-    assert torch.equal(mapped_frames, torch.from_numpy(frames))
-    assert torch.equal(store_frames(iter(mapped_frames), 6), mapped_frames)
-    with pytest.raises(RuntimeError):
-        FrameStore(2, (1,), np.float32).tensor()
-
-
 @pytest.mark.parametrize(
     ("keep_bytes", "stride", "max_passes"), [(0, 4, 1.1), (2**20, 2, 1.1), (0, 2, 5)]
 )
@@ -506,33 +425,3 @@ def test_file_truncated_during_reading_is_refused(tmp_path, save_function):
             depth_file.truncate(50_000)
         with refuses("cut off|damaged"):
             list(depth_source.read([39]))
-
-
-def test_fourth_axis_of_one_is_dropped(tmp_path):
-    np.save(tmp_path / "depth.npy", depth_frames(5)[..., None])
-    with open_depth(tmp_path / "depth.npy") as depth_source:
-        assert [depth.shape for depth, _ in depth_source.read([2])] == [depth_frames(5).shape[1:]]
-    np.save(tmp_path / "depth.npy", depth_frames(5)[..., None].repeat(3, -1))
-    with refuses("shape"), open_depth(tmp_path / "depth.npy"):
-        pass
-
-
-@pytest.mark.parametrize("form", ["npy", "npz", "npz-stored"])
-def test_header_that_claims_missing_frames_is_refused(tmp_path, form):
-    """Check that an array whose header states more frames than it has is refused."""
-    np.lib.format.write_array_header_1_0(
-        header_buffer := io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (8, 2, 2)}
-    )
-    array_bytes = header_buffer.getvalue() + np.full((2, 2, 2), 2, np.float32).tobytes()
-    np.save(other_buffer := io.BytesIO(), np.full((50, 2, 2), 7.5, np.float32))
-    depth_path = tmp_path / f"depth.{form[:3]}"
-    if form == "npy":
-        depth_path.write_bytes(array_bytes)
-    else:
-        zip_method = zipfile.ZIP_STORED if form == "npz-stored" else zipfile.ZIP_DEFLATED
-        with zipfile.ZipFile(depth_path, "w", zip_method) as archive:
-            archive.writestr("depth_m.npy", array_bytes)
-            archive.writestr("other.npy", other_buffer.getvalue())
-    message_pattern = r"depth depth\.np.*32 bytes.*128 bytes"
-    with refuses(message_pattern), open_depth(depth_path) as depth_source:
-        list(depth_source.read(list(range(8))))

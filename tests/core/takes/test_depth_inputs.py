@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from egox_core.cameras.path import CameraPath
-from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection
@@ -58,16 +57,6 @@ def test_sockets_precede_the_file_and_the_takes_camera_theirs(depth_file):
     for depth_video in (depth, file_depth):
         assert depth_video.exo.camera.fx == FOCAL
         assert depth_video.exo.pose.shape == (3, 4)
-
-
-def test_sockets_state_their_own_lens_in_order_of_priority():
-    sockets = {"da3_geometry": da3_payload(), "moge_geometry": moge_payload(30.0)}
-    first_source, second_source = socket_sources(sockets)
-    assert first_source.depth.exo.camera.fx == pytest.approx(30)
-    assert second_source.depth.exo.lens_guessed
-    assert list(DEPTH_ADAPTERS) == ["moge_geometry", "da3_geometry", "depth_image"], (
-        "the order is the priority"
-    )
 
 
 def test_without_frames_the_takes_camera_has_the_first_sources_size():

@@ -20,7 +20,6 @@ from egox_core.takes.wearer_body import (
     trunk_depth,
 )
 from egox_core.types import FROM_HEAD_KEYPOINTS, DepthVideo
-from lab.drawn import SyntheticSpec, make_take
 from tests.poses import replace_exo_pose
 from tests.refusals import refuses
 
@@ -96,19 +95,6 @@ def test_scale_is_measured_on_a_body(depth, path, factor):
         scale_estimate.content()["scale"] == round(scale_estimate.scale, 4)
         and f"{scale_estimate.scale:.3f}" in scale_estimate.text()
     )
-
-
-@pytest.mark.parametrize(("seed", "factor"), [(2, 1.25), (4, 0.8)])
-def test_scale_is_measured_on_drawn_people(seed, factor):
-    """Check that the scale measured on people of different builds is right to 12 %."""
-    take = make_take(
-        SyntheticSpec(
-            seed=seed, frames=3, fps=7.0, exo_width=224, exo_height=128, ego_size=32, edge_samples=1
-        )
-    )
-    depth = replace(take.depth_video(), depth_m=take.exo_depth_m / factor)
-    scale_estimate = wearer_scale(depth, take.trajectory().ego)
-    assert scale_estimate.wearer == pytest.approx(factor, rel=0.12)
 
 
 def test_objects_before_the_body_do_not_change_the_scale(depth, path):

@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from egox_core.cameras.path import CameraPath
-from egox_core.cameras.poses import camera_centre, compose, invert, look_at
+from egox_core.cameras.poses import compose, invert
 from egox_core.trajectory.gravity import find_up
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.depth_errors import DepthErrors, add_depth_errors
-from lab.drawn.layout import draw_layout
-from lab.drawn.take import render_layout
 from tests.poses import replace_exo_pose
 
 SMALL_TAKE = {"frames": 9, "fps": 3.0, "exo_width": 128, "exo_height": 80, "ego_size": 16}
@@ -38,7 +36,7 @@ def move_to_world(take, world_from_room):
 
 @pytest.mark.parametrize("world_name", ["z up", "first camera's"])
 def test_up_is_found_from_floor_and_cameras(takes, world_name):
-    for take in takes:
+    for take in takes if world_name != "z up" else takes[::3]:
         world_from_room = (
             torch.eye(3, 4, dtype=torch.float64) if world_name == "z up" else take.exo.w2c[0]
         )
@@ -88,49 +86,11 @@ def test_cameras_alone_take_an_axis_or_the_estimate_as_either_is_known_more_clos
 @pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
 @pytest.mark.parametrize("place", ["low", "overhead", "ceiling"])
 def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
-    for seed in (6201, 6202):
-        spec = SyntheticSpec(
-            seed=seed, edge_samples=1, posture=posture, exo_place=place, **SMALL_TAKE
-        )
-        take = make_take(spec)
-        exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])
-        estimated_up = find_up([exo_path], ego_path, [depth])
-        assert (
-            up_error_deg(estimated_up, true_up) < max(1, estimated_up.within_deg)
-            or not estimated_up.known
-        )
-
-
-@pytest.mark.parametrize("seed", [6301, 6302, 6303])
-def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
-    """Check that a head placed by hand is upright though the exo camera looks down by 40
-    degrees."""
-    spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)
-    layout = draw_layout(spec)
-    exo_path = layout.scene.exos[0]
-    true_up = torch.tensor([0.0, 0.0, 1.0]).double()
-    exo_centre = camera_centre(exo_path.w2c[0])
-    horizontal_direction = exo_path.w2c[0, 2, :2]
-    horizontal_direction = (
-        horizontal_direction / horizontal_direction.norm() * math.cos(math.radians(40))
-    )
-    look_target = exo_centre + torch.cat(
-        (horizontal_direction, torch.tensor([-math.sin(math.radians(40))]))
-    )
-    exo_path = replace(
-        exo_path, w2c=look_at(exo_centre, look_target, true_up).expand_as(exo_path.w2c)
-    )
-    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo_path,))), spec)
-    depth = add_depth_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
-    estimated_up = find_up([take.exo], None, [depth])
-    assert up_error_deg(estimated_up, true_up) < 3
-    assert "axis +z" in estimated_up.text()
-    head_w2c = look_at(
-        exo_centre, exo_centre + torch.tensor([0.7, -0.7, -0.3]), estimated_up.direction
-    )
-    assert abs(float(head_w2c[0] @ torch.cat((true_up, true_up.new_zeros(1))))) < math.sin(
-        math.radians(1)
-    )
+    spec = SyntheticSpec(seed=6201, edge_samples=1, posture=posture, exo_place=place, **SMALL_TAKE)
+    take = make_take(spec)
+    exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])
+    up = find_up([exo_path], ego_path, [depth])
+    assert up_error_deg(up, true_up) < max(1, up.within_deg) or not up.known
 
 
 def test_unlevelled_file_format_has_no_vertical_axis(takes):
@@ -153,9 +113,5 @@ def test_lying_head_does_not_decide_the_up_direction(takes):
         )
         estimated_up = find_up([exo_path], lying_path, [depth])
         assert up_error_deg(estimated_up, true_up) < 3 or not estimated_up.known
-    assert not find_up([], lying_path).known
+    assert not find_up([], lying_path).known and not find_up([]).known
     assert "isn't known" in find_up([], lying_path).text()
-
-
-def test_up_is_unknown_without_evidence():
-    assert not find_up([]).known

@@ -5,21 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose
 from egox_core.frames import Frames
-from egox_core.trajectory import HeadPoints, Up, estimate_head
-from egox_core.trajectory.head_evidence import Evidence, ExoView, gather_evidence, without_wall
-from egox_core.trajectory.head_fit import fit_heads
-from egox_core.trajectory.head_search import search_heads
-from egox_core.trajectory.head_template import POINTS, normalised, template_points, turned_shares
+from egox_core.trajectory import HeadPoints, estimate_head
+from egox_core.trajectory.head_template import template_points, turned_shares
 from lab.drawn.detected import network_points, project_person
 from tests.core.drawn_heads import DrawnHeads, lay_out_heads
 from tests.refusals import refuses
-
-FACE_POINTS = [POINTS.index(p) for p in ("right_eye", "left_eye", "nose")]
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +102,6 @@ def test_points_of_another_person_are_dropped(head_clip):
     assert not any("jumps" in note.text for note in head_path.report.notes)
 
 
-def test_back_view_is_estimated_from_the_ears():
-    head_clip = lay_out_heads(seed=502, exo_side="behind")
-    scores = np.ones(head_clip.uv.shape[:2])
-    scores[:, FACE_POINTS] = 0
-    head_path = estimate(head_clip, head_clip.points(scores=scores))
-    across_m, along_m, angle_deg = head_clip.errors(head_path)
-    assert across_m < 0.04
-    assert along_m < 0.05
-    assert angle_deg < 20.0
-    assert head_path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
-    # Networks report all points of a head that shows its back.
-    assert set(estimate(head_clip).report.seen) == {"unclear"}
-
-
 def body_model_points(head_clip: DrawnHeads, noise_m: float = 0.0) -> HeadPoints:
     """Build all points that a body model returns for a drawn head, including hidden ones and the
     face."""
@@ -164,49 +144,6 @@ def test_body_models_head_pose_is_used_directly(side):
         estimate(head_clip, mirrored_points)
 
 
-def draw_facing_head(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]:
-    """Build key points and true rotations of a head that faces the camera at 2 m and leans
-    sideways."""
-    lean_rotation = Rotation.from_euler("Z", leaning_deg[:, None], degrees=True).as_matrix()
-    head_rotation = np.diag([-1.0, 1, -1]) @ lean_rotation
-    point_positions = (head_rotation @ template_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
-    point_distances = np.linalg.norm(point_positions, axis=-1)
-    evidence = Evidence(
-        exo_centres=np.zeros((len(point_positions), 3)),
-        rays=normalised(point_positions),
-        sigma=np.full_like(point_distances, sigma),
-        scores=np.ones_like(point_distances),
-        surface_m=point_distances,
-        middle_surface_m=np.full(len(point_positions), np.nan),
-        distance=np.full(len(point_positions), 2.0),
-        frames=Frames.timed(torch.arange(len(point_positions))),
-        up=Up(direction=torch.tensor([0.0, -1, 0]).double(), within_deg=0.0, evidence=()),
-    )
-    return evidence, head_rotation
-
-
-def test_head_size_follows_the_depth():
-    """Check that halved depth halves the head's distance, even if the usual head size disagrees."""
-    evidence, rotation = draw_facing_head(np.zeros(1), 0.003)
-    near_evidence = replace(evidence, surface_m=0.5 * evidence.surface_m)
-    _, fitted_position = fit_heads(near_evidence, rotation, np.array([[0.0, 0, 2]]))
-    assert fitted_position[0] == pytest.approx([0, 0, 1], abs=0.01)
-
-
-def test_heads_may_lean_further_if_up_is_uncertain():
-    evidence, _ = draw_facing_head(np.arange(21.0), 0.005)
-    leaning_with_known_up, leaning_with_guessed_up = (
-        search_heads(replace(evidence, up=replace(evidence.up, within_deg=degrees)))[0][:, 1, 0]
-        > 0.1
-        for degrees in (0.0, 32.0)
-    )
-    assert (
-        not leaning_with_known_up.any()
-        and leaning_with_guessed_up[18:].all()
-        and not leaning_with_guessed_up[:10].any()
-    )
-
-
 def test_moving_exo_camera_gives_the_same_head_poses(head_clip):
     """Check that a moving and a fixed exo camera with equal pictures give equal head poses."""
     world_motion = torch.zeros(len(head_clip.uv), 3, 4, dtype=torch.float64)
@@ -229,21 +166,6 @@ def test_depth_of_the_background_is_not_used(head_clip):
     assert head_clip.errors(head_path)[1] < 0.15 and any(
         "of the background" in note.text for note in head_path.report.notes
     )
-    # A point on the outline takes the wall's depth; those on the head keep theirs.
-    exo_view = ExoView(
-        exo=CameraPath.of_exo(head_clip.camera, head_clip.exo_w2c),
-        depth_m=wall_depth,
-        mask=None,
-        up=None,
-    )
-    evidence = gather_evidence(head_clip.points(), exo_view, Frames.timed(head_clip.times_s))
-    evidence.surface_m[:, 1:] = evidence.distance[:, None]
-    trusted_evidence, wall_count, surface_count = without_wall(evidence)
-    assert (
-        np.isnan(trusted_evidence.surface_m[:, 0]).all()
-        and np.isfinite(trusted_evidence.surface_m[:, 1:]).all()
-    )
-    assert (wall_count, surface_count) == (0, len(wall_depth))
     head_path = estimate(head_clip, depth_m=None)
     assert head_clip.errors(head_path)[1] < 0.15 and any(
         "no depth" in note.text for note in head_path.report.notes
@@ -254,9 +176,7 @@ def test_depth_of_the_background_is_not_used(head_clip):
 
 
 def test_bad_input_is_refused(head_clip):
-    unseen_points = head_clip.points(scores=np.zeros(head_clip.uv.shape[:2]))
-    with refuses("no person in any frame"):
-        estimate(head_clip, unseen_points)
+
     with refuses("depth: got shape"):
         estimate(head_clip, depth_m=head_clip.depth()[:7])
     with refuses("mask of the wearer"):
@@ -268,8 +188,6 @@ def test_bad_input_is_refused(head_clip):
         estimate(head_clip, other_size_points)
     with refuses("most points far outside"):
         estimate(head_clip, head_clip.points(uv=head_clip.uv * 9))
-    with refuses(r"\[4, 8, 2\]"):
-        HeadPoints(uv=torch.zeros(4, 5, 2), scores=torch.zeros(4, 5), picture=(10, 10))
 
 
 @pytest.mark.parametrize(

@@ -11,33 +11,25 @@ from egox_core.trajectory import joined_points
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_sources import lens_note
 from egox_core.trajectory.head_template import POINTS
+from tests.core.trajectory.test_head_payloads import openpose_frame, openpose_person
 from tests.refusals import refuses
 
 NOSE = POINTS.index("nose")
+SHOULDERS = ("right_shoulder", "left_shoulder")
 EXO_CAMERA = CameraModel.pinhole(200, 100, 150.0)
 
 
 def openpose_body(left: float) -> dict:
     """Build OpenPose key points of a person 30 px wide that begins at the column ``left``."""
-    keypoint_rows = np.zeros((18, 3))
-    for point_number, (name, row) in enumerate(OPENPOSE_POINTS[18].items()):
-        keypoint_rows[row] = (
-            left + 4 * point_number,
-            60.0 if "shoulder" in name or name == "neck" else 40.0,
-            0.8,
-        )
-    return {"pose_keypoints_2d": keypoint_rows.reshape(-1).tolist()}
+    rows = {name: 60.0 if name in ("neck", *SHOULDERS) else 40.0 for name in OPENPOSE_POINTS[18]}
+    columns = (left + 4 * number for number in range(len(rows)))
+    return openpose_person(
+        {name: (x, rows[name], 0.8) for name, x in zip(rows, columns, strict=True)}
+    )
 
 
 def openpose_frames(*lefts: float) -> list[dict]:
-    return [
-        {
-            "canvas_width": 200,
-            "canvas_height": 100,
-            "people": [openpose_body(left) for left in lefts],
-        }
-        for _ in range(3)
-    ]
+    return [openpose_frame(*map(openpose_body, lefts)) for _ in range(3)]
 
 
 def mhr_body(left: float, picture_scale: float = 1.0) -> dict:
@@ -72,8 +64,6 @@ def test_points_come_from_the_first_detector_with_the_person(factor):
     assert point_shift[:, NOSE].tolist() == pytest.approx([1, 0, 1])
     assert len(notes) == 2
     assert head_points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
-    body_payload["image_size"] = (int(100 * factor), int(201 * factor))  # rounded by a detector
-    joined_points({"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": body_payload}, FRAMES)
 
 
 def test_body_model_of_another_person_is_left_out():
@@ -98,8 +88,7 @@ def test_detector_without_a_person_is_remarked():
     assert head_points.source == "keypoints (OpenPose)" and notes[2:] == (
         "pose (MHR): nobody in any frame",
     )
-    with refuses("no person in any frame"):
-        joined_points({"MHR_POSE_DATA": empty_detections}, FRAMES)
+
     with refuses("no output of a detector"):
         joined_points({"MHR_POSE_DATA": None}, FRAMES)
     with refuses("got 3 frames"):
