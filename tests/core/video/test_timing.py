@@ -11,6 +11,7 @@ import torch
 from egox_core.video.audio import RATES, host_sound
 from egox_core.video.clip import open_clip
 from egox_core.video.timing import frame_rate
+from tests.core.video.damaged_packets import damage_packets
 from tests.refusals import refuses
 from tests.uneven_clip import write_uneven_clip
 
@@ -158,28 +159,13 @@ def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
         tmp_path / "whole.mkv", sine_tone(sample_rate, 1), sample_rate, "mono", "aac"
     )
     damaged_file = tmp_path / "damaged.mkv"
-    with (
-        av.open(str(intact_file)) as source_container,
-        av.open(str(damaged_file), "w") as target_container,
-    ):
-        target_streams = [
-            target_container.add_stream_from_template(stream) for stream in source_container.streams
-        ]
-        for packet in source_container.demux():
-            if packet.size:
-                if packet.stream.type == "audio" and 0.5 < packet.pts * packet.time_base < 0.6:
-                    damaged_packet = av.Packet(b"\xff" * packet.size)
-                    damaged_packet.pts, damaged_packet.dts, damaged_packet.time_base = (
-                        packet.pts,
-                        packet.dts,
-                        packet.time_base,
-                    )
-                    packet = damaged_packet
-                    target_stream = target_streams[1]
-                else:
-                    target_stream = target_streams[packet.stream.index]
-                packet.stream = target_stream
-                target_container.mux(packet)
+    damage_packets(
+        intact_file,
+        damaged_file,
+        lambda packet, _: (
+            packet.stream.type == "audio" and 0.5 < packet.pts * packet.time_base < 0.6
+        ),
+    )
     sound = open_clip(damaged_file, frame_count=57).sound()
     assert "packets of its sound are damaged" in str(sound.notes[0])
     assert sound.waveform.shape == (1, 1.9 * sample_rate)

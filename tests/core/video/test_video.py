@@ -62,10 +62,11 @@ def encode(
     matrix: int | None = None,
     fps: int = 20,
     tags: Mapping[str, str] = MappingProxyType({}),
+    container_options=None,
     **codec_fields,
 ) -> None:
     """Encode pictures [T, H, W, 3] into a video file with options for codec and colours."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.metadata.update(tags)
         stream.height, stream.width = pictures.shape[1:3]
@@ -310,25 +311,39 @@ def test_hevc_fields_become_frames_of_full_height(tmp_path):
     assert stripe_centres == pytest.approx([48] * 8, abs=0.2)
 
 
-def test_default_track_is_read_and_cover_images_are_ignored(tmp_path):
-    video_file = tmp_path / "tracks.mp4"
-    for widths in ((), (80, 160)):
-        with av.open(str(video_file), "w") as container:
-            for width in (64, *widths):
-                stream = container.add_stream("mjpeg" if width == 64 else "libx264", rate=20)
-                stream.width = width
-                stream.height = 48
-                stream.pix_fmt = "yuvj420p"
-                stream.disposition = av.stream.Disposition({64: 1024, 80: 0, 160: 1}[width])
-            for stream in container.streams.video:
-                picture = numbered_frames(1, 48, stream.width)[0].numpy()
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux([*stream.encode(frame), *stream.encode(None)])
-        if not widths:
-            with refuses("only sound"):
-                probe_video(video_file)
+COVER, OTHER, DEFAULT = 1024, 0, 1  # dispositions of FFmpeg
+
+
+@pytest.mark.parametrize(
+    "tracks",
+    [  # width, codec, disposition and title of each; the picture 80 px wide is the one to read
+        [(64, "mjpeg", COVER, ""), (160, "libx264", OTHER, ""), (80, "libx264", DEFAULT, "")],
+        # of a depth recorder
+        [(160, "rawvideo", DEFAULT, ""), (80, "mjpeg", DEFAULT, "")],
+        [(160, "rawvideo", DEFAULT, "DEPTH"), (80, "mjpeg", DEFAULT, "COLOR")],
+        [(160, "rawvideo", DEFAULT, "IR camera"), (80, "mjpeg", DEFAULT, "")],
+        [(64, "mjpeg", COVER, "")],
+    ],
+)
+def test_default_colour_track_is_read_and_cover_images_are_ignored(tmp_path, tracks):
+    video_file = tmp_path / ("a.mkv" if tracks[0][1] == "rawvideo" else "a.mp4")
+    formats = {"mjpeg": "yuvj420p", "rawvideo": "gray", "libx264": "yuv420p"}
+    with av.open(str(video_file), "w") as container:
+        for width, codec, disposition, title in tracks:
+            stream = container.add_stream(codec, rate=20)
+            stream.width, stream.height, stream.pix_fmt = width, 48, formats[codec]
+            stream.disposition = av.stream.Disposition(disposition)
+            stream.metadata["title"] = title
+        for stream in container.streams.video:
+            picture = numbered_frames(1, 48, stream.width)[0].numpy()
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    if len(tracks) == 1:
+        with refuses("only sound"):
+            probe_video(video_file)
+        return
     frames, remarks = read_all_frames(video_file)
-    assert frames.shape == (1, 48, 160, 3)
+    assert frames.shape == (1, 48, 80, 3)
     assert remarks["tracks"] == "2"
 
 
@@ -445,24 +460,18 @@ def test_container_crop_is_applied_and_remarked(tmp_path, crop_box, expected_cro
     assert (info.width, info.height, info.part) == (80, 48, expected_crop)
     picture = np.array([frame for _, frame in decode_frames(video_file, info, [3])])[0]
     left, top, crop_width, crop_height = expected_crop or (0, 0, 80, 48)
-    clip_size = {"width": crop_width // 16 * 16, "height": crop_height // 16 * 16}
-    cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, **clip_size)
-    crop_x, crop_y, *_ = cropped_clip.selection.rectangle
+    width, height = crop_width // 16 * 16, crop_height // 16 * 16
+    cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, width=width, height=height)
+    crop_x, crop_y, *used_size = cropped_clip.selection.rectangle
     assert left <= crop_x
     assert top <= crop_y
-    expected_picture = picture[crop_y:, crop_x:][: clip_size["height"], : clip_size["width"]]
-    if cropped_clip.selection.rectangle[2:] == (clip_size["width"], clip_size["height"]):
+    if used_size == [width, height]:
+        expected_picture = picture[crop_y : crop_y + height, crop_x : crop_x + width]
         assert np.array_equal(cropped_clip.read()[0].numpy(), expected_picture)
     is_remarked = any(
         f"{crop_width}x{crop_height} px at" in str(note) for note in cropped_clip.notes
     )
     assert is_remarked == (expected_crop is not None)
-    camera = CameraModel(lens="pinhole", width=80, height=48, fx=70, fy=70, cx=39.5, cy=23.5)
-    cropped_camera = cropped_clip.selection.camera(
-        camera
-    )  # that of the whole picture, cropped along
-    resize_factor = clip_size["width"] / cropped_clip.selection.rectangle[2]
-    assert cropped_camera.cx == pytest.approx((40 - crop_x) * resize_factor - 0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -518,28 +527,6 @@ def test_untagged_hd_is_bt709_unless_a_library_wrote_it(
     frames, remarks = read_all_frames(io.BytesIO(video_bytes.replace(b"Lavf", writing_app)))
     assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4
     assert ("matrix" in remarks) == is_remarked
-
-
-def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
-    """Check that the colour track is read from recordings that also have depth and infrared
-    tracks."""
-    video_file = tmp_path / "k4a.mkv"
-    for titles in (("", ""), ("DEPTH", "COLOR"), ("IR camera", "")):
-        with av.open(str(video_file), "w") as container:
-            streams = [container.add_stream(name, rate=20) for name in ("rawvideo", "mjpeg")]
-            for stream, title, size in zip(streams, titles, (96, 48), strict=True):
-                stream.width = 80 * size // 48
-                stream.height = size
-                stream.pix_fmt = "gray" if stream is streams[0] else "yuvj420p"
-                stream.metadata["title"] = title
-                stream.disposition = av.stream.Disposition.default
-            for stream in streams:
-                picture = numbered_frames(1, stream.height, stream.width)[0].numpy()
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux([*stream.encode(frame), *stream.encode(None)])
-        frames, remarks = read_all_frames(video_file)
-        assert frames.shape == (1, 48, 80, 3)
-        assert remarks["tracks"] == "2"
 
 
 def test_frames_of_uneven_times_are_selected_by_time(tmp_path):

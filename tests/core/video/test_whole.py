@@ -10,27 +10,22 @@ import pytest
 from egox_core.video import decode_frames, probe_video
 from egox_core.video.clip import open_clip
 from egox_core.video.containers import cut_off
+from tests.core.video.damaged_packets import damage_packets
+from tests.core.video.test_video import encode
 from tests.refusals import refuses
 
 av = pytest.importorskip("av", reason="decodes video")
-PIXEL_FORMATS = {"mjpeg": "yuvj420p"}
 FASTSTART_OPTIONS, FRAGMENTED = {"movflags": "faststart"}, {"movflags": "frag_keyframe+empty_moov"}
 
 
 def write_noisy_video(
-    path: Path, codec: str = "libx264", pixel_format: str = "", **options
+    path: Path, codec: str = "libx264", pixel_format: str = "", **container_options
 ) -> Path:
     """Write a video of 60 noisy frames, each with another grey level."""
-    noise_generator = np.random.default_rng(0)
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=30, options={"g": "10"})
-        stream.width = 64
-        stream.height = 48
-        stream.pix_fmt = pixel_format or PIXEL_FORMATS.get(codec, "yuv420p")
-        for number in range(60):
-            picture = np.uint8(3 * number + noise_generator.integers(0, 40, (48, 64, 3)))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        container.mux(stream.encode(None))
+    noise = np.random.default_rng(0).integers(0, 40, (60, 48, 64, 3))
+    pictures = np.uint8(3 * np.arange(60)[:, None, None, None] + noise)
+    pixel_format = pixel_format or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+    encode(path, pictures, codec, pixel_format, {"g": "10"}, container_options=container_options)
     return path
 
 
@@ -87,24 +82,7 @@ def test_video_without_its_index_is_refused(tmp_path):
 def test_single_damaged_picture_is_refused_or_left_out(tmp_path, suffix, codec, pixels):
     path = write_noisy_video(tmp_path / f"a.{suffix}", codec, pixels)
     damaged_file = tmp_path / f"b.{suffix}"
-    with (
-        av.open(str(path)) as source_container,
-        av.open(str(damaged_file), "w") as target_container,
-    ):
-        video_stream = target_container.add_stream_from_template(source_container.streams.video[0])
-        for number, packet in enumerate(
-            source_packet for source_packet in source_container.demux(video=0) if source_packet.size
-        ):
-            if number == 30:
-                damaged_packet = av.Packet(b"\x07" * packet.size)
-                damaged_packet.pts, damaged_packet.dts, damaged_packet.time_base = (
-                    packet.pts,
-                    packet.dts,
-                    packet.time_base,
-                )
-                packet = damaged_packet
-            packet.stream = video_stream
-            target_container.mux(packet)
+    damage_packets(path, damaged_file, lambda _, number: number == 30)
     info = probe_video(damaged_file)
     frames_before, frames_after = (
         [frame for _, frame in decode_frames(damaged_file, info, indices)]
