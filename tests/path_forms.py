@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
-"""From OpenCV's axes to OpenGL's, and back."""
-
 
 @dataclass(frozen=True)
 class Poses:

@@ -479,7 +479,3 @@ def test_input_form_gives_the_declared_entries(expected_rows, read_input, tmp_pa
                 == expected
             ), (file_frames, count)
         remark_texts = (*COUNT_REMARKS, *NUMBER_REMARKS)
-
-
-def test_every_expected_row_is_used():
-    assert {rows[0] for rows, _ in EXPECTED_ROWS} == REMARKS.keys()

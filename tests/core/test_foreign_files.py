@@ -113,29 +113,6 @@ def test_text_is_read_in_any_unicode(tmp_path, encoding, outcome):
         read_json(meta_file)
 
 
-@pytest.mark.parametrize(
-    ("header", "encoding"),
-    [
-        ("", "utf-8"),
-        ("timestamp tx ty tz qx qy qz qw", "utf-8"),
-        ("timestamp,p1,p2,p3,q1,q2,q3,q4", "utf-16"),
-        ("# time x y z qw qx qy qz", "utf-8"),
-        ("time[s] x[m] y[m] z[m] q_w q_x q_y q_z", "utf-16"),
-    ],
-)
-def test_pose_text_may_begin_with_column_names(tmp_path, header, encoding):
-    rows = np.tile([0.0, 1, 2, 3, 0, 0, 0, 1], (3, 1))
-    rows[:, 0] = 0, 0.1, 0.2
-    if "w " in header:
-        rows[:, 4:] = 1, 0, 0, 0
-    pose_lines = [" ".join(f"{value:g}" for value in row) for row in rows]
-    pose_file = tmp_path / "poses.txt"
-    pose_file.write_text("\n".join([*filter(None, [header]), *pose_lines]), encoding)
-    path = CameraFile.read(pose_file).path
-    assert len(path.w2c) == 3
-    assert np.allclose(path.w2c[0], [[1, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]])
-
-
 def test_npz_of_other_arrays_is_refused_as_a_path(tmp_path):
     np.savez(tmp_path / "a.npz", points=np.zeros(3))
     with refuses("camera path: got a.npz, an npz of points.*ViPE or GVHMR"):

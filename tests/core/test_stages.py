@@ -130,8 +130,6 @@ def test_embedding_depends_on_the_noise_seed():
     noise = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(3))
     assert torch.equal(make_embedding(noise_seed=3), make_embedding(draw_noise=lambda _: noise))
     assert not torch.equal(make_embedding(noise_seed=3), make_embedding(noise_seed=4))
-    assert make_embedding(image_embedding="none") is None
-    assert make_embedding(image_embedding="exo+prior").shape == (1, HEIGHT, WIDTH + HEIGHT, 3)
 
 
 def video_with_value(value: float) -> np.ndarray:
@@ -232,7 +230,7 @@ def test_poses_may_have_a_fourth_row():
         ),
         (lambda: align(DEPTH[0], camera=INTRINSICS), "depth array: got shape.*frames, height"),
         (lambda: align(DEPTH[..., None], camera=INTRINSICS), "drop the last axis"),
-        (lambda: path(STILL_POSES[:, :2]), r"expected \[R|t\] of shape \(3, 4\)"),
+        (lambda: path(STILL_POSES[:, :2]), "ego poses: got shape"),
         (lambda: align((DEPTH * 1000).astype(np.uint16), camera=INTRINSICS), "uint16|int32"),
         (lambda: align(DEPTH, camera=INTRINSICS[:2]), "K of the exo camera: got shape"),
         (lambda: align(np.full_like(DEPTH, np.nan), camera=INTRINSICS), "valid"),
@@ -244,7 +242,6 @@ def test_poses_may_have_a_fourth_row():
             ),
             "not sky",
         ),
-        (lambda: path(STILL_POSES[:, :2]), "ego poses: got shape"),
         (
             lambda: scene(VIDEO, DEPTH, camera=INTRINSICS, dynamic_mask=np.ones((2, 3))),
             "dynamic mask",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
-from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
+from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
 from tests.refusals import refuses
 
 PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32
@@ -201,28 +201,6 @@ def test_points_inside_the_picture_are_found(device):
     )
     assert PINHOLE.inside(uv).tolist() == [True, False, True, False, False]
     assert PINHOLE.inside(uv, margin=1).all()
-
-
-def test_presets_scale_with_the_picture():
-    for preset_name in CAMERA_PRESETS:
-        large_camera, small_camera = (
-            preset_camera(preset_name, 448),
-            preset_camera(preset_name, 224),
-        )
-        assert large_camera.stored_size == (448, 448) and math.isclose(
-            large_camera.fx, 2 * small_camera.fx
-        )
-    released_camera = preset_camera("aria_released", 448)
-    lens_values = (
-        released_camera.fx,
-        released_camera.cx,
-        released_camera.cy,
-        released_camera.quarter_turns,
-    )
-    assert lens_values == (204.6, 224.0, 226.8, 1)
-    assert math.isclose(preset_camera("aria_meta", 448).cx, 223.5)
-    with refuses("aria_released"):
-        preset_camera("gopro", 448)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import torch
 from egox_core.cameras.gopro import (
     GOPRO_SIZE,
     raw_focal,
-    raw_gopro,
     raw_gopro_of,
     undistorted_focal,
 )
@@ -27,16 +26,6 @@ def test_focal_length_of_a_calibration_row_is_converted_and_back():
     assert abs(annotation_focal - 1237) < 1
     # The bisection ends at 1e-6 px; OpenCV's own iteration adds about as much.
     assert abs(raw_focal(annotation_focal) - PROJECTARIA_FOCAL) < 1e-3
-
-
-def test_raw_lens_scales_with_its_picture():
-    full_lens, half_lens = (
-        raw_gopro(annotation_intrinsics(1240)),
-        raw_gopro(annotation_intrinsics(620, (1920, 1080))),
-    )
-    assert full_lens.stored_size == (3840, 2160)
-    assert half_lens.stored_size == (1920, 1080)
-    assert abs(full_lens.fx / 2 - half_lens.fx) < 1e-3
 
 
 def test_only_the_datasets_intrinsics_have_a_raw_lens():

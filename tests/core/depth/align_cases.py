@@ -45,12 +45,10 @@ class AlignCase:
             (beta / self.beta - 1).abs().max()
         )
 
-    def max_errors(self, mode: str) -> tuple[float, float] | None:
-        """Choose the largest allowed errors of scale α and shift β for an alignment mode, or
-        None."""
-        if self.outliers_in:
-            return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
-        return NOISE_BAR if self.noise_in else CLEAN_BAR
+    @property
+    def max_errors(self) -> tuple[float, float]:
+        """Choose the largest allowed errors of scale α and shift β."""
+        return OUTLIER_BAR if self.outliers_in else NOISE_BAR if self.noise_in else CLEAN_BAR
 
 
 def make_case(
@@ -73,12 +71,10 @@ def make_case(
             )
     if case.outliers_in:
         outlier_mask = torch.rand(exact_depth.shape, generator=generator) < OUTLIER_SHARE
-        for name, (low, high) in value_ranges.items():
-            if case.outliers_in in (name, "b"):
-                random_depth = low + (high - low) * torch.rand(
-                    exact_depth.shape, generator=generator
-                )
-                depth_maps[name] = torch.where(outlier_mask, random_depth, depth_maps[name])
+        name = case.outliers_in
+        low, high = value_ranges[name]
+        random_depth = low + (high - low) * torch.rand(exact_depth.shape, generator=generator)
+        depth_maps[name] = torch.where(outlier_mask, random_depth, depth_maps[name])
     return DepthVideo(depth_m=depth_maps["m"], exo=CameraPath.of_exo(camera)), DepthVideo(
         depth_m=depth_maps["v"], kind="relative z", exo=CameraPath.of_exo(camera)
     )

@@ -26,8 +26,3 @@ def test_invalid_depth_stays_so_until_the_nearer_frame_has_some(invalid):
     depth = torch.stack(list(depth_between(key_maps, 4, 5)))
     assert depth[:, 0, 0].isfinite().tolist() == [False, False, False, True, True]
     assert depth[:, 0, 1].tolist() == [1.0] * 5
-
-
-def test_every_frame_passes_through():
-    key_maps = torch.rand(3, 2, 2) + 1
-    assert torch.equal(torch.stack(list(depth_between(key_maps, 1, 3))), key_maps)

@@ -59,14 +59,6 @@ def test_flicker_lowers_trust_of_static_pixels_only():
     assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
 
 
-def test_trust_stays_high_with_noise():
-    noisy_depth = draw_planes() * (1 + 0.02 * torch.randn(FRAME_COUNT, HEIGHT, WIDTH))
-    trust = depth_trust(noisy_depth)
-    plane_trust = trust[:, 2:6, 3:-3]
-    edge_trust = trust[:, 9:11, 22:38]
-    assert float(plane_trust.mean()) > 0.5 > 0.2 > float(edge_trust.mean())
-
-
 def test_lower_confidence_of_a_model_limits_the_trust():
     camera = CameraModel.pinhole(WIDTH, HEIGHT, 50)
     confidence = torch.ones(FRAME_COUNT, HEIGHT, WIDTH)

@@ -1,32 +1,27 @@
 """Test camera paths of other programs: lenses, intrinsics, frame numbers and times."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.colmap import write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.frames import Frames
-from egox_core.frames.numbers import numbers_of, place_values
+from egox_core.frames.numbers import place_values
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_lens_of_size, given_lens, meta_lens
 from egox_core.trajectory import PoseTrack
-from egox_core.types import DepthVideo, TakeMeta
+from egox_core.types import TakeMeta
 from tests.core.exchange.test_camera_files import (
     POSE_COUNT,
-    POSITIONS,
-    ROTATIONS,
     path_w2c,
 )
 from tests.poses import make_path
@@ -272,76 +267,6 @@ def expand_ranges(ranges_text: str) -> list[int]:
         for range_end_pair in range_ends
         for n in range(int(range_end_pair[0]), int(range_end_pair[-1]) + 1)
     ]
-
-
-def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_path):
-    """Check that reversed poses, missing COLMAP images and SLAM key frames go to the right video
-    frames."""
-    moments = torch.arange(POSE_COUNT).double() / 30
-    frames = make_frames(POSE_COUNT, range(POSE_COUNT))
-    depth = DepthVideo(
-        depth_m=torch.ones(POSE_COUNT, 1, 1),
-        exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=POSE_COUNT)),
-    )
-    transforms_file = write_transforms(tmp_path, "{}")
-    write_json(transforms_file, {"frames": read_json(transforms_file)["frames"][::-1]})
-    registered_frames = torch.tensor([0, 1, 2, *range(6, POSE_COUNT)])
-    colmap_text = write_colmap_text(tmp_path, "FOV", "\n").read_text("utf-8")
-    (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", colmap_text), "utf-8")
-    tum_rows = np.c_[1000 + moments, POSITIONS, ROTATIONS.as_quat()]
-    np.savetxt(tmp_path / "tum.txt", tum_rows[registered_frames])
-    for pose_file, frames_with_pose in (
-        (transforms_file, torch.arange(POSE_COUNT)),
-        (tmp_path / "images.txt", registered_frames),
-        (tmp_path / "tum.txt", registered_frames),
-    ):
-        exo_path, note = CameraFile.read(pose_file).for_depth(depth)
-        assert exo_path.frames == depth.frames
-        assert torch.allclose(exo_path.w2c[frames_with_pose], W2C[frames_with_pose]) and (
-            "3 of 12 frames" in note
-        ) == (len(frames_with_pose) < POSE_COUNT)
-        if pose_file.name != "tum.txt":
-            ego_path, notes = read_trajectory(pose_file, EGO, frames, lens=False)
-            assert torch.equal(ego_path.ego.w2c, exo_path.w2c)
-            assert note == notes.placed
-        assert exo_path.gravity == (pose_file.name != "images.txt")  # nobody turns COLMAP's world
-
-
-def test_ambiguous_frame_numbers_are_remarked():
-    note = place_values(torch.arange(POSE_COUNT), make_frames(2 * POSE_COUNT, range(9)), "x").words
-    assert "one in 2 has a pose" in note
-    assert "first 12 frames alone, set every_nth 1" in note
-    for count, expected_end in ((70, "; every_nth -5 where number 0 is"), (60, "")):
-        note = place_values(
-            1 + torch.arange(POSE_COUNT), make_frames(count, range(50)), "x", 5
-        ).words
-        assert note.endswith(expected_end or "interpolated")
-    # Of the whole video, though a part is in use.
-    time_stamps = 14e8 + torch.arange(POSE_COUNT).double() / 30
-    assert (
-        "from 1400000000"
-        in place_values(time_stamps, make_frames(POSE_COUNT, range(4, 9)), "x").words
-    )
-    # Not milliseconds, though these would span the frames in use.
-    assert (
-        "number 0"
-        in place_values(10 * torch.arange(POSE_COUNT), make_frames(120, range(4)), "x").words
-    )
-
-
-def test_frame_numbers_are_read_from_file_names():
-    assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
-    assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
-    file_names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
-    assert numbers_of(file_names, "a").tolist() == [8, 9, 10]
-    assert numbers_of(["a/3/rgb.png", "a/1/rgb.png"], "a").tolist() == [3, 1]
-    for file_names in (
-        ["a_1/0001.png", "a_2/0002.png"],
-        ["1_5.png", "2_4.png"],
-        ["1.png", "1.jpg"],
-    ):
-        with refuses("image names of a"):
-            numbers_of(file_names, "a")
 
 
 def test_every_nth_and_file_frames_together_are_refused(tmp_path):

@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,9 +10,7 @@ from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.poses import camera_centre, look_at
 from egox_core.cameras.presets import preset_camera
-from egox_core.exchange.blender import opengl_c2w, write_blender
 from egox_core.exchange.colmap import read_pictures, write_colmap
-from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
 from tests.core.cameras.test_cameras import FISHEYE as LARGE_FISHEYE
 from tests.poses import make_path
@@ -77,29 +74,6 @@ def test_bad_colmap_folders_are_refused(tmp_path):
     (tmp_path / "images.txt").unlink()
     with refuses("not there"):
         read_pictures(tmp_path / "images.txt")
-
-
-def test_blender_export_looks_in_the_right_direction(tmp_path):
-    exported_path = make_looking_path(preset_camera("aria_released", 32))
-    write_blender(tmp_path / "transforms.json", exported_path.ego)
-    transforms_json = read_json(tmp_path / "transforms.json")
-    assert len(transforms_json["frames"]) == 12 and transforms_json["frames"][3][
-        "time"
-    ] == pytest.approx(0.15)
-    camera_to_world = np.array(transforms_json["frames"][2]["transform_matrix"])
-    assert (
-        np.allclose(camera_to_world[:3, :3] @ camera_to_world[:3, :3].T, np.eye(3))
-        and np.linalg.det(camera_to_world[:3, :3]) > 0
-    )
-    # An OpenGL camera looks along its -z; y is up in the world, so OpenCV's (x, y, z) is (x, -y,
-    # -z) there.
-    forward_direction = -camera_to_world[:3, 2]
-    target_direction = np.array([1.0, 0.2, 3.0]) * [1, -1, -1] - camera_to_world[:3, 3]
-    assert np.allclose(
-        forward_direction, target_direction / np.linalg.norm(target_direction), atol=1e-9
-    )
-    assert camera_to_world[1, 1] > 0.9  # upright: the picture's up is the world's up
-    assert torch.allclose(opengl_c2w(torch.eye(3, 4)[None])[0], torch.eye(4, dtype=torch.float64))
 
 
 def test_fitted_fisheye_lens_is_within_a_tenth_pixel():

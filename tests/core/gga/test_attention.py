@@ -12,10 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from egox_core.gga import backends, kernel_check
 from egox_core.gga.attention import gga_attention, plain_attention
-from egox_core.gga.bias import bias_from_cosine, dense_bias, direction_cosines, reference_attention
+from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
-from egox_core.gga.rows import BiasRows
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 
@@ -66,37 +65,18 @@ def exact_attention(q, k, v, geometry: GgaGeometry, options: GgaOptions) -> torc
 
 @pytest.mark.parametrize("has_holes", [False, True])
 @pytest.mark.parametrize("chunk_bytes", [1, 24 * 2**20])
-@pytest.mark.parametrize("mode, lambda_g", [MODES[0], MODES[-1]])
+@pytest.mark.parametrize("mode, lambda_g", MODES)
 def test_chunked_attention_equals_the_dense_form(
     mode, lambda_g, has_holes, chunk_bytes, device, tolerance_factor
 ):
-    """Check that attention computed in chunks equals attention with the full bias matrix, in two
-    modes."""
+    """Check that attention computed in chunks equals attention with the full bias matrix."""
     q, k, v = random_qkv(device)
     geometry = random_geometry(device, has_holes=has_holes)
-    options = GgaOptions(mode=mode, lambda_g=lambda_g)
+    options = GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=has_holes)
     chunked_result = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
     dense_result = exact_attention(q, k, v, geometry, options)
     assert (chunked_result - dense_result).abs().max() <= ATTENTION_ROUNDING * tolerance_factor
     assert (chunked_result - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("mode, lambda_g", MODES)
-def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor):
-    geometry = random_geometry(device, has_holes=True)
-    options = GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True)
-    cosines = torch.cat([direction_cosines(geometry, frame) for frame in range(LATENT_FRAMES)])
-    dense_rows = bias_from_cosine(cosines, geometry.key_trust > 0, options, geometry.key_trust)
-    bias_rows = BiasRows(geometry, options, torch.float32, reuse=True)
-    for queries in (
-        slice(0, 27),
-        slice(2, 7),
-        slice(7, 20),
-    ):  # within a frame of 9, and over its end
-        # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that
-        # is nearly 0.
-        error = (bias_rows(queries).exp() - dense_rows[queries].exp()).abs().max()
-        assert error <= 2e-6 * tolerance_factor * max(1.0, float(dense_rows.exp().max()))
 
 
 class LargestTensor(TorchDispatchMode):
@@ -232,19 +212,6 @@ def test_bias_is_scaled_by_trust(device):
         replace(geometry, key_trust=quarter_trust), GgaOptions(soft_trust=False)
     )
     assert torch.equal(unscaled_bias, full_bias)
-
-
-def test_bfloat16_error_is_that_of_plain_attention(device):
-    q, k, v = random_qkv(device, dtype=torch.bfloat16)
-    geometry = random_geometry(device)
-    options = GgaOptions()
-    guided_error = gga_attention(q, k, v, HEADS, geometry, options)
-    guided_error = (guided_error - exact_attention(q, k, v, geometry, options)).abs()
-    exact_plain_result = plain_attention(q.double(), k.double(), v.double(), HEADS)
-    plain_error = (plain_attention(q, k, v, HEADS) - exact_plain_result).abs()
-    # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
-    # numbers. A card's plain form keeps scores in float32 and errs less: 1.23 of that.
-    assert guided_error.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain_error.mean()
 
 
 @pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])

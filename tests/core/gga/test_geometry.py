@@ -56,19 +56,6 @@ def test_exact_rays_of_ego_and_exo_meet_at_the_wall(device):
     assert cosine_gap[1:3, 1:3].max() < 0.02  # within a token of the middle
 
 
-def test_wide_depth_is_cropped_in_the_middle(device):
-    depth, trajectory = wall_scene(device)
-    wide_depth = DepthVideo(
-        depth_m=torch.nn.functional.pad(depth.depth_m, (6, 6), value=9.0),
-        exo=CameraPath.of_exo(depth.exo.camera.crop(-6, 0, 108, 64)),
-    )
-    wide_geometry, plain_geometry = (
-        gga_geometry(depth_video, trajectory, EXACT, **VIDEO_SIZES)
-        for depth_video in (wide_depth, depth)
-    )
-    assert torch.equal(wide_geometry.key_dirs, plain_geometry.key_dirs)
-
-
 def test_missing_depth_gives_zero_direction_and_trust(device):
     depth, trajectory = wall_scene(device)
     depth_with_holes = depth.depth_m.clone()

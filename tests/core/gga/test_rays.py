@@ -21,16 +21,6 @@ def intrinsics_matrix(rows=RELEASED_K) -> torch.Tensor | None:
     return None if rows is None else torch.tensor(rows, dtype=torch.float64)
 
 
-def released_rays(size: int, latent_size: int, intrinsics=RELEASED_K) -> torch.Tensor:
-    return ego_rays(
-        "released",
-        preset_camera("aria_released", size),
-        latent_size,
-        latent_size,
-        intrinsics_matrix(intrinsics),
-    )
-
-
 def angle_deg(a, b):
     return torch.rad2deg(torch.arccos((a * b).sum(-1).clamp(-1, 1)))
 
@@ -51,19 +41,6 @@ def test_released_undistortion_equals_five_rounds_of_opencv():
         torch.from_numpy(points.reshape(56, 56, 2)), torch.from_numpy(intrinsics)
     )
     assert np.abs(egox_points.numpy() - opencv_points).max() <= 1e-9
-
-
-def test_released_rays_deviate_from_the_lens_as_documented():
-    rays, pinhole = (
-        ego_rays(mode, preset_camera("aria_meta", 448), 56, 56, intrinsics_matrix())
-        for mode in ("released", "pinhole")
-    )
-    assert torch.allclose(rays.norm(dim=-1), torch.ones((), dtype=torch.float64))
-    # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not
-    # the middle of 56.
-    optical_axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    assert 14 < angle_deg(rays[28, 28], optical_axis) < 22
-    assert angle_deg(rays, pinhole).mean() > 5
 
 
 def test_exact_rays_are_the_mean_direction_of_their_pixels():
@@ -102,13 +79,3 @@ def test_picture_size_of_released_intrinsics_is_recognised(size, intrinsics, exp
 def test_rays_of_a_picture_that_is_not_square_are_refused():
     with refuses("square"):
         ego_rays("released", preset_camera("aria_released", 448), 56, 48)
-
-
-def test_edited_path_uses_the_released_intrinsics():
-    """Check that an edited path gives the ego rays of the released take, though it has no
-    meta.json."""
-    for size in (448, 256):
-        rays_without_meta, released_take_rays = (
-            released_rays(size, 8, intrinsics) for intrinsics in (None, RELEASED_K)
-        )
-        assert torch.equal(rays_without_meta, released_take_rays)

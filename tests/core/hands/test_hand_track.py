@@ -9,11 +9,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND_JOINTS
-from tests.poses import make_path
 from tests.refusals import refuses
 
 
@@ -48,27 +46,6 @@ def test_wrist_rotations_are_exact_and_robust_to_noise():
     hands[3, 0, PALM[2], 1] = torch.nan
     assert wrist_turns(hands)[3, 0].isnan().all()
     assert wrist_turns(hands)[3, 1].isfinite().all()
-
-
-def test_hands_in_the_head_frame_agree_with_the_upright_camera():
-    """Check that hands relative to the head appear at the same pixels as hands projected from the
-    world."""
-    camera = preset_camera("aria_released", 448)
-    exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
-    w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
-    path = make_path(w2c, camera, exo_w2c=exo_w2c)
-    hand_track = HandTrack.of_joints(draw_hands_at(random_rotations(2)))
-    joints_in_world, wrist_rotations_in_world = hand_track.in_world(path.exo)
-    joints_in_sensor = joints_in_world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
-    joints, wrist_rotations = hand_track.in_head(path)
-    expected_uv, result_uv = (
-        camera.project(joints_in_sensor)[0],
-        camera.upright().project(joints)[0],
-    )
-    assert (expected_uv - result_uv).abs().max() < 1e-6
-    assert (
-        wrist_rotations - camera.upright_poses(w2c)[:, None, :, :3] @ wrist_rotations_in_world
-    ).abs().max() < 1e-9
 
 
 def test_hand_file_keeps_unknown_joints_and_reasons(tmp_path):

@@ -24,7 +24,6 @@ CLICKS = 6
 HEIGHTS = (96, 160, 288)  # of the exo pictures, px
 HEAD_BREADTH_M = 0.216  # of the drawn head, hair included
 FAR_BEHIND_M = 0.4
-IDENTITY_POSE = torch.eye(3, 4, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

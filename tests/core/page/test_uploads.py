@@ -161,16 +161,11 @@ def test_folders_that_are_no_take_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     broken_folder = write_files(tmp_path / "broken", "exo.mp4", "depth.npz")
     (broken_folder / "meta.json").write_text("{", "utf-8")
-    grey_folder = write_files(tmp_path / "grey", "1.png")
-    cv2.imwrite(str(grey_folder / "1.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
-    text_folder = write_files(tmp_path / "text")
-    (text_folder / "clip.mp4").write_text("no video", "utf-8")
+
     for folder, message in (
         (pickled_folder, "pickled"),
         (tmp_path / "empty", "no file of a take"),
         (broken_folder, "not JSON"),
-        (grey_folder, "16 bits"),
-        (text_folder, "video"),
         (write_files(tmp_path / "config", "config.json"), "ego_extrinsics"),
         (write_files(tmp_path / "two", "a.mp4", "b.mp4"), "2: a.mp4, b.mp4"),
         (write_files(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz"),

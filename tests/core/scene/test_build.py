@@ -163,15 +163,6 @@ def test_moving_pixels_are_found_without_a_mask(noise):
         assert mask_iou >= 0.85, f"frame {t}: {float(mask_iou):.2f}"
 
 
-def test_derived_mask_finds_a_person_at_work(take):
-    """Check that the derived moving-object mask overlaps a working person's true mask by 0.7."""
-    depth = replace(take.depth_video(), dynamic=None)
-    scene = build_scene(take.exo_rgb, depth)
-    moving_masks = torch.stack([scene.moving.mask(t) for t in range(scene.frame_count)])
-    mask_iou = (moving_masks & take.exo_dynamic).sum() / (moving_masks | take.exo_dynamic).sum()
-    assert mask_iou >= 0.7, float(mask_iou)
-
-
 def test_scene_points_lie_at_depth_and_pose(take):
     scene = build_scene(take.exo_rgb, take.depth_video())
     assert scene.exo.world == "take"

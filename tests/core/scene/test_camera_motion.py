@@ -5,11 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel
-from egox_core.cameras.path import CameraPath
-from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
-from egox_core.types import DepthVideo
 
 FRAMES, PICTURE_SIZE = 13, (448, 252)  # each of them is looked at
 
@@ -70,22 +66,6 @@ def test_large_motion_is_detected_without_a_measure(still_video):
     hidden_video = torch.from_numpy(still_video.copy())
     hidden_video[3:6] = hidden_video[3:6].flip(2)  # three of twelve looks: somebody passes close by
     assert camera_motion(hidden_video, None) is None
-
-
-def test_scene_notes_name_the_camera_motion(still_video):
-    """Check that the notes of *Build Scene* state how the exo camera moves."""
-    camera = CameraModel.pinhole(*PICTURE_SIZE, 400.0)
-    depth = DepthVideo(
-        depth_m=torch.full((FRAMES, *PICTURE_SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera)
-    )
-    notes = " ".join(map(str, build_scene(film_moving(still_video, 11.0), depth).notes))
-    assert f"moved by 11 px from frame 0 to frame {FRAMES - 1}" in notes
-    assert "how far isn't known" in " ".join(
-        map(str, build_scene(film_walking(still_video), depth).notes)
-    )
-    assert "one pose" not in " ".join(
-        map(str, build_scene(torch.from_numpy(still_video), depth).notes)
-    )
 
 
 def test_walking_person_is_not_taken_for_camera_motion(still_video):

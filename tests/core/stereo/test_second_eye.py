@@ -15,7 +15,6 @@ from egox_core.stereo.warp import (
     fill_nearness,
     find_source_positions,
     snap_edges,
-    wide_parts,
 )
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
@@ -151,14 +150,6 @@ def test_unobserved_depth_is_kept_at_a_distance():
     observed_mask[4:9, 4:9] = True
     kept_nearness = fill_nearness(torch.full((16, 16), 1 / 0.2), observed_mask)
     assert torch.allclose(kept_nearness, torch.where(observed_mask, 1 / 0.2, 1 / 0.4))
-
-
-def test_narrow_cracks_are_not_wide_holes():
-    hole_mask = torch.zeros(9, 12, dtype=torch.bool)
-    hole_mask[:, 2:4] = True
-    assert not wide_parts(hole_mask).any()
-    hole_mask[:3, 2:8] = True
-    assert torch.equal(wide_parts(hole_mask).nonzero().amax(0), torch.tensor([2, 7]))
 
 
 def test_holes_are_filled_from_the_far_side():

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.sizes import latent_frames, latent_size
 from egox_core.types import Canvas
 from egox_core.wan.canvas import build_mask, check_pictures, widen
 from egox_core.wan.vision import embedding_picture
@@ -69,16 +68,6 @@ def test_embedding_pictures_of_each_mode():
         embedding_picture("released", exo_frame=exo_video, prior_frame=prior_video)
     with refuses("image embedding"):
         embedding_picture("both", exo_frame=exo_video, prior_frame=prior_video)
-
-
-def test_impossible_video_sizes_are_refused():
-    assert latent_frames(49) == 13
-    assert latent_frames(1) == 1
-    assert latent_size(784, 448) == (98, 56)
-    with refuses("use 49 frames"):
-        latent_frames(50)
-    with refuses("use 784x448"):
-        latent_size(780, 448)
 
 
 @pytest.mark.parametrize(
