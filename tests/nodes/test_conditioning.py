@@ -62,53 +62,26 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
     assert torch.equal(embeddings["released"], expected_embedding)
 
 
-def test_a_prior_of_another_length_is_refused_before_the_vae_runs(conditioning_module):
-    exo_frames, prior_frames = torch.rand(9, 32, 64, 3), torch.rand(5, 32, 32, 3)
-    with refuses("ego prior length"):
-        conditioning_module.EgoXConditioning.execute([], [], None, exo_frames, prior_frames, -1)
-
-
-def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, standin_models):
-    model = model_rig.load_transformer(standin_models / TESTS_ONLY["transformer_img_emb"])
-    with refuses("clip_vision_h"):
-        conditioning_module.EgoXConditioning.execute(
-            [],
-            [],
-            None,
-            torch.rand(9, 32, 64, 3),
-            torch.rand(9, 32, 32, 3),
-            -1,
-            model=model,
-        )
-
-
 @torch.inference_mode()
-def test_a_model_without_image_embedding_gets_none(
-    pack, conditioning_module, standin_models, caplog
-):
+def test_a_model_without_image_embedding_gets_none(pack, conditioning_module, standin_models):
     rig = model_rig.make_rig(pack, standin_models, image_embedding=True)
+    text = model_rig.text_conditioning(1024, 6, 1)
     exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
-    plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
-    wan22_model = model_rig.load_transformer(standin_models / SHIPPED["transformer"])
-    with caplog.at_level("INFO"):
-        node_output = conditioning_module.EgoXConditioning.execute(
-            plain_conditioning,
-            plain_conditioning,
-            rig.vae,
-            exo_frames,
-            prior_frames,
-            3,
-            clip_vision=rig.canvas.clip_vision,
-            model=wan22_model,
+
+    def condition(kind: str, prior_frames=prior_frames, **inputs):
+        model = model_rig.load_transformer(standin_models / kind)
+        return conditioning_module.EgoXConditioning.execute(
+            text, text, rig.vae, exo_frames, prior_frames, 3, model=model, **inputs
         )
-    assert (
-        "clip_vision_output" not in node_output[0][0][1]
-        and node_output[3].image_embedding == "none"
-    )
-    assert (
-        "no picture embedding" in caplog.text
-        and "no picture embedding" in node_output.ui.as_dict()["text"][0]
-    )
+
+    node_output = condition(SHIPPED["transformer"], clip_vision=rig.canvas.clip_vision)
+    assert "clip_vision_output" not in node_output[0][0][1]
+    assert node_output[3].image_embedding == "none"
+    assert "no picture embedding" in node_output.ui.as_dict()["text"][0]
+    with refuses("clip_vision_h"):
+        condition(TESTS_ONLY["transformer_img_emb"])
+    with refuses("ego prior length"):
+        condition(SHIPPED["transformer"], prior_frames[:5])
 
 
 @torch.inference_mode()
@@ -151,19 +124,13 @@ def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
     exo_frames, _ = model_rig.clip_pictures(rig.size)
     exo_latent = host_vae.encode_video(rig.vae, exo_frames)
     assert torch.equal(exo_latent, rig.canvas.exo_latent)
-    encoder_reports = list(reports)
-    reports.clear()
-    assert torch.equal(
-        host_vae.decode_video(rig.vae, exo_latent),
-        rig.vae.decode(exo_latent).reshape(-1, *exo_frames.shape[1:]),
-    )
-    for pass_reports, stage_name in ((encoder_reports, "encoder"), (reports[:], "decoder")):
-        counts = [count for count, _, stage in pass_reports if stage == stage_name]
-        assert (
-            len(counts) >= 2
-            and counts == list(range(1, len(counts) + 1))
-            and counts[-1] <= pass_reports[-1][1]
+    video = host_vae.decode_video(rig.vae, exo_latent)
+    assert torch.equal(video, rig.vae.decode(exo_latent).reshape(-1, *exo_frames.shape[1:]))
+    for stage_name in ("encoder", "decoder"):
+        counts, totals = zip(
+            *((n, of) for n, of, stage in reports if stage == stage_name), strict=True
         )
+        assert list(counts) == list(range(1, len(counts) + 1)) and 2 <= len(counts) <= totals[-1]
     reports.clear()
     rig.vae.decode(exo_latent)
     assert not reports, "nothing is left behind"
@@ -175,31 +142,29 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_m
     again."""
     rig = model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=7)
     exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
-    vision_model = rig.canvas.clip_vision
-    encoded_images, vision_calls = [], []
-    encode_images = rig.vae.encode
-    encode_vision = vision_model.encode_image
-    monkeypatch.setattr(
-        rig.vae, "encode", lambda images: encoded_images.append(images) or encode_images(images)
-    )
-    monkeypatch.setattr(
-        vision_model,
-        "encode_image",
-        lambda images, **options: vision_calls.append(images) or encode_vision(images, **options),
-    )
-    for mode, seed, vae_runs, clip_runs in (
-        ("released", 7, 2, 1),
-        ("released", 7, 2, 1),
-        ("released", 8, 2, 2),
-        ("exo+prior", 8, 2, 3),
-        ("exo+prior", 9, 2, 3),
+    vision = rig.canvas.clip_vision
+    calls = {"encode": 0, "encode_image": 0}
+
+    def count_calls(thing, name: str) -> None:
+        method = getattr(thing, name)
+
+        def counted(*args, **options):
+            calls[name] += 1
+            return method(*args, **options)
+
+        monkeypatch.setattr(thing, name, counted)
+
+    count_calls(rig.vae, "encode")
+    count_calls(vision, "encode_image")
+    for exo, mode, seed, *expected_calls in (
+        (exo_frames, "released", 7, 2, 1),
+        (exo_frames, "released", 7, 2, 1),
+        (exo_frames, "released", 8, 2, 2),
+        (exo_frames, "exo+prior", 9, 2, 3),
+        (exo_frames, "exo+prior", 10, 2, 3),
+        (exo_frames.clone(), "none", 10, 3, 3),
     ):
         conditioning_module.condition_clip(
-            [], [], rig.vae, exo_frames, prior_frames, seed, mode, clip_vision=vision_model
+            [], [], rig.vae, exo, prior_frames, seed, mode, clip_vision=vision
         )
-        assert (len(encoded_images), len(vision_calls)) == (vae_runs, clip_runs), (mode, seed)
-    other_pictures = (exo_frames.clone(), prior_frames)
-    conditioning_module.condition_clip(
-        [], [], rig.vae, *other_pictures, 9, "none", clip_vision=vision_model
-    )
-    assert len(encoded_images) == 3, "the other exo alone"
+        assert [*calls.values()] == expected_calls, (mode, seed)

@@ -1,5 +1,6 @@
 """Test that a video cropped by a ComfyUI node is loaded with its crop."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,40 +84,24 @@ def test_loaded_frames_show_the_crop(clip, reports_crop):
 
 
 def test_a_trimmed_crop_keeps_the_files_frame_indices(clip):
-    trimmed_video = make_croppable_class(True)(str(clip), start_time=0.25, duration=0.6)
-    images, _, _, frames = load_video(
-        video=trimmed_video.as_cropped(*CROP_RECTANGLE), width=32, height=32, frame_count=9
+    video = make_croppable_class(True)(str(clip), start_time=0.25, duration=0.6)
+    cropped, whole = (
+        load_video(video=each, width=32, height=32, frame_count=9)[3]
+        for each in (video.as_cropped(*CROP_RECTANGLE), video)
     )
-    uncropped_selection = load_video(video=trimmed_video, width=96, height=48, frame_count=9)[3]
-    assert frames.indices.tolist() == uncropped_selection.indices.tolist() == list(range(5, 14))
-    assert frames.times_s.tolist() == pytest.approx(uncropped_selection.times_s.tolist())
-    assert float(images[0].mean() * 255) == pytest.approx(125, abs=4)
+    assert cropped.indices.tolist() == whole.indices.tolist() == list(range(5, 14))
+    assert cropped.times_s.tolist() == pytest.approx(whole.times_s.tolist())
+    assert (whole.source_size, whole.source) == (FRAME_SIZE, clip)
 
 
-@pytest.mark.parametrize("reports_crop", [True, False])
-def test_without_a_crop_the_file_is_read(clip, reports_crop):
-    images, _, _, frames = load_video(
-        video=make_croppable_class(reports_crop)(str(clip)), width=96, height=48, frame_count=9
-    )
-    assert frames.source_size == FRAME_SIZE
-    assert frames.source == clip
-    assert float(images[:, :, :40].max()) < 0.1
-    assert float(images[:, :, 56:].min()) > 0.3
-
-
-@pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
-def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
+@pytest.mark.parametrize(("layout", "channels"), [("7.1", 8), ("mono", 1)])
+def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, channels):
     """Check the sound of a cropped video, and that 8 channels are refused."""
     rate = 48000
-    channels = 1 if layout == "mono" else 8
-    video_path = comfy_host.input / "crops" / f"film.{suffix}"
+    video_path = comfy_host.input / "crops" / "film.mkv"
     video_path.parent.mkdir(exist_ok=True)
     write_video_with_sound(video_path, sine_tone(rate, channels), rate, layout)
     video = make_croppable_class(True)(str(video_path)).as_cropped(0, 0, 32, 32)
-    if channels > 2:
-        with refuses("sound of 8 channels"):
-            load_video(video=video, width=32, height=32, frame_count=9)
-        return
-    _, audio, fps, _ = load_video(video=video, width=32, height=32, frame_count=9)
-    assert fps == 30
-    assert audio["waveform"].shape == (1, 1, round(0.3 * rate))
+    with refuses("sound of 8 channels") if channels > 2 else nullcontext():
+        _, audio, fps, _ = load_video(video=video, width=32, height=32, frame_count=9)
+        assert fps == 30 and audio["waveform"].shape == (1, 1, round(0.3 * rate))

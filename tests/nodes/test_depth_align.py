@@ -76,30 +76,17 @@ def test_a_depth_file_with_its_camera_needs_no_depth_model(align_depth, select_f
         depth_file="room/depth.npz", frames=select_frames()
     )
     torch.testing.assert_close(depth.depth_m, draw_room_depth())
-    assert depth.kind == "metric z" and (depth.exo.camera.fx, depth.exo.camera.cx) == (
-        FOCAL_PX,
-        WIDTH / 2,
-    )
+    assert depth.kind == "metric z" and depth.trust is None
+    assert (depth.exo.camera.fx, depth.exo.camera.cx) == (FOCAL_PX, WIDTH / 2)
     assert float(depth.exo.pose[0, 3]) == 0.25
-    assert depth.trust is None
     assert preview.shape == (FRAMES, HEIGHT, WIDTH, 3)
-    assert plot.dim() == 4
-    assert plot.shape[0] == 1
-    assert 0 <= float(plot.min())
-    assert float(plot.max()) <= 1
+    assert len(plot) == 1 and 0 <= float(plot.min()) < float(plot.max()) <= 1
     assert "as it is" in report
-
-
-def test_a_declared_unit_is_that_of_depth_and_camera(align_depth, select_frames, take_folder):
-    inputs = {"depth_file": "room/depth.npz", "frames": select_frames()}
-    depth, *_ = align_depth(**inputs, declared="depth.unit=cm, exo.unit=ft")
+    depth, *_ = align_depth(
+        depth_file="room/depth.npz", frames=select_frames(), declared="depth.unit=cm, exo.unit=ft"
+    )
     torch.testing.assert_close(depth.depth_m, draw_room_depth() * 0.01)
     assert float(depth.exo.pose[0, 3]) == pytest.approx(0.25 * 0.3048)
-    assert {("depth.unit", "declared"), ("exo.unit", "declared")} <= {
-        (row.fact, row.by) for row in depth.facts
-    }
-    with refuses("ego.unit"):
-        align_depth(**inputs, declared="ego.unit=cm")
 
 
 def check_advice_on_missing_depth(run, match: str, **inputs) -> None:
@@ -110,43 +97,20 @@ def check_advice_on_missing_depth(run, match: str, **inputs) -> None:
     assert DEPTH_MODEL_ADVICE in models
 
 
-def test_missing_depth_is_refused_with_the_advice(align_depth, select_frames):
-    check_advice_on_missing_depth(align_depth, "no depth at all", frames=select_frames())
-    check_advice_on_missing_depth(
-        align_depth, "which is not there", depth_file="other/depth.npz", frames=select_frames()
-    )
-
-
 def test_depth_and_camera_beside_the_video_are_found(align_depth, select_frames, take_folder):
     (take_folder / "exo.mp4").write_bytes(b"video")
     frames = replace(select_frames(), source=take_folder / "exo.mp4")
     depth, *_ = align_depth(frames=frames)
     torch.testing.assert_close(depth.depth_m, draw_room_depth())
     assert depth.exo.camera.fx == FOCAL_PX
-    moge_depth, _, _, report, _ = align_depth(
-        frames=frames, moge_geometry=moge_payload(2 * draw_room_depth(), focal=70.0)
-    )
+    moge = moge_payload(2 * draw_room_depth(), focal=70.0)
+    moge_depth, _, _, report, _ = align_depth(frames=frames, moge_geometry=moge)
     torch.testing.assert_close(moge_depth.depth_m, 2 * draw_room_depth())
-    assert moge_depth.exo.camera.fx == pytest.approx(FOCAL_PX) and "depth.npz" not in report, (
-        "a known camera beats an estimate"
-    )
+    assert moge_depth.exo.camera.fx == pytest.approx(FOCAL_PX), "a known camera beats an estimate"
     (take_folder / "depth.npz").unlink()
     check_advice_on_missing_depth(align_depth, "no depth at all", frames=frames)
-
-
-def test_without_intrinsics_in_the_meta_file_the_models_estimate_is_used(
-    align_depth, select_frames, take_folder
-):
-    write_json(take_folder / "meta.json", {"prompt": "a room"})
-    depth, *_ = align_depth(
-        frames=select_frames(),
-        moge_geometry=moge_payload(draw_room_depth(), focal=70.0),
-        camera_file="room/meta.json",
-    )
-    assert depth.exo.camera.fx == pytest.approx(70.0)
-    assert depth.exo.pose is None
-    report = align_depth(frames=select_frames(), depth_file="room/depth.npz")[3]
-    assert "60 degrees" in report and "give exo_fov of Depth Align" in report
+    other_file = {"depth_file": "other/depth.npz", "frames": select_frames()}
+    check_advice_on_missing_depth(align_depth, "which is not there", **other_file)
 
 
 def test_sockets_without_a_scale_are_refused_before_a_run(pack):
@@ -172,43 +136,27 @@ def test_a_symbolic_link_to_a_meta_file_is_not_followed(
         (take_folder / "meta.json").symlink_to(outside_file)
     except OSError:
         pytest.skip("this system makes no symbolic links without more rights")
-    _, _, _, report, _ = align_depth(depth_file="room/depth.npz", frames=select_frames())
-    assert "60 degrees" in report
+    report = align_depth(depth_file="room/depth.npz", frames=select_frames())[3]
+    assert "60 degrees" in report and "give exo_fov of Depth Align" in report
 
 
 def test_the_field_of_view_is_used_where_no_file_gives_the_lens(
     align_depth, select_frames, take_folder
 ):
-    depth_with_file, *_ = align_depth(
-        depth_file="room/depth.npz", frames=select_frames(), exo_fov=90.0
-    )
-    assert (
-        depth_with_file.exo.camera.fx == pytest.approx(FOCAL_PX)
-        and not depth_with_file.exo.lens_guessed
-    ), "the camera file takes precedence"
-    (take_folder / "meta.json").unlink()
-    for sockets in (
-        {"depth_file": "room/depth.npz"},
-        {"moge_geometry": moge_payload(draw_room_depth(), focal=70.0)},
-        {"depth_file": "room/depth.npz", "frames": None},
+    file = {"depth_file": "room/depth.npz", "frames": select_frames(), "exo_fov": 90.0}
+    moge = {"moge_geometry": moge_payload(draw_room_depth(), focal=70.0), "depth_file": ""}
+    for has_meta, sockets, focal_px in (
+        (True, {}, FOCAL_PX),
+        (False, {}, WIDTH / 2),
+        (False, {"frames": None}, WIDTH / 2),
+        (False, moge, WIDTH / 2),
+        (False, {**moge, "exo_fov": 0.0}, 70.0),
     ):
-        depth, _, _, report, _ = align_depth(
-            **{"frames": select_frames(), "exo_fov": 90.0} | sockets
-        )
-        assert (
-            depth.exo.camera.fx == pytest.approx(WIDTH / 2)
-            and not depth.exo.lens_guessed
-            and "60 degrees" not in report
-        )
-    estimated_depth, *_ = align_depth(
-        frames=select_frames(), moge_geometry=moge_payload(draw_room_depth(), focal=70.0)
-    )
-    assert (
-        estimated_depth.exo.camera.fx == pytest.approx(70.0)
-        and not estimated_depth.exo.lens_guessed
-    )
-    with refuses("field of view"):
-        align_depth(depth_file="room/depth.npz", frames=select_frames(), exo_fov=2.0)
+        if not has_meta:
+            (take_folder / "meta.json").unlink(missing_ok=True)
+        depth, _, _, report, _ = align_depth(**file | sockets)
+        assert depth.exo.camera.fx == pytest.approx(focal_px) and not depth.exo.lens_guessed
+        assert "60 degrees" not in report
 
 
 def moge_payload(depth: torch.Tensor, focal: float = FOCAL_PX) -> dict:
@@ -244,7 +192,7 @@ def da3_payload(depth: torch.Tensor) -> dict:
     }
 
 
-def test_masks_reach_the_output_and_a_missing_mask_is_reported(align_depth):
+def test_masks_and_trust_reach_the_output(align_depth):
     moving_mask = torch.zeros(FRAMES, HEIGHT, WIDTH)
     moving_mask[:, HEIGHT // 2 :, WIDTH // 2 :] = 1
     depth_inputs = {
@@ -252,61 +200,40 @@ def test_masks_reach_the_output_and_a_missing_mask_is_reported(align_depth):
         "da3_geometry": da3_payload(1.4 / (1 / draw_room_depth() - 0.03)),
     }
     depth, _, _, report, _ = align_depth(**depth_inputs, dynamic_mask=moving_mask)
-    assert torch.equal(depth.dynamic, moving_mask.bool())
-    assert "dynamic 25" in report
-    assert "no mask" not in report
-    assert "warning: no mask of what moves" in align_depth(**depth_inputs)[3]
-
-
-def test_the_trust_map_is_optional(align_depth):
-    depth, *_ = align_depth(moge_geometry=moge_payload(draw_room_depth()), trust_map=True)
-    assert depth.trust.shape == depth.depth_m.shape and float(
-        depth.trust.min()
-    ) < 0.1 < 0.9 < float(depth.trust.max())
-    depth_without_trust, *_ = align_depth(
-        moge_geometry=moge_payload(draw_room_depth()), da3_geometry=da3_payload(draw_room_depth())
-    )
-    assert depth_without_trust.trust is None, (
-        "a model's confidence must not change the released mode unasked"
-    )
+    assert torch.equal(depth.dynamic, moving_mask.bool()) and "dynamic 25" in report
+    assert depth.trust is None, "a model's confidence must not change the released mode unasked"
+    depth, _, _, report, _ = align_depth(**depth_inputs, trust_map=True)
+    assert "no mask of what moves" in report
+    assert depth.trust.shape == depth.depth_m.shape
+    assert float(depth.trust.min()) < 0.1 < 0.9 < float(depth.trust.max())
 
 
 def test_a_changed_file_changes_the_fingerprint(node, take_folder):
-    fingerprint_before = node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="")
+    files = {"depth_file": "room/depth.npz", "camera_file": ""}
+    before = node.fingerprint_inputs(**files)
     meta_file = take_folder / "meta.json"
     meta_file.write_text(meta_file.read_text("utf-8") + " ", "utf-8")
-    assert (
-        node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != fingerprint_before
-    )
-    assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") not in (
-        "",
-        fingerprint_before,
-    )
-    assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", (
-        "linked widgets have no value yet"
-    )
+    missing = node.fingerprint_inputs(depth_file="none.npz", camera_file="")
+    assert len({before, missing, node.fingerprint_inputs(**files), ""}) == 4
+    unlinked = dict.fromkeys(files)  # linked widgets have no value yet
+    assert node.fingerprint_inputs(**unlinked) == ""
 
 
 def test_the_preset_chooses_lens_and_scale(align_depth, select_frames, take_folder):
     """Check that the preset ``exact`` uses the raw lens and the right scale."""
-    depth_inputs = dict(depth_file="room/depth.npz", frames=select_frames())
-    depth, _, _, report, preset = align_depth(**depth_inputs, preset="released_wild")
-    assert (
-        preset == "released_wild" and depth.exo.camera.lens == "pinhole" and "scale as is" in report
-    )
-    _, _, _, report, preset = align_depth(**depth_inputs, preset="exact")
-    assert preset == "exact"
-    assert "no raw lens is known" in report
-    assert "scale as is: scale from the wearer" in report
     meta = read_json(take_folder / "meta.json")
-    intrinsics = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
-    write_json(take_folder / "meta.json", {**meta, "camera_intrinsics": intrinsics})
-    raw_depth, _, _, report, _ = align_depth(**depth_inputs, preset="exact", scale_factor=1.5)
-    assert raw_depth.exo.camera.lens == "opencv_fisheye"
-    assert "exo lens raw" in report
-    assert len(raw_depth.exo.camera.distortion) == 4 and raw_depth.exo.camera.stored_size == (
-        WIDTH,
-        HEIGHT,
-    )
-    torch.testing.assert_close(raw_depth.depth_m, 1.5 * draw_room_depth())
-    assert "scale 1.5, as given" in report
+    raw = {"camera_intrinsics": [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]}
+    for preset, changed_meta, factor, lens, words in (
+        ("released_wild", {}, 0, "pinhole", ("scale as is",)),
+        ("exact", {}, 0, "pinhole", ("no raw lens", "scale from the wearer")),
+        ("exact", raw, 1.5, "opencv_fisheye", ("exo lens raw", "scale 1.5, as given")),
+    ):
+        write_json(take_folder / "meta.json", {**meta, **changed_meta})
+        scale = {"scale_factor": factor} if factor else {}
+        depth, _, _, report, output_preset = align_depth(
+            depth_file="room/depth.npz", frames=select_frames(), preset=preset, **scale
+        )
+        assert output_preset == preset and depth.exo.camera.lens == lens
+        assert depth.exo.camera.stored_size == (WIDTH, HEIGHT)
+        assert all(word in report for word in words)
+        torch.testing.assert_close(depth.depth_m, (factor or 1) * draw_room_depth())

@@ -1,11 +1,10 @@
 """Test the node Estimate Head Pose on a drawn person with known head pose.
 
 The detectors' weights can't be had here, so their answers are the drawn truth; what packs them is
-the host's code (SDPose, SAM3). SAM 3D Body is newer than the host here: its payload's
+the host's code (SDPose). SAM 3D Body is newer than the host here: its payload's
 fields are tested in tests/core/trajectory."""
 
 import importlib
-import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,42 +106,32 @@ def sdpose_keypoints(clip: DrawnHeads, *shifts: float) -> list[dict]:
     return _to_openpose_frames(points, scores, height, width)
 
 
-def sam3_mask(clip: DrawnHeads) -> torch.Tensor:
-    """Build the person mask that ComfyUI's SAM3 node returns."""
-    from comfy.ldm.sam3.tracker import pack_masks
-    from comfy_extras.nodes_sam3 import SAM3_TrackToMask
-
-    width, height = clip.camera.stored_size
-    boxes = torch.zeros(FRAMES, 1, height, width)
-    for frame, uv in enumerate(clip.uv):
-        (left, top) = uv.min(0) - 4
-        (right, bottom) = uv.max(0) + 4
-        boxes[
-            frame, 0, max(0, int(top)) : max(0, int(bottom)), max(0, int(left)) : max(0, int(right))
-        ] = 1
-    sam3_track = {
-        "packed_masks": pack_masks(boxes),
-        "orig_size": (height, width),
-        "n_frames": FRAMES,
-    }
-    return SAM3_TrackToMask.execute(sam3_track, "0").result[0]
-
-
-def test_key_points_of_one_detector_give_the_pose(estimate_pose, drawn_clip, depth):
-    answer = estimate_pose(depth=depth, pose_keypoints=sdpose_keypoints(drawn_clip, 0.0))
+@pytest.mark.parametrize("has_depth", [True, False])
+def test_key_points_of_one_detector_give_the_pose(estimate_pose, drawn_clip, depth, has_depth):
+    keypoints = sdpose_keypoints(drawn_clip, 0.0)
+    answer = estimate_pose(depth=depth if has_depth else None, pose_keypoints=keypoints)
+    preview = answer.ui["egox_preview"][0]
+    assert preview["badge"] == (None if has_depth else "lensGuessed")
+    assert ("no depth" in answer.report) == ("60 degrees" in answer.report) == (not has_depth)
+    assert preview["text"] == answer.report and preview["streams"][0]["name"] == "head"
+    if not has_depth:
+        return
     position_error, angle_error = answer.median_errors(drawn_clip)
-    assert position_error < 0.05
-    assert angle_error < 6.0
-    expected_note = "profile, back or small: the turn is a guess"
-    assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: {expected_note}")
-    assert answer.trajectory.guessed.tolist() == [True] * FRAMES
+    assert position_error < 0.05 and angle_error < 6.0
+    assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: profile, back or small")
+    assert answer.trajectory.guessed.all()
     assert torch.equal(answer.trajectory.exo.pose, drawn_clip.exo_w2c)
+    eyes = [POINTS.index("left_eye"), POINTS.index("right_eye")]
+    for picture, (u, v) in zip(answer.preview, drawn_clip.uv[:, eyes].mean(1), strict=True):
+        rows, columns = ((picture - 0.4).abs().amax(-1) > 0.05).nonzero(as_tuple=True)
+        assert float(((columns - u) ** 2 + (rows - v) ** 2).min()) < 9, "axes between the eyes"
 
 
 def test_a_body_model_gives_the_hands(estimate_pose, drawn_clip):
     """Check the hands estimated from a body model's joints."""
-    noise = np.random.default_rng(0).normal(size=(FRAMES, 70, 3))
-    body_points = drawn_clip.metres.mean(1)[:, None] + 0.02 * noise
+    body_points = drawn_clip.metres.mean(1)[:, None] + 0.02 * np.random.default_rng(0).normal(
+        size=(FRAMES, 70, 3)
+    )
     body_points[:, list(MHR_POINTS.values())] = drawn_clip.metres[
         :, [POINTS.index(n) for n in MHR_POINTS]
     ]
@@ -151,29 +140,9 @@ def test_a_body_model_gives_the_hands(estimate_pose, drawn_clip):
     frames[3][0]["bbox"] = [9, 1, 9, 9]
     payload = {"frames": frames, "image_size": drawn_clip.camera.stored_size[::-1]}
     answer = estimate_pose(mhr_pose_data=payload)
-    joints = answer.hands.joints[:3]
-    thumb_and_little_indices = [62, 45, 44, 43, 42, 61, 60, 59, 58]
-    assert np.allclose(
-        joints[:, 0, [0, 1, 2, 3, 4, 17, 18, 19, 20]], body_points[:3, thumb_and_little_indices]
-    )
-    assert np.allclose(joints[:, 1, 8], body_points[:3, 25])  # tip of the right index finger
-    assert (answer.hands.reason[3] == 1).all()
-    assert answer.hands.joints[3].isnan().all()
-    assert "hands: their distance is the network's own" in answer.report
-    output_without_hands = estimate_pose(pose_keypoints=sdpose_keypoints(drawn_clip, 0.0))
-    assert (
-        output_without_hands.hands.reason == 1
-    ).all() and "hands" not in output_without_hands.report
-
-
-def test_the_mask_chooses_one_of_two_people(estimate_pose, drawn_clip, depth):
-    two_people = sdpose_keypoints(drawn_clip, 98.0, 0.0)
-    for frame in range(0, FRAMES, 2):  # detectors number people anew in every frame
-        two_people[frame]["people"].reverse()
-    answer = estimate_pose(
-        depth=depth, pose_keypoints=two_people, person_mask=sam3_mask(drawn_clip)
-    )
-    assert answer.median_errors(drawn_clip)[0] < 0.05
+    assert np.allclose(answer.hands.joints[:3, 1, 8], body_points[:3, 25])  # right index finger
+    assert (answer.hands.reason[3] == 1).all() and answer.hands.joints[3].isnan().all()
+    assert "hands" in answer.report
 
 
 def test_the_keyframes_give_the_same_path_in_ego_pose_input(pack, estimate_pose, drawn_clip, depth):
@@ -185,9 +154,8 @@ def test_the_keyframes_give_the_same_path_in_ego_pose_input(pack, estimate_pose,
         times_s=drawn_clip.times_s,
         kind=import_core_module(pack, "types").FrameSelection,
     )
-    answer = estimate_pose(
-        depth=depth, frames=frames, pose_keypoints=sdpose_keypoints(drawn_clip, 0.0)
-    )
+    keypoints = sdpose_keypoints(drawn_clip, 0.0)
+    answer = estimate_pose(depth=depth, frames=frames, pose_keypoints=keypoints)
 
     def run_pose_input(source: str, **inputs):
         values = {**node_defaults(pose_input_node), "source": source, "frames": frames, **inputs}
@@ -200,60 +168,23 @@ def test_the_keyframes_give_the_same_path_in_ego_pose_input(pack, estimate_pose,
     torch.testing.assert_close(output.result[0].ego.w2c, answer.trajectory.ego.w2c)
     assert output.result[0].guessed is not None
     assert len(output.ui["egox_pose"][0]["path"]) == FRAMES  # what the editor begins with
-    corrected_keyframes = json.dumps(
-        [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
-    )  # what the editor writes
-    corrected_path = run_pose_input(
-        "keyframes", keyframes=corrected_keyframes, estimated=answer.trajectory
-    ).result[0]
-    assert camera_centre(corrected_path.ego.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
+    keyframe = '[{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]'  # what it writes
+    corrected = run_pose_input("keyframes", keyframes=keyframe, estimated=answer.trajectory)
+    centres = camera_centre(corrected.result[0].ego.w2c)
+    assert centres[-1].tolist() == pytest.approx([0, 0, 1])
     with refuses("nothing connected to 'estimated'"):
         run_pose_input("estimated")
 
 
-def test_the_preview_draws_the_heads_axes_between_the_eyes(estimate_pose, drawn_clip, depth):
-    answer = estimate_pose(depth=depth, pose_keypoints=sdpose_keypoints(drawn_clip, 0.0))
-    preview = answer.ui["egox_preview"][0]
-    assert [stream["name"] for stream in preview["streams"]] == ["head"]
-    assert [tick["label"] for tick in preview["streams"][0]["legend"]["ticks"]] == [
-        "a guess",
-        "seen",
-    ]
-    assert preview["text"] == answer.report == answer.ui["text"][0]
-    for frame, picture in enumerate(answer.preview):
-        rows, columns = ((picture - 0.4).abs().amax(-1) > 0.05).nonzero(as_tuple=True)
-        eye_centre = drawn_clip.uv[
-            frame, [POINTS.index("left_eye"), POINTS.index("right_eye")]
-        ].mean(0)
-        assert (
-            float(((columns - eye_centre[0]) ** 2 + (rows - eye_centre[1]) ** 2).min()) < 9
-        )  # the axes begin between the eyes
-
-
-def test_assumed_lens_and_missing_depth_are_reported(estimate_pose, drawn_clip, depth):
-    keypoints = sdpose_keypoints(drawn_clip, 0.0)
-    assert (
-        "no depth" in (report := estimate_pose(pose_keypoints=keypoints).report)
-        and "60 degrees across are assumed" in report
-    )
-    assert estimate_pose(pose_keypoints=keypoints).ui["egox_preview"][0]["badge"] == "lensGuessed"
-    assert (
-        estimate_pose(pose_keypoints=keypoints, depth=depth).ui["egox_preview"][0]["badge"] is None
-    )
-    output_of_empty_mask = estimate_pose(
-        pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64)
-    )
-    assert "mask of the wearer is empty" in output_of_empty_mask.report
-
-
 def test_bad_input_is_refused_before_any_work(estimate_pose, drawn_clip, depth):
-    keypoints = {"pose_keypoints": sdpose_keypoints(drawn_clip, 0.0)}
-    relative_depth = replace(depth, kind="relative z")
+    keypoints = {"pose_keypoints": sdpose_keypoints(drawn_clip, 0.0), "depth": depth}
+    empty_mask = torch.zeros(FRAMES, 64, 64)
+    assert "mask of the wearer" in estimate_pose(**keypoints, person_mask=empty_mask).report
     for message, changes in {
-        "0 to 0": {**keypoints, "person": 4},
-        "mask of the wearer": {**keypoints, "person_mask": torch.ones(5, HEIGHT, 392)},
-        "depth: got 7 frames": {**keypoints, "depth": replace(depth, depth_m=depth.depth_m[:7])},
-        "relative z depth": {**keypoints, "depth": relative_depth},
+        "0 to 0": {"person": 4},
+        "mask of the wearer": {"person_mask": torch.ones(5, HEIGHT, 392)},
+        "got 7 frames": {"depth": replace(depth, depth_m=depth.depth_m[:7])},
+        "relative z depth": {"depth": replace(depth, kind="relative z")},
     }.items():
         with refuses(message):
-            estimate_pose(**{"depth": depth, **changes})
+            estimate_pose(**keypoints | changes)

@@ -9,9 +9,17 @@ import math
 import pytest
 import torch
 
-from tools.rigs.model_rig import import_core_module, node_defaults
+from tests.refusals import refuses
+from tools.rigs.model_rig import import_core_module
 
 FRAMES, HEIGHT, WIDTH = 2, 56, 98
+BACKBONE = {
+    "hidden_size": 64,
+    "num_attention_heads": 1,
+    "num_hidden_layers": 4,
+    "layer_norm_eps": 1e-6,
+    "use_swiglu_ffn": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +48,6 @@ def draw_random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.T
     return module.state_dict()
 
 
-def backbone_config() -> dict:
-    return {
-        "hidden_size": 64,
-        "num_attention_heads": 1,
-        "num_hidden_layers": 4,
-        "layer_norm_eps": 1e-6,
-        "use_swiglu_ffn": False,
-    }
-
-
 def stack_config(output_channels: int | None) -> dict:
     """Describe one of MoGe v2's convolution stacks, with five levels of 4 channels.
 
@@ -69,7 +67,7 @@ def make_moge_model():
     from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
 
     model = MoGeModelV2(
-        encoder={"backbone": backbone_config(), "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
+        encoder={"backbone": BACKBONE, "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
         neck=stack_config(None),
         points_head=stack_config(3),
         mask_head=stack_config(1),
@@ -83,7 +81,8 @@ def make_moge_model():
     return MoGeModel(weights)
 
 
-def run_moge(model, pictures, **changes):
+@pytest.fixture(scope="module")
+def moge_payload(pictures) -> dict:
     from comfy_extras.nodes_moge import MoGeInference
 
     options = {
@@ -92,36 +91,21 @@ def run_moge(model, pictures, **changes):
         "batch_size": 1,
         "force_projection": True,
         "apply_mask": True,
-        **changes,
     }
     with torch.inference_mode():
-        return MoGeInference.execute(model, pictures, **options).result[0]
-
-
-def check_projection(camera, points) -> None:
-    """Check that EgoX's camera projects each 3-D point onto its pixel."""
-    uv, _ = camera.project(points.reshape(-1, 3).double())
-    v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    expected_pixels = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
-    assert float((uv - expected_pixels).abs().max()) < 1e-2
-
-
-@pytest.fixture(scope="module")
-def moge_payload(pictures) -> dict:
-    return run_moge(make_moge_model(), pictures)
+        return MoGeInference.execute(make_moge_model(), pictures, **options).result[0]
 
 
 def test_depth_and_camera_of_moge_v2_are_read(pack, moge_payload):
-    moge_source = import_core_module(pack, "depth.moge").moge_depth(moge_payload)
-    depth = moge_source.depth
-    camera = moge_source.depth.exo.camera
+    depth = import_core_module(pack, "depth.moge").moge_depth(moge_payload).depth
+    points = moge_payload["points"]
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
-    torch.testing.assert_close(
-        depth.depth_m, moge_payload["points"][..., 2].float()
-    )  # z depth, no ray length
-    check_projection(camera, moge_payload["points"][0])
-    assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
+    torch.testing.assert_close(depth.depth_m, points[..., 2].float())  # z depth, no ray length
+    uv, _ = depth.exo.camera.project(points[0].reshape(-1, 3).double())
+    expected_pixels = torch.cartesian_prod(torch.arange(HEIGHT), torch.arange(WIDTH)).flip(1)
+    assert float((uv - expected_pixels).abs().max()) < 1e-2
+    assert depth.exo.camera.fx == pytest.approx(WIDTH / 2 / math.tan(math.radians(30)), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -154,72 +138,28 @@ def da3_model(pictures):
     return model
 
 
-def run_da3(model, pictures, mode: dict):
-    from comfy_extras.nodes_depth_anything_3 import DA3Inference
-
-    with torch.inference_mode():
-        return DA3Inference.execute(model, pictures, 140, "upper_bound_resize", mode).result[0]
-
-
 @pytest.mark.parametrize("pose_method", ["cam_dec", "ray_pose"])
 def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model, pose_method):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
+    from comfy_extras.nodes_depth_anything_3 import DA3Inference
 
-    payload = run_da3(
-        da3_model,
-        pictures,
-        {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method},
-    )
-    assert payload["depth"].shape == (FRAMES, HEIGHT, WIDTH) and payload["intrinsics"].shape == (
-        1,
-        FRAMES,
-        3,
-        3,
-    )
-    da3_source = import_core_module(pack, "depth.da3").da3_depth(payload)
-    assert da3_source.depth.kind == "relative z"
-    assert not da3_source.depth.exo.lens_guessed
-    input_height, input_width = compute_target_size(HEIGHT, WIDTH, 140)
-    intrinsics = payload["intrinsics"][0].double()
-    if (
-        pose_method == "cam_dec"
-    ):  # its centre is the middle of the picture the model saw, in that picture's pixels
-        assert intrinsics[0, 0, 2] == pytest.approx(input_width / 2) and intrinsics[
-            0, 1, 2
-        ] == pytest.approx(input_height / 2)
-        assert da3_source.depth.exo.camera.fx == pytest.approx(
-            float(intrinsics[:, 0, 0].median()) * WIDTH / input_width, rel=1e-5
-        )
-    assert da3_source.depth.exo.camera.cx == (WIDTH - 1) / 2
-    assert (
-        float(da3_source.depth.trust.min()) >= 0
-        and da3_source.depth.trust.shape == payload["depth"].shape
-    )
-
-
-def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_payload, da3_model):
-    """Check depth that is scaled by MoGe and kept steady by Depth Anything 3."""
-    node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
-    moge_output = dict(moge_payload)
-    da3_output = run_da3(
-        da3_model,
-        pictures,
-        {"mode": "multiview", "ref_view_strategy": "first", "pose_method": "cam_dec"},
-    )
-    # Random models see no common scene; give the payloads one, keeping everything else as the host
-    # made it.
-    true_depth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
-    moge_output["depth"] = true_depth.clone()
-    da3_output["depth"] = 1.7 / (1 / true_depth - 0.02)
-    depth, preview, plot, report, _ = node.execute(
-        **{**node_defaults(node), "moge_geometry": moge_output, "da3_geometry": da3_output}
-    ).result
-    torch.testing.assert_close(depth.depth_m, true_depth, rtol=1e-4, atol=0)
-    assert depth.exo.camera.fx == pytest.approx(float(moge_output["intrinsics"][0, 0, 0]) * WIDTH)
-    assert (
-        "metric depth: MoGe; video depth: Depth Anything 3" in report
-        and preview.shape[:3] == true_depth.shape
-    )
+    mode = {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method}
+    with torch.inference_mode():
+        (payload,) = DA3Inference.execute(
+            da3_model, pictures, 140, "upper_bound_resize", mode
+        ).result
+    source = import_core_module(pack, "depth.da3").da3_depth(payload)
+    exo = source.depth.exo
+    assert source.depth.kind == "relative z" and not exo.lens_guessed
+    assert source.depth.trust.shape == payload["depth"].shape == (FRAMES, HEIGHT, WIDTH)
+    assert float(source.depth.trust.min()) >= 0
+    assert exo.camera.cx == (WIDTH - 1) / 2
+    if pose_method == "cam_dec":  # in the pixels of the picture that the model saw
+        input_height, input_width = compute_target_size(HEIGHT, WIDTH, 140)
+        intrinsics = payload["intrinsics"][0].double()
+        assert intrinsics[0, :2, 2].tolist() == pytest.approx([input_width / 2, input_height / 2])
+        focal_px = float(intrinsics[:, 0, 0].median())
+        assert exo.camera.fx == pytest.approx(focal_px * WIDTH / input_width, rel=1e-5)
 
 
 def test_moge_on_a_cpu_sees_every_fourth_frame_of_a_video(pack, comfy_host, monkeypatch):
@@ -247,15 +187,14 @@ def test_moge_on_a_cpu_sees_every_fourth_frame_of_a_video(pack, comfy_host, monk
 def test_moge_files_of_two_projections_give_what_their_two_layers_give(pack, comfy_host, tmp_path):
     """Check a file of ViT-S's kind, which ComfyUI's loader refuses, against the network itself."""
     import folder_paths
-    from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
+    from comfy.ldm.moge.model import MoGeModel
 
     model = make_moge_model().model.float()
     model.encoder.intermediate_layers = [1, 3]
     model.encoder.output_projections = model.encoder.output_projections[:2]
-    weights = model.state_dict()
     with pytest.raises(RuntimeError, match=r"output_projections\.2"):
-        MoGeModel(dict(weights))
-    torch.save({"model": weights, "model_config": {}}, tmp_path / "vits.pt")
+        MoGeModel(model.state_dict())
+    torch.save({"model": model.state_dict(), "model_config": {}}, tmp_path / "vits.pt")
     picture = torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(3))
     moge_video = importlib.import_module(f"{pack.__name__}.nodes.moge_video")
     folder_paths.add_model_folder_path("geometry_estimation", str(tmp_path))
@@ -265,12 +204,10 @@ def test_moge_files_of_two_projections_give_what_their_two_layers_give(pack, com
             (payload,) = moge_video.EgoXMoGeVideo.execute(picture, model_name="vits.pt").result
     finally:
         folder_paths.folder_names_and_paths["geometry_estimation"][0].remove(str(tmp_path))
-    assert isinstance(loaded.model, MoGeModelV2)
     with torch.inference_mode():
-        pictures = picture.movedim(-1, 1)
-        given, expected = (net.float()(pictures, 64) for net in (loaded.model, model))
+        given, expected = (net.float()(picture.movedim(-1, 1), 64) for net in (loaded.model, model))
     for name in expected:
         torch.testing.assert_close(given[name], expected[name], atol=2e-3, rtol=2e-3)
     assert bool(payload["is_metric"]) and len(payload["depth"]) == 1
-    with pytest.raises(import_core_module(pack, "errors").EgoXInputError, match="MoGe's weights"):
+    with refuses("MoGe's weights"):
         moge_video.EgoXMoGeVideo.execute(picture)

@@ -28,23 +28,6 @@ def english(pack):
     return node_defs([node.GET_SCHEMA() for node in pack.nodes.extension.NODES])
 
 
-def test_texts_are_laid_out_as_the_front_end_reads_them(english):
-    """Check one node's texts in full, with inputs by id and outputs by position."""
-    patch_texts = english["EgoXModelPatch"]
-    assert patch_texts["display_name"] == "EgoX Model Patch"
-    assert patch_texts["inputs"]["lambda_g"]["name"] == "λ_g"
-    assert patch_texts["inputs"]["canvas"] == {
-        "name": "canvas",
-        "tooltip": "From EgoX Conditioning.",
-    }
-    assert [english["EgoXConditioning"]["outputs"][str(i)]["name"] for i in range(4)] == [
-        "positive",
-        "negative",
-        "latent",
-        "canvas",
-    ]
-
-
 def test_the_english_file_equals_the_nodes_texts(english):
     """Check that the English locale is current, since an old one would hide the nodes' new
     tooltips."""
@@ -68,6 +51,50 @@ def test_one_word_stands_for_one_thing(repo_root, language):
         for term, other_words in terms.items():
             found_words = [word for word in other_words if word in text]
             assert not found_words, f"{language}/{name}: say {term} for {found_words}"
+
+
+@pytest.mark.parametrize(
+    "english, korean, missing_notes, outdated_notes",
+    [
+        ("scene", "", ["missing"], []),
+        ("room", "장면", [], ["English has changed"]),
+        ("room", "방", [], []),
+        (None, "장면", [], ["English no longer has it"]),
+    ],
+)
+def test_missing_and_outdated_translations_are_reported(
+    english, korean, missing_notes, outdated_notes, tmp_path, monkeypatch
+):
+    """Check the report after an English or Korean text has changed."""
+    locale_texts = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
+    monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
+    monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
+    monkeypatch.setattr(
+        locales, "read_locale", lambda lang, name=locales.NODES: locale_texts[lang, name]
+    )
+    write_json(locales.MARKS, {})
+    write_json(locales.MARKS, review({"a": "scene"})[2])
+    locale_texts["ko", locales.NODES] = {"a": korean}
+    notes = review({"a": english} if english else {})[:2]
+    assert [[line.split(": ")[1] for line in lines] for lines in notes] == [
+        missing_notes,
+        outdated_notes,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
+)
+def test_texts_of_a_language_have_its_letters_and_the_page_s_syntax(language, letters):
+    """Check placeholders, the script of sentences, and characters of the page's own syntax."""
+    english_texts = dict(leaves(read_locale(SOURCE, PAGE)))
+    for key, text in leaves(read_locale(language, PAGE)):
+        placeholders = (sorted(re.findall(r"\{\w+\}", t)) for t in (text, english_texts[key]))
+        assert len({*map(tuple, placeholders)}) == 1, key
+    for key, text in leaves(read_locale(language)):
+        assert key.endswith(".tooltip") or not set(text) & set("@{}|"), f"{key}: {text!r}"
+        is_sentence = key.endswith((".tooltip", ".description"))
+        assert not is_sentence or re.search(f"[{letters}]", text), f"{key}: {text!r}"
 
 
 def test_what_stays_english_is_on_the_list(pack, repo_root):
@@ -101,66 +128,3 @@ def test_what_stays_english_is_on_the_list(pack, repo_root):
         "choices": sorted(choices - {*KSampler.SAMPLERS, *KSampler.SCHEDULERS}),
         "notes": sorted(note_titles),
     }
-
-
-@pytest.mark.parametrize(
-    "english, korean, missing_notes, outdated_notes",
-    [
-        ("scene", "장면", [], []),
-        ("scene", None, ["missing"], []),
-        ("scene", "", ["missing"], []),
-        ("room", "장면", [], ["English has changed"]),
-        ("room", "방", [], []),
-        ("room", None, ["missing"], []),
-        (None, "장면", [], ["English no longer has it"]),
-    ],
-)
-def test_missing_and_outdated_translations_are_reported(
-    english, korean, missing_notes, outdated_notes, tmp_path, monkeypatch
-):
-    """Check the report after an English or Korean text has changed."""
-    locale_texts = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
-    monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
-    monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
-    monkeypatch.setattr(
-        locales, "read_locale", lambda lang, name=locales.NODES: locale_texts[lang, name]
-    )
-    locales.MARKS.write_text("{}", "utf-8")
-    marks_before = review({"a": "scene"})[2]
-    write_json(locales.MARKS, marks_before)
-    locale_texts["ko", locales.NODES] = {} if korean is None else {"a": korean}
-    review_result = review({} if english is None else {"a": english})
-    assert [[line.split(": ")[1] for line in lines] for lines in review_result[:2]] == [
-        missing_notes,
-        outdated_notes,
-    ]
-    assert (review_result[2] == marks_before) == (korean == "장면" and english is not None)
-
-
-@pytest.mark.parametrize("language", TRANSLATIONS)
-def test_page_texts_have_the_same_placeholders_in_each_language(language):
-    english_texts, translated_texts = (
-        dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language)
-    )
-    for key, text in translated_texts.items():
-        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(
-            re.findall(r"\{\w+\}", english_texts[key])
-        ), key
-
-
-@pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
-def test_no_text_contains_the_front_ends_syntax(language):
-    """Check that no text contains characters of the page's link or variable syntax."""
-    for key, text in leaves(read_locale(language)):
-        if not key.endswith(".tooltip"):
-            assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
-
-
-@pytest.mark.parametrize(
-    ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
-)
-def test_sentences_are_in_their_language(language, letters):
-    """Check the script of each translated text."""
-    for key, text in leaves(read_locale(language)):
-        if key.endswith((".tooltip", ".description")):
-            assert re.search(f"[{letters}]", text), f"{language} {key}: {text!r}"

@@ -37,21 +37,18 @@ def test_the_digest_follows_a_chain_of_any_length(graph_module):
 
 def test_the_digest_looks_for_few_texts_on_the_disk(graph_module, monkeypatch):
     resolved_names: list[str] = []
-
-    def resolve(name: str, label: str, **_: bool) -> Path:
-        resolved_names.append(name)
-        return Path(__file__)
-
-    monkeypatch.setattr(graph_module, "resolve", resolve)
+    monkeypatch.setattr(
+        graph_module,
+        "resolve",
+        lambda name, *_, **__: resolved_names.append(name) or Path(__file__),
+    )
     texts = {f"text_{number}": f"file {number % 5000}" for number in range(9000)}
-    graph = {
-        "1": {"class_type": "Many", "inputs": texts},
-        "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
-    }
-    digest_before = graph_module.input_digest(graph, "2", ["value"])
+    graph = make_chain(2)
+    graph["0"]["inputs"] = texts
+    digest_before = graph_module.input_digest(graph, "1", ["value"])
     assert 0 < len(resolved_names) == len(set(resolved_names)) <= graph_module.MAX_LOOKUPS
-    graph["1"]["inputs"]["text_8999"] = "another file"
-    assert graph_module.input_digest(graph, "2", ["value"]) != digest_before
+    texts["text_8999"] = "another file"
+    assert graph_module.input_digest(graph, "1", ["value"]) != digest_before
 
 
 def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, run_coroutine):

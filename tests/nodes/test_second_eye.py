@@ -1,7 +1,5 @@
 """Test the node Second Eye."""
 
-from contextlib import nullcontext
-
 import av
 import numpy as np
 import pytest
@@ -54,29 +52,25 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, take, scene, tmp_pa
         EgoXSecondEye.execute(*left_eye, *options)
 
 
-@pytest.mark.parametrize("damage", ["alpha", "0...255", "NaN", "one channel"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda frames: frames * 255,
+        lambda frames: frames * torch.nan,
+        lambda frames: frames[..., :1],
+    ],
+)
 def test_tensors_that_are_no_pictures_are_refused(pack, take, scene, damage):
     from egox_pack.nodes.exo_motion import EgoXExoMotion
     from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
-    ego_trajectory = take.trajectory()
-
-    def damage_pictures(frames):
-        if damage == "alpha":
-            return torch.cat((frames, frames[..., :1]), -1)
-        if damage == "one channel":
-            return frames[..., :1]
-        return frames * (255 if damage == "0...255" else torch.nan)
-
-    exo = damage_pictures(take.exo_frames().float())
-    ego = damage_pictures(take.ego_frames())
-    options = {"start_frame": 0, "frame_count": 5, "target_fps": 0.0, "resize": "crop"}
-    sizes = {"width": 64, "height": 48}
+    exo, ego = damage(take.exo_frames().float()), damage(take.ego_frames())
+    video_inputs = ("none", 0, 5, 0.0, "crop", 64, 48)
     for run_node in (
-        lambda: EgoXLoadExoVideo.execute("none", **options, **sizes, images=exo),
+        lambda: EgoXLoadExoVideo.execute(*video_inputs, images=exo),
         lambda: EgoXExoMotion.execute(exo, take.depth_video(), "auto"),
-        lambda: EgoXSecondEye.execute(ego, scene, ego_trajectory, "flat", "full", 64, 63.0, 2.0),
+        lambda: EgoXSecondEye.execute(ego, scene, take.trajectory(), "flat", "full", 64, 63.0, 2.0),
     ):
-        with nullcontext() if damage == "alpha" else refuses("got (floats|shape)"):
+        with refuses("got (floats|shape)"):
             run_node()

@@ -38,21 +38,11 @@ def test_numbers_beyond_their_bounds_are_refused(pack, list_refusals):
 
 
 @pytest.mark.parametrize(
-    ("node", "name", "value"),
+    ("node", "name", "value", "words"),
     [
-        ("EgoXWanSampler", "lambda_g", 25.0),
-        ("EgoXModelPatch", "lambda_g", 100.0),
-        ("EgoXLoadLora", "strength", -3.0),
-        ("EgoXLoadLora", "strength", 100.0),
-    ],
-)
-def test_a_value_beyond_the_slider_is_accepted(list_refusals, node, name, value):
-    assert list_refusals(node, name, value) == []
-
-
-@pytest.mark.parametrize(
-    ("node", "name", "value", "expected_words"),
-    [
+        ("EgoXWanSampler", "lambda_g", 25.0, None),  # beyond the slider alone
+        ("EgoXModelPatch", "lambda_g", 100.0, None),
+        ("EgoXLoadLora", "strength", -100.0, None),
         ("EgoXWanSampler", "lambda_g", 101.0, "λ_g"),
         ("EgoXModelPatch", "lambda_g", -1.0, "0 to 100"),
         ("EgoXLoadLora", "strength", -100.5, "from -100 to 100"),
@@ -60,7 +50,7 @@ def test_a_value_beyond_the_slider_is_accepted(list_refusals, node, name, value)
     ],
 )
 def test_values_beyond_the_bounds_are_refused_with_a_message(
-    list_refusals, node, name, value, expected_words
+    list_refusals, node, name, value, words
 ):
-    (message,) = list_refusals(node, name, value)
-    assert expected_words in message
+    refusals = list_refusals(node, name, value)
+    assert len(refusals) == bool(words) and all(words in message for message in refusals)

@@ -186,32 +186,14 @@ def test_token_ids_and_embedding_equal_the_released_and_the_trainers(
 
 
 def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
-    def read_note(name: str) -> str:
-        return run_text_node(PROMPTS[name])[4]
-
-    token_count = len(text_module.tokenize(clip, clean_prompt(PROMPTS["short"])))
-    assert token_count == 512, "padded by the host"
-    unpadded_count = text_module.count_unpadded(
-        text_module.tokenize(clip, clean_prompt(PROMPTS["long in ego"]))
-    )
-    assert unpadded_count > 600
-    assert read_note("long in ego").splitlines() == [
-        (
-            f"prompt: the last {unpadded_count - 512} of {unpadded_count} tokens are cut off, "
-            "inside [Ego view]"
-        ),
-        "negative: 1 of 512 tokens",
-    ]
-    assert "cut off" not in read_note("short")
-    assert " of 512 tokens" in read_note("short")
-
-
-def test_output_texts_have_no_escapes_and_single_blanks(run_text_node):
-    """Check output texts for backslashes and double blanks."""
-    assert run_text_node("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
-        "a mug (white)",
-        '"blur"',
-    )
+    prompt = PROMPTS["long in ego"]
+    count = text_module.count_unpadded(text_module.tokenize(clip, clean_prompt(prompt)))
+    cut_note, negative_note = run_text_node(prompt)[4].splitlines()
+    assert f"{count - 512} of {count} tokens" in cut_note and "[Ego view]" in cut_note
+    assert negative_note == "negative: 1 of 512 tokens"
+    outputs = run_text_node("a  mug \\(white\\)", " &quot;blur&quot;\n")
+    assert outputs[2:4] == ("a mug (white)", '"blur"')
+    assert "cut off" not in outputs[4] and " of 512 tokens" in outputs[4]
 
 
 def test_ftfy_is_used_if_installed_and_named_if_it_would_change_the_prompt(
@@ -252,47 +234,35 @@ def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
 
 
 def test_the_caption_request_fits_comfyuis_generate_text(text_module):
-    """Check the request with a language model that returns its prompt."""
+    """Check the request with a model that answers with it, and with Qwen's own tokenizer."""
+    from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
     from comfy_extras.nodes_textgen import TextGenerate
 
     node = text_module.EgoXCaptionRequest
-    exo_frames, prior_frames = torch.rand(9, 32, 56, 3), torch.rand(9, 32, 32, 3)
-    images, instruction = node.execute(exo_frames, prior_frames).result
+    images, instruction = node.execute(torch.rand(9, 32, 56, 3), torch.rand(9, 32, 32, 3)).result
     assert images.shape == (4, 32, 88, 3)
     input_types = {entry.id: entry.get_io_type() for entry in TextGenerate.GET_SCHEMA().inputs}
     output_types = [output.get_io_type() for output in node.GET_SCHEMA().outputs]
     assert [input_types["image"], input_types["prompt"]] == output_types
+    tokenizer = Qwen3VLTokenizer(model_type="qwen3vl_4b")
 
     class EchoModel:
         def tokenize(self, prompt, image=None, **options):
-            assert len(image) == 4
             assert not options["thinking"]
-            return prompt
+            return tokenizer.tokenize_with_weights(prompt, image=image)
 
         def generate(self, tokens, max_length, **options):
             assert max_length == 1024
-            return tokens
+            return tokens["qwen3vl_4b"][0]
 
         def decode(self, tokens):
-            return tokens
+            assert sum(isinstance(token, dict) for token, *_ in tokens) == len(images)
+            assert {weight for _, weight, *_ in tokens} == {1.0}
+            return tokenizer.decode([token for token, *_ in tokens if isinstance(token, int)])
 
     answer = TextGenerate.execute(
         EchoModel(), instruction, 1024, {"sampling_mode": "off"}, image=images
     ).result[0]
-    assert answer == instruction
+    assert instruction in answer
     with refuses("the request itself"):
-        text_module.choose_prompt(answer, "from a model")
-
-
-def test_qwens_tokenizer_reads_the_whole_request(text_module):
-    """Check that the request's tokens contain all four pictures and no word weights."""
-    from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
-
-    node = text_module.EgoXCaptionRequest
-    images, instruction = node.execute(torch.rand(5, 32, 56, 3)).result
-    tokenizer = Qwen3VLTokenizer(model_type="qwen3vl_4b")
-    (tokens,) = tokenizer.tokenize_with_weights(instruction, image=images)["qwen3vl_4b"]
-    assert sum(isinstance(token, dict) and token["type"] == "image" for token, *_ in tokens) == 4
-    assert {weight for _, weight, *_ in tokens} == {1.0}
-    decoded_text = tokenizer.decode([token for token, *_ in tokens if isinstance(token, int)])
-    assert instruction in decoded_text
+        text_module.choose_prompt(instruction, "from a model")
