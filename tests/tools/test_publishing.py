@@ -9,8 +9,6 @@ import pytest
 
 from tools import api_page
 
-OF_THE_OWNER = ("Repository", "PublisherId", "Icon", "Banner")
-
 
 def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_path):
     pytest.importorskip("tomllib")
@@ -22,40 +20,17 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     project_file = tmp_path / "pyproject.toml"
     project_text = project_file.read_text("utf-8")
     version = re.search(r'(?m)^version = "(.+)"$', project_text).group(1)
-    text_without_names = project_text.replace("[project.urls]\n", "[project.urls_of_old]\n")
-    text_without_names = re.sub(
-        r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', text_without_names
-    )
-    project_file.write_text(text_without_names, "utf-8")
-    faults_found = find_faults(tmp_path, f"v{version}")
-    assert [name for name in OF_THE_OWNER if any(name in each for each in faults_found)] == [
-        *OF_THE_OWNER
-    ]
-    text_with_names = re.sub(
-        r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', text_without_names
-    )
-    text_with_names += '\n[project.urls]\nRepository = "given"\n'
-    project_file.write_text(text_with_names, "utf-8")
-    assert find_faults(tmp_path, f"v{version}") == []
-    assert len(find_faults(tmp_path, "v0.0.1")) == 1
-    entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
-    expected_keys = "author title id reference nodename_pattern files install_type description"
-    assert list(entry) == expected_keys.split()
-    assert entry["files"] == [entry["reference"]]
-    assert all(entry.values())
-    project_file.write_text(text_without_names, "utf-8")
-    with pytest.raises(SystemExit, match="empty"):
-        list_entry(tmp_path)
-
-
-def test_the_readme_clones_the_repository_that_the_project_names(repo_root):
-    tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((repo_root / "pyproject.toml").read_text("utf-8"))["project"]
-    address = project.get("urls", {}).get("Repository", "<address of this page>")
-    (command,) = re.findall(
-        r"`git clone (.+?) comfyui-egox ", (repo_root / "README.md").read_text("utf-8")
-    )
-    assert command == address, "the address of [project.urls], once the owner has given one"
+    for value, fault_count in (("", 4), ("given", 0)):
+        text = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', rf'\1 = "{value}"', project_text)
+        text += f'\n[project.urls]\nRepository = "{value}"\n'
+        project_file.write_text(text, "utf-8")
+        assert len(find_faults(tmp_path, f"v{version}")) == fault_count
+        assert len(find_faults(tmp_path, "v0.0.1")) == fault_count + 1
+        if not value:
+            with pytest.raises(SystemExit, match="empty"):
+                list_entry(tmp_path)
+    entry = list_entry(tmp_path)
+    assert entry["files"] == [entry["reference"]] and all(entry.values())
 
 
 def test_the_core_needs_what_the_pack_lists(repo_root):
