@@ -18,6 +18,7 @@ from egox_core.robots.episode import COLUMNS, HAND_COLUMNS, Episode, make_episod
 from egox_core.robots.robot_set import EPISODES, SetOptions, open_set
 from egox_core.safe_files import read_json, write_json
 from tests.full_disk import limit_file_size
+from tests.paths import read_folder_files
 from tests.refusals import refuses
 from tools.setup.environment import venv_python
 
@@ -87,20 +88,11 @@ def test_info_tasks_and_statistics_agree_with_the_frames(tmp_path):
         if key.startswith(("obs", "egox", "action"))
     )
     assert "ego_depth" not in card_text
+    statistics = set_statistics["observation.state"]
     state_rows = np.array([row["observation.state"] for row in frame_rows])
-    for name, reduction in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
-        expected_statistic = reduction(state_rows, 0)
-        if name == "std":  # of each episode at least the floor
-            assert (
-                np.array(set_statistics["observation.state"][name])
-                >= np.minimum(expected_statistic, 0.02)
-            ).all()
-            expected_statistic = np.maximum(
-                expected_statistic, set_statistics["observation.state"][name]
-            )
-        np.testing.assert_allclose(
-            set_statistics["observation.state"][name], expected_statistic, atol=1e-6
-        )
+    for name in ("min", "max", "mean"):
+        np.testing.assert_allclose(statistics[name], getattr(state_rows, name)(0), atol=1e-6)
+    assert (np.array(statistics["std"]) >= state_rows.std(0) - 1e-6).all(), "or an episode's floor"
 
 
 def episode_without_hands(number: int) -> Episode:
@@ -188,7 +180,7 @@ def write_places(folder: Path, numbers: range) -> None:
             robot_data.append(replace(run_episode, columns=columns))
 
 
-@pytest.mark.parametrize("edit", ["none", "averaged", "merge", "delete"])
+@pytest.mark.parametrize("edit", ["none", "averaged", "delete"])
 def test_quantiles_are_those_of_all_frames(tmp_path, edit):
     """Check the quantiles of twenty episodes at places of their own, also in a set that an older
     version averaged, and in one that LeRobot edited."""
@@ -234,17 +226,6 @@ def test_run_of_several_pieces_is_complete_with_all_of_them(tmp_path):
         assert robot_data.holds("run_1of2", "digest")
         with refuses("other files"):
             robot_data.holds("run", "another")
-
-
-def assert_equal_folders(first_folder: Path, second_folder: Path) -> None:
-    """Check that two folders contain the same files with the same bytes."""
-    file_sets = [
-        {f.relative_to(root) for f in root.rglob("*") if f.is_file()}
-        for root in (first_folder, second_folder)
-    ]
-    assert file_sets[0] == file_sets[1]
-    for file in sorted(file_sets[0]):
-        assert (first_folder / file).read_bytes() == (second_folder / file).read_bytes(), file
 
 
 def test_depth_and_classes_are_read_back(tmp_path):
@@ -333,9 +314,9 @@ def edit_as_lerobot(folder: Path, edit: str) -> None:
         ("remove_feature", "edited by another program: no egox.path_deg in it"),
     ],
 )
-@pytest.mark.parametrize("count", [1, 3])
-def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message, count):
+def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message):
     """Check that episodes can be added to a set that LeRobot edited, unless a column is missing."""
+    count = 3
     write_episodes(tmp_path, count, SetOptions(made_by="a first model"))
     edit_as_lerobot(tmp_path, edit)
     if message:
@@ -384,12 +365,10 @@ def test_users_card_text_and_files_are_preserved(tmp_path):
     assert b"1 episode," not in card_bytes
     assert user_note.read_text("utf-8") == "mine"
     (tmp_path / "meta/info.json").unlink()
-    files_before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    files_before = read_folder_files(tmp_path)
     with refuses("data/chunk-000/file-000.parquet in a folder that is no set"):
         write_episodes(tmp_path, 3)
-    assert files_before == {
-        file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
-    }
+    assert files_before == read_folder_files(tmp_path)
 
 
 def test_video_files_are_split_by_length(tmp_path, monkeypatch):
@@ -443,7 +422,7 @@ def test_cancelled_or_failed_episode_leaves_the_set_unchanged(tmp_path):
 
     with open_set(tmp_path / "set") as robot_data, pytest.raises(KeyboardInterrupt):
         robot_data.append(make_episode(2), cancel)
-    assert_equal_folders(tmp_path / "before", tmp_path / "set")
+    assert read_folder_files(tmp_path / "before") == read_folder_files(tmp_path / "set")
     largest_file = max(file.stat().st_size for file in (tmp_path / "set").rglob("*.*"))
     with (
         open_set(tmp_path / "set") as robot_data,
@@ -451,7 +430,7 @@ def test_cancelled_or_failed_episode_leaves_the_set_unchanged(tmp_path):
         limit_file_size(largest_file),
     ):
         robot_data.append(make_episode(2))
-    assert_equal_folders(tmp_path / "before", tmp_path / "set")
+    assert read_folder_files(tmp_path / "before") == read_folder_files(tmp_path / "set")
 
 
 def test_set_continues_after_a_kill_between_renames(tmp_path, monkeypatch):
@@ -479,7 +458,7 @@ def test_set_continues_after_a_kill_between_renames(tmp_path, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 robot_data.append(make_episode(3))
         write_episodes(killed_set, 4)
-        assert_equal_folders(tmp_path / "undisturbed", killed_set)
+        assert read_folder_files(tmp_path / "undisturbed") == read_folder_files(killed_set)
 
 
 LEROBOT_LOADER = """
