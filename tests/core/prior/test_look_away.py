@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.model import sensor_from_upright
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
-from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
+from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory
 from egox_core.types import CameraTrajectory, DepthVideo
 from tests.poses import make_path
 
@@ -134,14 +134,3 @@ def test_guessed_places_are_drawn_only_near_their_first_view(parallax_share, is_
     offset_x = parallax_share * MAX_PARALLAX * memory._chunks[0].distance_m
     exo_video, depth, path, _ = draw_clip([turned_pose(66, x=offset_x)])
     assert bool(memory.fill(exo_video, torch.zeros(1, 64, 64, 3), depth, path).any()) == is_drawn
-
-
-def test_guessed_depth_continues_known_depth():
-    depth_m = torch.full((32, 32), 2.0)
-    depth_m[:, 16:] = torch.nan
-    guessed_depth = guess_depth(depth_m, 9.0)
-    assert (
-        torch.equal(guessed_depth[:, :16], depth_m[:, :16])
-        and (guessed_depth - 2).abs().max() < 1e-3
-    )
-    assert (guess_depth(torch.full((8, 8), torch.nan), 9.0) - 9).abs().max() < 1e-4

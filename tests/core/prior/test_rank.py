@@ -16,7 +16,7 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
-from tests.poses import make_path, replace_exo_pose
+from tests.poses import make_path
 from tests.refusals import refuses
 
 from ..box_room import true_coverage, view_room
@@ -90,26 +90,6 @@ def test_ranking_by_poses_gives_the_same_order():
     assert {rank_entry.method for rank_entry in rank_exo_cameras(mixed_candidates, frames=2)} == {
         "poses"
     }
-
-
-def test_ranking_is_the_same_in_the_exo_cameras_world():
-    """Check that the ranking of exo cameras is unchanged if only relative poses are known."""
-    for has_depth in (True, False):
-        world_candidates = candidates(has_depth)
-        relative_candidates = []
-        for candidate in world_candidates:
-            w2c = candidate.trajectory.ego.seen_from(candidate.trajectory.exo)
-            depth = None if candidate.depth is None else replace_exo_pose(candidate.depth, None)
-            path = make_path(w2c, EGO, 10, exo_camera=EXO)
-            relative_candidates.append(replace(candidate, trajectory=path, depth=depth))
-        both_rankings = (
-            rank_exo_cameras(candidate_list, frames=2)
-            for candidate_list in (world_candidates, relative_candidates)
-        )
-        for world_rank, relative_rank in zip(*both_rankings, strict=True):
-            assert world_rank.name == relative_rank.name and world_rank.coverage == pytest.approx(
-                relative_rank.coverage, abs=2e-3
-            )
 
 
 def test_bad_candidates_are_refused():

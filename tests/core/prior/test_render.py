@@ -1,7 +1,6 @@
 """Test the rendered ego prior: positions, frames, colours, options and refused input."""
 
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch
 from egox_core import stages
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
-from egox_core.cameras.poses import camera_centre, compose, invert, look_at
+from egox_core.cameras.poses import camera_centre, compose, look_at
 from egox_core.prior import drawing, gaussians, render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
@@ -17,14 +16,12 @@ from egox_core.prior.splat_points import SplatOptions
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.gaussians import SIGMA_STEPS
-from egox_core.scene.surface import lift
-from egox_core.takes.wearer_body import meets_head
 from egox_core.types import CameraTrajectory, PointCloud, PointSet, of_frames
 from lab.drawn import SyntheticSpec, covisible, make_take
-from tests.poses import make_path, replace_exo_pose, still_poses
+from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 
-SMALL_TAKE = SyntheticSpec(seed=2, frames=5, fps=2.0, exo_width=392, exo_height=224, ego_size=224)
+SMALL_TAKE = SyntheticSpec(seed=2, frames=3, fps=2.0, exo_width=392, exo_height=224, ego_size=224)
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +93,6 @@ def test_point_is_drawn_where_the_lens_projects_it(camera, preset, device):
     assert not prior.rgb[~prior.coverage].any()
 
 
-def test_world_and_exo_frame_scenes_give_the_same_picture(take, scene):
-    """Check that a scene in world coordinates is drawn like scenes in exo camera coordinates."""
-    path = take.trajectory()
-    options = replace(prior_preset("clean"), supersample=1)
-
-    def render_two_frames(*scene_and_path):
-        return list(islice(iter_ego_prior(*scene_and_path, options), 2))
-
-    exo_scene = build_scene(take.exo_rgb, replace_exo_pose(take.depth_video(), None))
-    ego_from_exo = compose(path.ego.w2c, invert(take.exo.pose))
-    relative_path = make_path(ego_from_exo, path.ego.camera)
-    other_frames = render_two_frames(exo_scene, path) + render_two_frames(exo_scene, relative_path)
-    for world_frame, other_frame in zip(
-        render_two_frames(scene, path) * 2, other_frames, strict=True
-    ):
-        # float32 points in two frames round differently by some 1e-7 m: a pixel in thousands may
-        # change hands.
-        assert float((world_frame.coverage != other_frame.coverage).float().mean()) < 2e-3
-        common_mask = world_frame.coverage & other_frame.coverage
-        assert float((world_frame.rgb - other_frame.rgb)[common_mask].abs().mean()) < 2e-3
-
-
 @pytest.mark.parametrize(("preset", "min_psnr_db"), [("clean", 28.0), ("released", 18.0)])
 def test_prior_agrees_with_the_drawn_ego_video(take, scene, preset, min_psnr_db):
     """Check that the rendered prior is close to the true ego video, at a quarter of the released
@@ -153,7 +128,7 @@ def test_frames_are_rendered_one_by_one(take, scene, full_prior):
             progress=lambda done, total, stage: progress_calls.append((done, total)),
         )
     )
-    assert progress_calls == [(0, 5)], "nothing is rendered ahead"
+    assert progress_calls == [(0, 3)], "nothing is rendered ahead"
     assert torch.equal(first_frame.coverage, full_prior.coverage[0])
     # Sums of weights may be added in another order from run to run.
     assert torch.allclose(first_frame.rgb, full_prior.rgb[0], atol=1e-5)
@@ -218,14 +193,6 @@ def test_scene_scale_draws_a_small_scene_at_its_true_size(take, scene, full_prio
         stages.prior(small_scene, small_path, "clean", scene_scale=0.0)
 
 
-def test_poses_beyond_the_scenes_frames_are_remarked(take, scene):
-    path = take.trajectory()
-    repeated_w2c = path.ego.w2c.repeat(2, 1, 1)
-    longer_path, _ = stages.path(repeated_w2c, camera=path.ego.camera, exo_w2c=path.exo.pose)
-    _, report = stages.prior(scene, longer_path, preset="clean")
-    assert "the path has 10 poses, the scene 5 frames" in report.text()
-
-
 def test_points_beyond_the_near_and_far_bounds_are_not_drawn(monkeypatch):
     monkeypatch.setattr(drawing, "NEAR_M", 1.0)
     scene = make_cloud(make_points([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))
@@ -287,19 +254,6 @@ def test_bad_options_are_refused(option_name):
         (SplatOptions if option_name == "style" else PriorOptions)(**{option_name: "other"})
 
 
-def test_released_preset_uses_every_second_row_and_column():
-    depth = torch.full((448, 20), 2.0)
-    grey_picture = torch.zeros(448, 20, 3, dtype=torch.uint8)
-    lift_inputs = depth, grey_picture, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
-    coarse_mask = lift(*lift_inputs).coarse.view(448, 20)
-    assert coarse_mask[::2, ::2].all()
-    assert coarse_mask.sum() == 224 * 10
-    small_points = lift(*(lift_input[:128] for lift_input in lift_inputs))
-    assert bool(small_points.coarse.all()), "a picture of 128 px is coarser than that already"
-    assert prior_preset("released").coarse
-    assert not prior_preset("clean").coarse
-
-
 def test_released_presets_draw_the_mean_background(take, scene):
     """Check that both released presets draw the mean background, and only the wild one moving
     points."""
@@ -321,31 +275,19 @@ def test_released_presets_draw_the_mean_background(take, scene):
     moving_mask = wild_frame.rgb[..., 1] > 0.05
     assert bool(moving_mask.any())
     assert float(released_frame.rgb[..., 1].max()) < 1e-3
-    near_frame = next(
-        iter_ego_prior(red_scene, path, replace(prior_preset("released"), max_range=1e-9))
-    )
-    assert float(near_frame.coverage.float().mean()) < float(released_frame.coverage.float().mean())
 
 
 def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
     """Check that the exact preset never draws exo pixels of the wearer's head, also in fused
     scenes."""
-    path = take.trajectory()
-    exact_options = prior_preset("exact")
-    quarter_turns = path.ego.camera.quarter_turns
-    exo_centre = camera_centre(take.exo.pose)
+    path = of_frames(take.trajectory(), slice(1))
+    exo_centre, ego_centre = (camera_centre(w2c) for w2c in (take.exo.pose, path.ego.w2c[0]))
     head_points = scene.moving[0]
-    ego_centre = camera_centre(path.ego.w2c[0])
     head_points = head_points.select((head_points.xyz - ego_centre.float()).norm(dim=-1) < 0.12)
-    assert len(head_points) > 20 and bool(
-        meets_head(head_points.xyz, exo_centre, path.ego.w2c[0], quarter_turns).all()
-    )
+    assert len(head_points) > 20
     stretched_head = replace(
         head_points, xyz=(exo_centre + 1.5 * (head_points.xyz.double() - exo_centre)).float()
     )  # half as far again, on the same pixels
-    assert bool(meets_head(stretched_head.xyz, exo_centre, path.ego.w2c[0], quarter_turns).all())
-    shifted_head = replace(head_points, xyz=head_points.xyz + torch.tensor([0.0, 0.0, 0.6]))
-    assert not bool(meets_head(shifted_head.xyz, exo_centre, path.ego.w2c[0], quarter_turns).any())
 
     first_scene = replace(
         scene, static=PointSet.empty(), moving=[stretched_head], exo=scene.exo.select(slice(1))
@@ -354,7 +296,6 @@ def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
         take.exo.pose, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))
     )
     second_scene = replace(first_scene, exo=replace(first_scene.exo, w2c=other_exo_w2c))
-    path = of_frames(path, slice(1))
     clean_count = len(visible_points(first_scene, path, prior_preset("clean")))
     assert clean_count > 0.9 * len(stretched_head)
     for head_scene, expected_point_count in (
@@ -362,7 +303,8 @@ def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
         (fuse_scenes([first_scene, first_scene]), 0),
         (fuse_scenes([first_scene, second_scene]), clean_count),
     ):
-        assert len(visible_points(head_scene, path, exact_options)) == expected_point_count
+        head_count = len(visible_points(head_scene, path, prior_preset("exact")))
+        assert head_count == expected_point_count
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import look_at
-from egox_core.prior.options import PRIOR_PRESETS, prior_preset
+from egox_core.prior.options import prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.prior.sight_lines import DepthBound, hidden_length
 from egox_core.scene.build import build_scene
@@ -155,10 +155,6 @@ def test_hidden_lines_are_left_out(rooms):
     assert sum(shares_behind["draw"]) > 0.1 and sum(shares_behind["leave out"]) < 0.2 * sum(
         shares_behind["draw"]
     )
-
-
-def test_presets_draw_hidden_lines():
-    assert {options.hidden_lines for options in PRIOR_PRESETS.values()} == {"draw"}
 
 
 SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0

@@ -154,16 +154,3 @@ def test_gaps_are_filled_without_growing_outlines():
     assert torch.equal(filled_image.depth, expected_depth)
     assert torch.equal(filled_image.rgb[..., 0], expected_depth / 4)
     assert torch.equal(filled_image.back, depth != expected_depth)
-
-
-def test_pixel_indices_of_large_pictures_are_exact():
-    """Check that points are drawn at the right pixels of a picture of more than 2^24 pixels."""
-    from egox_core.prior.splat_torch import _point_pixel_pairs
-
-    (_, pixel_indices, distance, _), *_ = _point_pixel_pairs(
-        one_point(5001, 5000, size=0.5), 6000, 6000
-    )
-    assert (
-        5000 * 6000 + 5001 in pixel_indices[distance < 0.5].tolist()
-        and (pixel_indices % 2 == 1).any()
-    )
