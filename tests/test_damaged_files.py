@@ -10,11 +10,9 @@ import random
 import shutil
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -23,8 +21,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from egox_core.archives import open_member, open_zip
-from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange.paths import export_path, import_path
@@ -54,7 +50,7 @@ from tests.core.video.test_timing import sine_tone, write_video_with_sound
 from tests.damage import damage_content
 from tests.frames_in_use import frames_in_use
 from tests.path_forms import FORMS, Poses
-from tests.refusals import refuses
+from tests.paths import read_folder_files
 from tests.train.clip_record import clip_record
 from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps
 from tests.train.tiny_cache import make_cache
@@ -108,14 +104,9 @@ def json_bytes(content: object) -> bytes:
 
 def read_written_files(write_files: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
     """Read the files that a function writes into a folder, by relative path."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     write_files(folder)
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    return read_folder_files(folder)
 
 
 def write_tree(tree: dict[str, bytes], folder: Path) -> None:
@@ -209,38 +200,12 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     with zipfile.ZipFile(zip_buffer, "w") as archive:
         archive.writestr("take/depth.npz", npz_bytes(depth_m=depth_maps))
         archive.writestr("take/meta.json", json_bytes(META_CONTENT))
-    blender_json = {
-        "w": 64,
-        "h": 48,
-        "fl_x": 50,
-        "camera_angle_x": 0.8,
-        "frames": [{"time": i / 5, "transform_matrix": np.eye(4).tolist()} for i in range(5)],
+    w2c = np.eye(3, 4)[None].repeat(9, 0)
+    camera_poses = Poses(w2c, np.array(EXO_INTRINSICS), (84, 48), 9.0, w2c)
+    pose_files = {
+        form: read_written_files(partial(FORMS[form], path=camera_poses), folder / form)
+        for form in FORMS.keys() - {"vipe"}
     }
-    trajectory_json = {
-        "format": "egox_trajectory",
-        "version": 1,
-        "camera": EGO_CAMERA.to_json(),
-        "times_s": [i / 5 for i in range(5)],
-        "w2c": [EGO_POSE] * 5,
-        "exo_w2c": [EXO_POSE] * 5,
-        "exo_camera": CameraModel(
-            lens="pinhole", width=84, height=48, fx=70, fy=70, cx=42, cy=24
-        ).to_json(),
-        "meta_intrinsics": EXO_INTRINSICS,
-        "confidence": [1.0] * 5,
-    }
-    colmap_files = {
-        "cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
-        "images.txt": "".join(f"{i} 1 0 0 0 0 0 {i} 1 a{i}.png\n\n" for i in range(1, 10)).encode(),
-    }
-    camera_poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(EXO_INTRINSICS), (84, 48), 9.0)
-    pose_file_trees = []
-    for form in ("colmap binary", "tum", "chan", "gvhmr", "omnicam"):
-        with TemporaryDirectory() as temporary_folder:
-            FORMS[form](Path(temporary_folder), camera_poses)
-            pose_file_trees.append(
-                {file.name: file.read_bytes() for file in Path(temporary_folder).iterdir()}
-            )
     csv_row = "cam01,3840,2160,KANNALABRANDTK3,1700,1700,1920,1080,0,0,0,0,-1,-1,1"
     calibration_csv = (
         ",".join((*COLUMNS, "start_frame_idx", "end_frame_idx", "quality")) + f"\n{csv_row}\n"
@@ -293,18 +258,12 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             },
         ],
         "trajectory": [
-            {"t.json": json_bytes(trajectory_json)},
             {"t.json": json_bytes(KEYFRAMES)},
-            {"t.json": json_bytes(blender_json)},
-            {"t.json": json_bytes(META_CONTENT)},
-            colmap_files,
-            *pose_file_trees,
+            *(pose_files[form] for form in sorted(pose_files)),
         ],
         "editor": [
             {"t.json": json_bytes(KEYFRAMES)},
-            {"t.json": json_bytes(trajectory_json)},
-            {"t.json": json_bytes(blender_json)},
-            colmap_files,
+            *(pose_files[form] for form in ("ours", "transforms", "colmap text")),
         ],
         "keypoints": [
             {"k.json": json_bytes(random_openpose(rng))},
@@ -550,20 +509,3 @@ def test_programming_error_is_not_reported_as_damage(
             assert "planted" in str(raised_error)
             raised_count += 1
     assert raised_count > 0
-
-
-def test_damaged_compressed_frames_are_named(tmp_path):
-    """Check that the error message for damaged compressed depth names the file."""
-    npz_content = bytearray(npz_bytes(depth_m=np.random.default_rng(0).random((4, 64, 64))))
-    npz_content[4000:4040] = bytes(40)
-    (tmp_path / "d.npz").write_bytes(npz_content)
-    with refuses("depth d.npz: got damaged data"), open_depth(tmp_path / "d.npz") as depth:
-        list(depth.read([0, 1, 2, 3]))
-    with open_zip(tmp_path / "d.npz") as archive, pytest.raises((zlib.error, zipfile.BadZipFile)):
-        archive.read("depth_m.npy")
-    with (
-        open_zip(tmp_path / "d.npz") as archive,
-        refuses("the array"),
-        open_member(archive, "depth_m.npy", "the array") as stream,
-    ):
-        stream.read()

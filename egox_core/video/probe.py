@@ -97,6 +97,8 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             )  # AVI: packets stamped in the order they lie in
         ):
             pts = _decoded_stamps(source, len(packet_stamps), progress)
+            if not pts:
+                raise damaged_error(name, "no frame that can be decoded")
         count = len(pts)
         has_stamps = time_base is not None and None not in pts
         timing = joined_times([float(p * time_base) for p in pts]) if has_stamps else None
