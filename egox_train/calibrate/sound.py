@@ -113,10 +113,13 @@ def clocks_by_sound(
         first, exo_shared, ego_shared = _on_one_clock(exo_sound, ego_sound, clocks)
         if len(exo_shared) < LEAST_SHARED_S * SAMPLE_RATE_HZ:
             return None, f"less than {LEAST_SHARED_S:g} s of sound of one moment"
-        # What is left is less than a window's margin, at which loops of near_s's sd differ.
-        rest = _clocks_by_windows(exo_shared, ego_shared, near_s and (0.0, near_s[1]))
+        # What is left is less than a window's margin, and a loop fits farther away, too.
+        rest_s = LAG_MARGIN_S / NEAR_SDS if near_s is None else near_s[1]
+        rest = _clocks_by_windows(exo_shared, ego_shared, (0.0, rest_s))
         if rest is None:
             return None, "no sound of one moment"
+        if rest.drift_sd == UNKNOWN_DRIFT and abs(clocks.drift) >= MOST_DRIFT:
+            return None, "windows of it tell different drifts"
         first_s = first / SAMPLE_RATE_HZ
         clocks = replace(
             rest,
@@ -128,14 +131,11 @@ def clocks_by_sound(
             break
     else:
         return None, "windows of it tell different drifts"
-    first, exo_shared, _ = _on_one_clock(exo_sound, ego_sound, clocks)
-    if len(exo_shared) < LEAST_SHARED_S * SAMPLE_RATE_HZ:  # a loop's last round may go anywhere
-        return None, f"less than {LEAST_SHARED_S:g} s of sound of one moment"
     rival_distances_s = _rival_distances_s(exo_sound, ego_sound, clocks, near_s)
     if len(rival_distances_s):
         return None, f"the sound repeats every {np.abs(rival_distances_s).min():.2g} s"
     measured_s = len(exo_sound) / SAMPLE_RATE_HZ
-    middle_s = (first + len(exo_shared) / 2) / SAMPLE_RATE_HZ
+    middle_s = first_s + shared_s / 2
     if clocks.drift_sd == UNKNOWN_DRIFT:  # of windows that may lie anywhere
         middle_s = 0.0
     farthest_s = max(middle_s, measured_s - middle_s)
