@@ -61,6 +61,8 @@ def exo_turned_error(
     freedom: Literal["turn", "shift"] = "turn",
     # Factors that the scene's size may be wrong by.
     scales: Sequence[float] = (1.0,),
+    # Limit of the frames that are measured, as of PathViews.of.
+    most: int | None = None,
 ) -> PathError:
     """Measure turn and shift of an ego video's frames, searching an error of the exo camera's pose.
 
@@ -114,7 +116,7 @@ def exo_turned_error(
         best_candidates = [candidate[1:] for candidate in rated_candidates[:KEPT]]
     candidate, scale = best_candidates[0]
     path = changed_path(candidate, scale)
-    views = PathViews.of(scene, path, progress=progress)
+    views = PathViews.of(scene, path, most=most, progress=progress)
     error = views.error(video)
     path = changed_path(candidate, 1.0)
     pose_change = path.ego.upright.seen_from(trajectory_in_scene.ego.upright)[:: views.step].float()

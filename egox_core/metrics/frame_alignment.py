@@ -46,6 +46,8 @@ MAX_STEP, MIN_STEP = 0.2, 1e-3
 """Bounds of an update's length, radians and metres together."""
 LOCAL_PX, MIN_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
+SHIFT = slice(3, 6)
+"""Where the shift is among the numbers that are fitted."""
 CORRELATED_PIXELS = 30.0
 """Count of pixels whose errors go together."""
 BLOCK_PX = 8
@@ -272,7 +274,7 @@ class FrameView:
     scene: np.ndarray  # [s, s, 3] blurred
     covered_mask: np.ndarray  # [s, s] bool, what the scene covers
     points: np.ndarray  # [n, 3] of them, metres
-    slope: np.ndarray  # [n, 2, 6] px per radian and metre
+    slope: np.ndarray  # [n, 2, 6 or more] px per radian, metre and what else is fitted
     block: np.ndarray  # [n] where each lies, for what goes together
 
     @staticmethod
@@ -331,7 +333,7 @@ class FrameView:
 class FrameEquations(NamedTuple):
     """Normal equations of a Gauss-Newton step of one frame, and what its pictures agree in."""
 
-    matrix: np.ndarray  # [6, 6]
+    matrix: np.ndarray  # [6, 6], or as many as the view's slope has
     slope: np.ndarray  # [6]
     gradients: np.ndarray  # [n, 6] of the inner pixels
     inner_mask: np.ndarray  # [s, s] bool
@@ -354,7 +356,8 @@ def frame_equations(
     shift_prior_m: float = SHIFT_PRIOR_M,
 ) -> FrameEquations | None:
     """Set up a Gauss-Newton step over rotation and shift, or return None for too little overlap."""
-    shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / shift_prior_m**2
+    shift_prior = np.zeros((view.slope.shape[-1],) * 2)
+    shift_prior[SHIFT, SHIFT] = np.eye(3) / shift_prior_m**2
     valid, mask, video, scene = view.over(rotation, shift, level)
     inner_mask = (
         cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -374,11 +377,13 @@ def frame_equations(
     weighted_slope = slope * weight[:, None, None]
     gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
     noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
-    normal_matrix = weighted_slope.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
-    normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(6)
+    count = len(shift_prior)
+    normal_matrix = weighted_slope.reshape(-1, count).T @ slope.reshape(-1, count)
+    normal_matrix += shift_prior * noise
+    normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(len(normal_matrix))
     return FrameEquations(
         matrix=normal_matrix,
-        slope=gradients.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift)),
+        slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
         gradients=gradients,
         inner_mask=inner_mask,
         sums=(

@@ -23,6 +23,7 @@ from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo
 from .clip_turn import ClipTurn, joined_turns
 from .exact_scene import exact_scene
+from .exo_lens import ExoLens, fit_exo_lens
 from .frame_alignment import (
     MIN_COVERED,
     SPREAD_FACTOR,
@@ -208,6 +209,21 @@ class PathViews(PathRenders):
             EgoXInputError: another count of frames than the scene's.
         """
         return find_clip_turn(self._match(video))
+
+    @torch.inference_mode()
+    def exo_lens(
+        self,
+        video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
+        # The path that was rendered, in the scene's world.
+        trajectory: CameraTrajectory,
+    ) -> ExoLens:
+        """Fit the exo camera's focal length to what a video shows of the scene.
+
+        Raises:
+            EgoXInputError: another count of frames than the scene's, no exo camera in the path.
+        """
+        ego_from_exo = trajectory.ego.seen_from(trajectory.required_exo)
+        return fit_exo_lens(self._match(video), ego_from_exo[:: self.step].numpy())
 
     def _match(self, video: Tensor) -> PictureMatch:
         if len(video) != len(self.frames):

@@ -17,6 +17,9 @@ LEAST_LAG_FRAMES = 1.0
 LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
 """Turn and shift of the view from which on a camera is called wrong: depth of a network turns the
 view of right cameras by up to 4 degrees."""
+LEAST_LENS_SHARE = LEAST_SHIFT_M
+"""Share of its focal length from which on an exo camera's lens is called wrong: it moves what is a
+metre beside the camera's axis by LEAST_SHIFT_M."""
 SDS_OF_INTERVAL = 1.645
 """Standard deviations within which 90 % lie."""
 COLUMN_TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "finding")
@@ -34,6 +37,7 @@ class EpisodeResult:
     shift_m: np.ndarray | None = None  # [3] of the same, NaN: no frame tells it
     shift_interval_m: float = np.inf  # half-width, as the turn's
     exo_turn_deg: float | None = None  # of the exo camera, at which alone the view fits
+    exo_focal_factor: float | None = None  # of its focal length, with which the view fits better
     # By how many standard deviations it is mirrored or has another take's poses; None: it isn't.
     mismatch_sigmas: float | None = None
 
@@ -52,9 +56,14 @@ class EpisodeResult:
         return is_lag_known or self.mismatch_sigmas is not None
 
     @property
+    def is_exo_wrong(self) -> bool:
+        """True if the view only fits with another pose or lens of the exo camera."""
+        return self.exo_turn_deg is not None or self.exo_focal_factor is not None
+
+    @property
     def is_view_tested(self) -> bool:
         """True if the view of the scene could tell a turn."""
-        return self.exo_turn_deg is not None or (self.view is not None and self.view.judged)
+        return self.is_exo_wrong or (self.view is not None and self.view.judged)
 
     @property
     def shift_length_m(self) -> float:
@@ -65,7 +74,7 @@ class EpisodeResult:
     @property
     def is_displaced(self) -> bool:
         """True if the view certainly differs from that of the stated cameras."""
-        if self.exo_turn_deg is not None:
+        if self.is_exo_wrong:
             return True
         if self.view is None or not self.view.judged:
             return False
@@ -122,12 +131,13 @@ class EpisodeResult:
             "finding": self.finding,
             "late_s": None if motion is None or not motion.is_lag_known else motion.lag_s,
             "late_sd_s": None if motion is None or not motion.is_lag_known else motion.lag_sd_s,
-            "camera": "exo" if self.exo_turn_deg is not None else None if view is None else "ego",
+            "camera": "exo" if self.is_exo_wrong else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
             "turn_sd_deg": None if view is None else view.interval_deg / SDS_OF_INTERVAL,
             "shift_m": None if self.shift_m is None or not has_shift else self.shift_m.tolist(),
             "shift_sd_m": self.shift_interval_m / SDS_OF_INTERVAL if has_shift else None,
             "exo_turn_deg": self.exo_turn_deg,
+            "exo_focal_factor": self.exo_focal_factor,
         }
 
 

@@ -13,9 +13,10 @@ from egox_core.metrics import PathError, PathViews, exact_scene, exo_turned_erro
 from egox_core.progress import Progress
 from egox_core.stages import scene
 from egox_core.take import Take
+from egox_core.types import CameraTrajectory, DepthVideo, PointCloud, ScaleSource
 from egox_core.video import decode_frames, probe_video
 
-from .check_row import EpisodeResult
+from .check_row import LEAST_LENS_SHARE, LEAST_TURN_DEG, SDS_OF_INTERVAL, EpisodeResult
 from .frames import poses_at, sensor_poses
 
 COMPARED_FRAMES = 9
@@ -69,13 +70,24 @@ def fit_view(
             ]
         )
     exo_video = take.read_exo(progress)
-    exo_pictures = exo_video.float() / 255
-    exact = exact_scene(exo_pictures, take.depth, take_path, progress=progress)
-    scene_points = exact[0] if exact else scene(exo_video, take.depth, progress=progress)[0]
+    scene_points = _draw_scene(exo_video, take.depth, take_path, "wearer where seen", progress)
     views = PathViews.of(scene_points, take_path, most=COMPARED_FRAMES, progress=progress)
     error = views.error(ego_pictures)
     if error.clip.judged:
         episode_result = _with_view(episode_result, error, views)
+    lens = views.exo_lens(ego_pictures, take_path.in_world_of(scene_points.exo))
+    least_log = max(math.log1p(LEAST_LENS_SHARE), SDS_OF_INTERVAL * lens.log_sd)
+    if abs(lens.log_factor) >= least_log:
+        depth = _with_focal_factor(take.depth, lens.factor)
+        lens_scene = _draw_scene(exo_video, depth, take_path, "wearer where seen", progress)
+        lens_views = PathViews.of(lens_scene, take_path, most=COMPARED_FRAMES, progress=progress)
+        clip = lens_views.clip_turn(ego_pictures)
+        if clip.judged and clip.angle_deg < LEAST_TURN_DEG and clip.score > error.clip.score:
+            return replace(episode_result, exo_focal_factor=lens.factor), (
+                "exo camera has another lens: its view fits if its focal length is "
+                f"{lens.factor:.2f} times as long"
+            )
+    if error.clip.judged:
         if episode_result.is_displaced:
             return episode_result, "exo or head camera turned or moved, or another lens"
         is_shift_known = math.isfinite(episode_result.shift_length_m)
@@ -83,8 +95,7 @@ def fit_view(
             "its view fits" if is_shift_known else "its view fits, but its shift is not known"
         )
     # The wearer tells no scale where the stated camera doesn't see the wearer.
-    exact = exact_scene(exo_pictures, take.depth, take_path, scale_by="as is", progress=progress)
-    scene_points = exact[0] if exact else scene_points
+    scene_points = _draw_scene(exo_video, take.depth, take_path, "as is", progress)
     found_errors = [
         exo_turned_error(
             scene_points,
@@ -93,6 +104,7 @@ def fit_view(
             progress,
             freedom=freedom,
             scales=DEPTH_SCALES,
+            most=COMPARED_FRAMES,
         )
         for freedom in FREEDOMS
     ]
@@ -110,6 +122,28 @@ def fit_view(
     else:
         needed_text = f"moved by {100 * episode_result.shift_length_m:.0f} cm"
     return episode_result, f"exo camera turned or moved: its view fits if that is {needed_text}"
+
+
+def _draw_scene(
+    exo_video: torch.Tensor,  # [T, H, W, 3] uint8
+    depth: DepthVideo,
+    path: CameraTrajectory,
+    scale_by: ScaleSource,
+    progress: Progress,
+) -> PointCloud:
+    """Build the scene with the exact lens and scale where they are known, else as it is stated."""
+    exo_pictures = exo_video.float() / 255
+    exact = exact_scene(exo_pictures, depth, path, scale_by=scale_by, progress=progress)
+    return exact[0] if exact else scene(exo_video, depth, progress=progress)[0]
+
+
+def _with_focal_factor(depth: DepthVideo, factor: float) -> DepthVideo:
+    """Change the focal length of the exo camera that depth is lifted with."""
+    lens, raw_lens = (
+        None if lens is None else replace(lens, fx=lens.fx * factor, fy=lens.fy * factor)
+        for lens in (depth.exo.lens, depth.raw_lens)
+    )
+    return replace(depth, exo=replace(depth.exo, lens=lens), raw_lens=raw_lens)
 
 
 def _with_view(episode_result: EpisodeResult, error: PathError, views: PathViews) -> EpisodeResult:

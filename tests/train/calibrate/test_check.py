@@ -77,6 +77,7 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
     [
         ("turned exo", "exo (or head )?camera turned or moved"),
         pytest.param("moved exo", "exo (or head )?camera turned or moved", marks=pytest.mark.slow),
+        ("another lens", "exo camera has another lens"),
         ("late", "late; its view fits"),
     ],
 )
@@ -85,6 +86,11 @@ def test_wrong_cameras_and_clocks_are_named(drawn_takes, tmp_path, fault, expect
     wrong_poses = {}
     if fault == "turned exo":
         wrong_poses["camera_extrinsics"] = ERROR_ROTATION @ exo
+    elif fault == "another lens":
+        meta = read_json(drawn_takes / "one" / META)
+        lens = meta["exo_camera"]
+        wrong_poses["exo_camera"] = lens | {key: 1.3 * lens[key] for key in ("fx", "fy")}
+        wrong_poses["camera_intrinsics"] = meta["camera_intrinsics"] * np.array([1.3, 1.3, 1])
     elif fault == "moved exo":
         wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] + [0.2, -0.1, 0.2]]
     else:
