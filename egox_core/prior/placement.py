@@ -351,11 +351,12 @@ def own_body(
     """Select the wearer's own body in a mask of all people, or all of them where none is at the
     head.
 
-    It is what can be reached over its surface from the point nearest to the eyes, in each frame by
-    itself: over time, people who touch once would be one body.
+    It is what can be reached over its surface from the point nearest to the eyes, and each smaller
+    part that borders on that, such as an arm whose shoulder the trunk hides. Frames stand alone:
+    over time, people who touch once would be one body.
     """
     from scipy.sparse import coo_array  # half of torch's time
-    from scipy.sparse.csgraph import dijkstra
+    from scipy.sparse.csgraph import connected_components, dijkstra
 
     pixels = torch.arange(body.shape[1]).unflatten(0, size)
     neighbours = (
@@ -371,8 +372,9 @@ def own_body(
     for frame_body, frame_depth, frame_points, is_at_head in zip(
         body, depth_m, points, at_head, strict=True
     ):
-        touches = frame_body[pairs].all(0) & (frame_depth[pairs].diff(dim=0)[0].abs() < BODY_STEP_M)
-        linked = pairs[:, touches]
+        body_pairs = pairs[:, frame_body[pairs].all(0)]
+        is_linked = frame_depth[body_pairs].diff(dim=0)[0].abs() < BODY_STEP_M
+        linked = body_pairs[:, is_linked]
         lengths = frame_points[linked].diff(dim=0)[0].norm(dim=-1)
         graph = coo_array((lengths.numpy(), tuple(linked.numpy())), shape=(body.shape[1],) * 2)
         eye_distance = frame_points.norm(dim=-1).where(frame_body & is_at_head, math.inf)
@@ -380,7 +382,11 @@ def own_body(
         path_m = dijkstra(graph, directed=False, indices=nearest, limit=BODY_M)
         own_mask = frame_body & torch.from_numpy(path_m < math.inf)
         is_found = eye_distance[nearest] < math.inf and own_mask.sum() >= LEAST_BODY
-        own_masks.append(own_mask if is_found else frame_body)
+        parts = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+        border = body_pairs[:, own_mask[body_pairs].any(0) & ~is_linked]
+        is_own_part = torch.bincount(parts) < own_mask.sum()
+        is_own_part &= torch.zeros_like(is_own_part).index_fill(0, parts[border].flatten(), True)
+        own_masks.append(own_mask | is_own_part[parts] if is_found else frame_body)
     return torch.stack(own_masks)
 
 
