@@ -3,8 +3,9 @@
 Each source rates every direction: right-hand axes of exo cameras are level, as are those of the
 wearer's head while people stand or sit; floor and tables face up, and walls stand. A source's
 rating says how sure it is: errors of a posture or of a network's depth are part of it. Where the
-file's form allows it, a world axis and the estimate that knows of none are rated together, and the
-one that is known more closely is taken: what speaks for the other is part of its uncertainty."""
+file's form allows it, a world axis, the estimate that knows of none and the mean of all that is
+likely are rated together, and the one that is known most closely is taken: what speaks for another
+is part of its uncertainty."""
 
 from __future__ import annotations
 
@@ -174,11 +175,15 @@ def find_up(
         areas = torch.cat((areas, areas.new_full((len(axes),), axis_area)))
         ratings = {name: torch.cat((ratings[name], axis_ratings[name])) for name in ratings}
         axis = axes[int(sum(axis_ratings.values(), torch.zeros(len(axes))).argmax())]
-        _, axis_within_deg = _best_direction(directions, areas, ratings, axis)
-        _, within_deg = _best_direction(directions, areas, ratings, direction)
-        if axis_within_deg <= within_deg:
+        mean_vector = (_probabilities(areas, ratings)[:, None] * directions).sum(0)
+        answers = (axis, direction, torch.nn.functional.normalize(mean_vector, dim=0))
+        within_deg, direction = min(
+            ((_best_direction(directions, areas, ratings, x)[1], x) for x in answers),
+            key=lambda rated: rated[0],
+        )
+        if direction is axis:
             axis_name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
-            direction, within_deg = axis, max(axis_within_deg, AXIS_ERROR_DEG)
+            within_deg = max(within_deg, AXIS_ERROR_DEG)
             evidence = [*evidence, f"the world's axis {axis_name}"]
     return Up(direction=direction, within_deg=within_deg, evidence=tuple(evidence or ratings))
 
@@ -218,19 +223,23 @@ def _best_direction(
     direction: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """Find the most likely direction and its uncertainty as an angle in degrees."""
-    log_weights = sum(ratings.values(), areas.log())
-    probabilities = (log_weights - log_weights.max()).exp()
-    probabilities = probabilities / probabilities.sum()
+    probabilities = _probabilities(areas, ratings)
     if direction is None:
-        near_mask = directions @ directions[int((log_weights - areas.log()).argmax())] > math.cos(
-            math.radians(NEAR_DEG)
-        )
+        likeliest = directions[int((probabilities / areas).argmax())]
+        near_mask = directions @ likeliest > math.cos(math.radians(NEAR_DEG))
         mean_vector = (probabilities[near_mask, None] * directions[near_mask]).sum(0)
         direction = mean_vector / mean_vector.norm()
     angles = (directions @ direction).clamp(-1, 1).acos()
     sorted_indices = angles.argsort()
     share_index = int((probabilities[sorted_indices].cumsum(0) >= SHARE).int().argmax())
     return direction, math.degrees(float(angles[sorted_indices][share_index]))
+
+
+def _probabilities(areas: Tensor, ratings: dict[str, Tensor]) -> Tensor:  # [N]
+    """Compute the probability of each direction from its area and what the sources say."""
+    log_weights = sum(ratings.values(), areas.log())
+    weights = (log_weights - log_weights.max()).exp()
+    return weights / weights.sum()
 
 
 @cache
