@@ -178,6 +178,8 @@ def to_disparity(depth_m):
     ("seed", "change", "reading"),
     [  # its inverted poses put a rolled head near a body, too
         (19083741, {"change_ego": roll_by(-1)}, "ego poses of an upright picture"),
+        # the trunk cuts an arm off a rolled head's body
+        (267687071, {"change_ego": roll_by(1)}, "ego poses of an upright picture"),
         # poses in centimetres would put everything at the head
         (23339270, {"change_depth": to_disparity}, "depth that is inverse or disparity"),
         # a head in front of what aligned depth cuts off
