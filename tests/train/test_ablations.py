@@ -1,6 +1,6 @@
 """Test trainings with one part switched off, such as geometry or prior."""
 
-import logging
+from itertools import combinations
 
 import pytest
 import torch
@@ -56,37 +56,31 @@ def test_ablations_change_only_their_part_of_the_input(training_folder, tiny_tra
     """Check which channels of the model's input each ablation setting changes."""
 
     def make_input(**conditioning):
-        training_config = tiny_training.make_config(training_folder, conditioning=conditioning)
-        training_sample = tiny_training.load_first_sample(training_config)
-        t, h, w_exo, w_ego = training_sample.grid
-        torch.manual_seed(0)
-        noise_latent = torch.randn(1, 16, t, h, w_exo + w_ego)
+        config = tiny_training.make_config(training_folder, conditioning=conditioning)
+        sample = tiny_training.load_first_sample(config)
+        noise = torch.randn(1, 16, 2, 4, 10, generator=torch.Generator().manual_seed(0))
+        exo_noise = noise[..., : sample.grid[2]]
         return (
-            noised_input(
-                training_sample, noise_latent, torch.tensor([0.25]), training_config.conditioning
-            ),
-            training_sample,
-            noise_latent,
+            noised_input(sample, noise, torch.tensor([0.25]), config.conditioning),
+            sample,
+            exo_noise,
         )
 
-    default_input, sample, noise = make_input()
-    w_exo = sample.grid[2]
-    assert (
-        torch.equal(default_input[:, :16, ..., :w_exo], sample.exo)
-        and default_input[:, 20:, ..., w_exo:].abs().sum() > 0
-    )
-    input_without_prior = make_input(prior="zero")[0]
-    assert input_without_prior[:, 20:, ..., w_exo:].abs().sum() == 0
-    assert torch.equal(input_without_prior[:, :20], default_input[:, :20]) and torch.equal(
-        input_without_prior[..., :w_exo], default_input[..., :w_exo]
-    )
-    input_with_noised_exo = make_input(exo_clean=False)[0]
-    torch.testing.assert_close(
-        input_with_noised_exo[:, :16, ..., :w_exo], 0.75 * sample.exo + 0.25 * noise[..., :w_exo]
-    )
-    assert torch.equal(input_with_noised_exo[:, 16:], default_input[:, 16:]) and torch.equal(
-        input_with_noised_exo[..., w_exo:], default_input[..., w_exo:]
-    )
+    default_input, sample, exo_noise = make_input()
+    exo, ego = slice(sample.grid[2]), slice(sample.grid[2], None)
+    assert torch.equal(default_input[:, :16, ..., exo], sample.exo)
+    assert default_input[:, 20:, ..., ego].any()
+    without_prior = make_input(prior="zero")[0]
+    assert not without_prior[:, 20:, ..., ego].any()
+    noised = make_input(exo_clean=False)[0]
+    expected_exo = 0.75 * sample.exo + 0.25 * exo_noise
+    torch.testing.assert_close(noised[:, :16, ..., exo], expected_exo)
+    for other, channels, columns in (
+        (without_prior, slice(20, None), ego),
+        (noised, slice(16), exo),
+    ):
+        other[:, channels, ..., columns] = default_input[:, channels, ..., columns]
+        assert torch.equal(other, default_input), "nothing else was changed"
 
 
 def test_loss_covers_exo_only_if_it_is_learnt(training_folder, tiny_training):
@@ -116,24 +110,16 @@ def test_loss_covers_exo_only_if_it_is_learnt(training_folder, tiny_training):
 def test_sampling_uses_the_ablations_of_training(training_folder, tiny_training):
     base_model = load_base(training_folder / "base.safetensors").eval()
     gga_scope = install_gga(base_model)
-    training_sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
-    latents = {
-        name: sample_ego(
-            base_model, gga_scope, training_sample, ConditioningConfig(**conditioning), steps=3
+    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
+    names = ("usual", "no geometry", "noised exo", "noised exo, learnt")
+    latents = [
+        sample_ego(
+            base_model, gga_scope, sample, ConditioningConfig(**ABLATIONS.get(name, {})), steps=3
         )
-        for name, conditioning in {"usual": {}, **ABLATIONS}.items()
-    }
-    assert all(
-        latent.shape == training_sample.ego.shape and torch.isfinite(latent).all()
-        for latent in latents.values()
-    )
-    distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
-    assert all(
-        not torch.equal(latents[first_name], latents[second_name])
-        for first_name in distinct
-        for second_name in distinct
-        if first_name < second_name
-    )
+        for name in names
+    ]
+    assert all(latent.shape == sample.ego.shape and latent.isfinite().all() for latent in latents)
+    assert not any(torch.equal(*pair) for pair in combinations(latents, 2))
 
 
 def train_first_run(training_folder, tiny_training, **changed_settings):
@@ -148,81 +134,58 @@ def train_first_run(training_folder, tiny_training, **changed_settings):
 
 def test_training_starts_from_a_lora_with_a_new_optimizer(training_folder, tiny_training):
     first_settings, first_lora_file = train_first_run(training_folder, tiny_training)
-    later_settings = {
+    first_lora, run = read_lora(first_lora_file)[0], checkpoint_folders(training_folder / "run")
+    settings = {
         **first_settings,
         "output": str(training_folder / "later"),
         "init_lora": str(first_lora_file),
         "steps": 2,
         "optimizer": {"learning_rate": 1e-12, "warmup_steps": 1},
     }
+
+    def start(**changes) -> dict[str, torch.Tensor]:
+        config = parse_config({**settings, **changes})
+        return make_trainable(config, torch.device("cpu")).tensors()
+
     # alpha / rank is inside the file's B and in the new layers as well: the effect must be the
     # same, not doubled.
-    start_tensors = make_trainable(parse_config(later_settings), torch.device("cpu")).tensors()
-    trained_tensors = load_file(
-        checkpoint_folders(training_folder / "run")[-1] / "trainable.safetensors"
-    )
-    assert all(
-        torch.allclose(start_tensors[tensor_name], trained_tensors[tensor_name], atol=1e-7)
-        for tensor_name in trained_tensors
-    )
-    train(parse_config(later_settings))
-    first_lora = read_lora(first_lora_file)[0]
-    later_lora = read_lora(training_folder / "later" / "lora.safetensors")
-    assert all(
-        torch.allclose(first_lora[tensor_name], later_lora[0][tensor_name], atol=1e-6)
-        for tensor_name in first_lora
-    )
-    assert '"init_lora": "lora.safetensors"' in later_lora[1]["egox.config"]
+    start_tensors, trained_tensors = start(), load_file(run[-1] / "trainable.safetensors")
+    assert all(torch.allclose(start_tensors[n], x, atol=1e-7) for n, x in trained_tensors.items())
+    train(parse_config(settings))
+    later_lora, metadata = read_lora(training_folder / "later" / "lora.safetensors")
+    assert all(torch.allclose(later_lora[n], x, atol=1e-6) for n, x in first_lora.items())
+    assert '"init_lora": "lora.safetensors"' in metadata["egox.config"]
     state = load_checkpoint(checkpoint_folders(training_folder / "later")[-1])
-    assert {
-        float(parameter_state["step"]) for parameter_state in state.optimizer["state"].values()
-    } == {2.0}
+    assert {float(x["step"]) for x in state.optimizer["state"].values()} == {2.0}
     with refuses("init_lora"):  # going on without it would not be the same run
-        train(parse_config({**later_settings, "steps": 3, "init_lora": None}))
-
-
-def test_lora_of_higher_rank_starts_with_the_same_effect(training_folder, tiny_training):
-    first_settings, first_lora_file = train_first_run(training_folder, tiny_training)
-    wider_settings = {
-        **first_settings,
-        "output": str(training_folder / "wider"),
-        "init_lora": str(first_lora_file),
-        "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]},
-    }
-    start_tensors = make_trainable(parse_config(wider_settings), torch.device("cpu")).tensors()
-    lower_rank_lora = read_lora(first_lora_file)[0]
-    for name in (tensor_name for tensor_name in lower_rank_lora if ".lora_A." in tensor_name):
+        train(parse_config({**settings, "steps": 3, "init_lora": None}))
+    # A LoRA of higher rank starts with the same effect.
+    wide = start(lora={"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]})
+    for name in (name for name in first_lora if ".lora_A." in name):
         up_name = name.replace(".lora_A.", ".lora_B.")
-        assert (
-            start_tensors[name].shape[0] == 8 and start_tensors[name].abs().amax(dim=1).gt(0).all()
-        )
+        assert len(wide[name]) == 8 and wide[name].abs().amax(dim=1).gt(0).all()
         # read_lora has alpha / rank inside B; the wider LoRA's is 1.
-        assert torch.allclose(
-            start_tensors[up_name] @ start_tensors[name],
-            lower_rank_lora[up_name].float() @ lower_rank_lora[name].float(),
-            atol=1e-6,
-        )
+        product = first_lora[up_name].float() @ first_lora[name].float()
+        assert torch.allclose(wide[up_name] @ wide[name], product, atol=1e-6)
 
 
 def test_init_lora_rejects_other_model_or_rank(training_folder, tiny_training, caplog):
     first_settings, first_lora_file = train_first_run(training_folder, tiny_training, steps=1)
-    later_settings = {
-        **first_settings,
-        "output": str(training_folder / "later"),
-        "init_lora": str(first_lora_file),
-    }
-    with refuses("lora.safetensors"):
-        train(parse_config({**later_settings, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
-    with refuses("not there"):
-        train(
-            parse_config({**later_settings, "init_lora": str(training_folder / "none.safetensors")})
-        )
-    with refuses("init_lora"):
-        parse_config({**later_settings, "task": "base_i2v"})
+
+    def start(**changes) -> None:
+        settings = {**first_settings, "init_lora": str(first_lora_file), **changes}
+        make_trainable(parse_config(settings), torch.device("cpu"))
+
+    for changes, message in (
+        ({"lora": {"rank": 2, "targets": ["attn1", "ffn"]}}, "lora.safetensors"),
+        ({"init_lora": str(training_folder / "none.safetensors")}, "not there"),
+        ({"task": "base_i2v"}, "init_lora"),
+    ):
+        with refuses(message):
+            start(**changes)
     tiny_training.make_base(training_folder / "base.safetensors", layers=3)
     with refuses("a different model"):
-        train(parse_config(later_settings))
+        start()
     tiny_training.make_base(training_folder / "base.safetensors", seed=1)
-    with caplog.at_level(logging.WARNING):
-        make_trainable(parse_config(later_settings), torch.device("cpu"))
+    start()
     assert "not on this base" in caplog.text

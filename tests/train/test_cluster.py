@@ -12,13 +12,11 @@ import pytest
 
 from egox_core.safe_files import read_json
 from egox_train.data.manifest import read_manifest
-from tests.paths import STANDIN_VAE
 from tests.train.test_parallel import results_by_number, run_script
 from train_egox import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("engine_run.py")
-GENERATE_CODE = "import counted_generate, sys, train_egox; sys.exit(train_egox.main())"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"),
@@ -30,12 +28,11 @@ HEAD_LIMIT_S = 240
 
 
 @pytest.fixture
-def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
+def cluster(monkeypatch, clusters) -> Iterator:
     import_folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     for name, value in (
         ("RAY_AUTH_MODE", "disabled"),
         ("EGOX_GPU_DEVICE", "cpu"),
-        ("EGOX_TEST_LOADS", str(tmp_path / "loads")),
         ("PYTHONPATH", os.pathsep.join(import_folders)),
     ):
         monkeypatch.setenv(name, value)
@@ -130,44 +127,3 @@ def test_only_model_processes_use_the_gpus(cluster, tmp_path):
     assert {gpus for *_, gpus, _ in results} == {1} and {error for *_, error in results} == {
         "item: got 1"
     }
-
-
-def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny_training, tmp_path):
-    """Check that each GPU loads the model once while many clips are generated."""
-    cache, load_log = tiny_training.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
-    base = tiny_training.make_base(tmp_path / "base.safetensors")
-
-    def start(name: str, *more: str) -> subprocess.Popen:
-        load_log.unlink(missing_ok=True)
-        arguments = [cache, tmp_path / name, "--base", base, "--vae", STANDIN_VAE, *more]
-        step_options = ["--split", "train", "--steps", "1", "--dtype", "float32"]
-        return subprocess.Popen(
-            [sys.executable, "-c", GENERATE_CODE, "generate", *map(str, arguments), *step_options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def count_loads() -> int:
-        return len(load_log.read_text("utf-8").split()) if load_log.exists() else 0
-
-    def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
-        output = run.communicate(timeout=600)[0]
-        assert run.returncode == 0 and "40 clips (" in output, output[-3000:]
-        return {file.name: file.read_bytes() for file in (tmp_path / name).glob("[!.]*.mp4")}
-
-    single_videos = videos(start("alone"), "alone")
-    assert count_loads() == 1
-    gpu_options = ("--engine", "ray", "--device", "cuda")
-    assert videos(start("whole", *gpu_options), "whole") == single_videos and count_loads() == 2
-    hold_file = tmp_path / "loads.hold"
-    hold_file.touch()  # or the other GPU had done all before a new process is there
-    run = start("killed", *gpu_options)
-    for load_count in (2, 3):
-        while count_loads() < load_count:
-            assert run.poll() is None
-            time.sleep(0.1)
-        if load_count == 2:
-            cluster.kill_worker()
-    hold_file.unlink()
-    assert videos(run, "killed") == single_videos and count_loads() == 3

@@ -2,79 +2,37 @@
 
 import pytest
 
-from egox_core.gga.options import GgaOptions
-from egox_train.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config
+from egox_train.train.config import dump_config, load_config, parse_config
 from egox_train.train.model import learning_rate
 from tests.refusals import refuses
 
 REQUIRED_SETTINGS = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
 
-def test_defaults_are_the_nodes_defaults():
-    conditioning_config = parse_config(REQUIRED_SETTINGS).conditioning
-    node_defaults = GgaOptions()
-    assert (conditioning_config.gga_mode, conditioning_config.lambda_g) == (
-        node_defaults.mode,
-        node_defaults.lambda_g,
-    )
-    assert (
-        conditioning_config.mask_mode,
-        conditioning_config.rays,
-        conditioning_config.image_embedding,
-    ) == ("released",) * 3
-    assert parse_config(REQUIRED_SETTINGS).timesteps.shift == 3.0
-
-
 def test_modes_set_only_missing_values():
-    trainer_config = parse_config({**REQUIRED_SETTINGS, "conditioning": {"mode": "trainer"}})
-    assert (
-        trainer_config.conditioning.lambda_g,
-        trainer_config.timesteps.shift,
-        trainer_config.conditioning.rays,
-    ) == (
-        1.0,
-        1.0,
-        "trainer",
-    )
-    paper_config = parse_config(
-        {**REQUIRED_SETTINGS, "conditioning": {"mode": "paper", "lambda_g": 2.0}}
-    )
-    assert (
-        paper_config.conditioning.mask_mode,
-        paper_config.conditioning.gga_mode,
-        paper_config.conditioning.lambda_g,
-    ) == ("paper", "paper", 2.0)
+    def parse(**conditioning):
+        return parse_config({**REQUIRED_SETTINGS, "conditioning": conditioning})
+
+    trainer, paper = parse(mode="trainer"), parse(mode="paper", lambda_g=2.0).conditioning
+    assert (trainer.timesteps.shift, parse().timesteps.shift) == (1.0, 3.0)
+    assert (trainer.conditioning.lambda_g, trainer.conditioning.rays) == (1.0, "trainer")
+    assert (paper.mask_mode, paper.gga_mode, paper.lambda_g) == ("paper", "paper", 2.0)
 
 
 def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root):
     paper_config = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
     assert paper_config.conditioning.mode == "paper"
-    optimizer_by_mode = {
-        mode: parse_config({**REQUIRED_SETTINGS, "conditioning": {"mode": mode}}).optimizer
-        for mode in MODE_DEFAULTS
-    }
-    for optimizer in (
-        paper_config.optimizer,
-        optimizer_by_mode["paper"],
-        optimizer_by_mode["trainer"],
-    ):
-        assert (optimizer.learning_rate, optimizer.betas, optimizer.warmup_steps) == (
-            2e-5,
-            (0.9, 0.95),
-            100,
-        )
-        assert [
-            learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 4000, 7499)
-        ] == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
-    assert optimizer_by_mode["released"].decay == "cosine"
-    overridden_optimizer = parse_config(
-        {
-            **REQUIRED_SETTINGS,
-            "conditioning": {"mode": "paper"},
-            "optimizer": {"learning_rate": 1e-3},
-        }
-    ).optimizer
-    assert (overridden_optimizer.learning_rate, overridden_optimizer.decay) == (1e-3, "constant")
+
+    def optimizer_of(mode: str, **more):
+        return parse_config({**REQUIRED_SETTINGS, "conditioning": {"mode": mode}, **more}).optimizer
+
+    for optimizer in (paper_config.optimizer, optimizer_of("paper"), optimizer_of("trainer")):
+        assert (optimizer.learning_rate, optimizer.betas) == (2e-5, (0.9, 0.95))
+        rates = [learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 7499)]
+        assert rates == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5])
+    assert optimizer_of("released").decay == "cosine"
+    overridden = optimizer_of("paper", optimizer={"learning_rate": 1e-3})
+    assert (overridden.learning_rate, overridden.decay) == (1e-3, "constant")
 
 
 @pytest.mark.parametrize(

@@ -61,16 +61,6 @@ def test_tested_combinations_are_accepted(tiny_training, tmp_path, launch, chang
     assert check_launch(tiny_training.make_config(tmp_path, **change), launch) is None
 
 
-def test_launch_is_checked_before_reading_the_base(training_folder, tiny_training):
-    (training_folder / "base.safetensors").unlink()
-    with refuses("memory.block_offload"):
-        tiny_training.train(
-            training_folder,
-            task="base_i2v",
-            memory={"base_dtype": "float32", "block_offload": True},
-        )
-
-
 def checkpoint(global_batch: int) -> TrainState:
     return TrainState(
         step=4,
@@ -125,11 +115,6 @@ def test_a_global_batch_that_cannot_be_kept_is_refused(
     )
     with refuses(message_pattern):
         micro_steps_for(training_config, new_processes, checkpoint(8))
-
-
-def test_global_batch_may_be_split_differently(tiny_training, tmp_path):
-    training_config = tiny_training.make_config(tmp_path, batch_size=1, gradient_accumulation=4)
-    assert micro_steps_for(training_config, 2, checkpoint(8)) == 4
 
 
 def test_changed_end_of_a_cosine_schedule_is_noted(tiny_training, tmp_path):

@@ -101,31 +101,25 @@ def random_geometry(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeo
 
 
 def test_recomputed_bias_gives_identical_gradients():
-    geometry, options = random_geometry(3, 4, 6, 4, seed=1), GgaOptions()
+    geometry = random_geometry(3, 4, 6, 4, seed=1)
     generator = torch.Generator().manual_seed(2)
     query_key_value = [
         torch.randn(1, geometry.tokens, 32, generator=generator, requires_grad=True)
         for _ in range(3)
     ]
-    results = []
-    for recompute in (False, True):
-        attention_output = gga_attention(
-            *query_key_value, 2, geometry, options, recompute=recompute, chunk_bytes=1
+
+    def attend(**recompute) -> torch.Tensor:
+        return gga_attention(
+            *query_key_value, 2, geometry, GgaOptions(), chunk_bytes=1, **recompute
         )
-        results.append(
-            (
-                attention_output,
-                *torch.autograd.grad(attention_output.square().sum(), query_key_value),
-            )
-        )
-    assert all(
-        torch.equal(stored_tensor, recomputed_tensor)
-        for stored_tensor, recomputed_tensor in zip(*results, strict=True)
+
+    outputs = [attend(recompute=recompute) for recompute in (False, True)]
+    stored, recomputed = (
+        (x, *torch.autograd.grad(x.square().sum(), query_key_value)) for x in outputs
     )
+    assert all(torch.equal(*pair) for pair in zip(stored, recomputed, strict=True))
     with torch.no_grad():
-        assert torch.equal(
-            gga_attention(*query_key_value, 2, geometry, options, chunk_bytes=1), results[0][0]
-        )
+        assert torch.equal(attend(), outputs[0])
 
 
 @pytest.mark.parametrize("clips", [1, 3])
@@ -134,28 +128,19 @@ def test_shared_bias_of_a_batch_equals_single_clips(
 ):
     """Check that a shared attention bias gives the same losses and gradients as one per clip."""
     cached_samples = CachedSamples(tiny_training.make_config(training_folder), "train")
-    samples = [cached_samples.load(item) for item in cached_samples.groups[0][:clips]]
+    batch = collate([cached_samples.load(item) for item in cached_samples.groups[0][:clips]])
     noise_latent = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
-    results = {}
-    for bias_path, byte_limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
+    sigmas, results = torch.full((clips,), 0.5), []
+    for byte_limit in (diffusers_processor.SHARED_BIAS_BYTES, 0):
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", byte_limit)
-        base_model = load_base(training_folder / "base.safetensors")
-        gga_scope = install_gga(base_model)
-        loss_result = flow_loss(
-            base_model,
-            gga_scope,
-            collate(samples),
-            noise_latent,
-            torch.full((clips,), 0.5),
-            ConditioningConfig(),
-        )
-        assert (gga_scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
-        loss_result.loss.backward()
-        results[bias_path] = loss_result.clip_losses, base_model.blocks[0].attn1.to_q.weight.grad
-    for shared_value, single_value in zip(*results.values(), strict=True):
-        torch.testing.assert_close(
-            shared_value, single_value, atol=1e-6, rtol=1e-5
-        )  # float32 sums in another order
+        model = load_base(training_folder / "base.safetensors")
+        scope = install_gga(model)
+        result = flow_loss(model, scope, batch, noise_latent, sigmas, ConditioningConfig())
+        assert (scope.shared_bias(torch.float32) is not None) == bool(byte_limit)
+        result.loss.backward()
+        results.append((result.clip_losses, model.blocks[0].attn1.to_q.weight.grad))
+    for shared_value, single_value in zip(*results, strict=True):  # float32 sums in another order
+        torch.testing.assert_close(shared_value, single_value, atol=1e-6, rtol=1e-5)
 
 
 def test_backward_stores_no_full_bias():
@@ -189,21 +174,20 @@ def test_noise_table_equals_the_released_trainers():
 
 
 def test_drawn_noise_levels_follow_shift_and_generator():
-    config = TimestepConfig(kind="uniform", shift=3.0)
-    sigmas = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
-    repeated_sigmas = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
-    assert torch.equal(sigmas, repeated_sigmas)
+    def draw(**timesteps) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(5)
+        return draw_sigmas(TimestepConfig(**timesteps), 20000, generator)
+
+    sigmas = draw(kind="uniform", shift=3.0)
+    assert torch.equal(sigmas, draw(kind="uniform", shift=3.0))
     assert float(sigmas.median()) == pytest.approx(0.75, abs=0.01)  # 3 * 0.5 / (1 + 2 * 0.5)
-    half_uniform_config = TimestepConfig(
-        kind="table", shift=100.0, uniform_share=0.5
-    )  # under 1 % below .5
-    sigmas = draw_sigmas(half_uniform_config, 20000, torch.Generator().manual_seed(5))
+    sigmas = draw(kind="table", shift=100.0, uniform_share=0.5)  # else under 1 % below .5
     assert float((sigmas < 0.5).float().mean()) == pytest.approx(0.255, abs=0.01)
 
 
 @pytest.mark.parametrize("first_known", [True, False])
 def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
-    ego_latent, condition_latent = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
+    ego_latent, condition_latent, noise_latent = torch.randn(3, 1, 16, 2, 4, 4)
     view_sample = TrainSample(
         clips=("view",),
         exo=ego_latent[..., :0],
@@ -212,11 +196,8 @@ def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
         text=torch.zeros(1, 1, 24),
         first_known=first_known,
     )
-    noise_latent = torch.randn_like(ego_latent)
-    batch = collate([view_sample, view_sample])
-    model_input = noised_input(
-        batch, torch.cat([noise_latent, noise_latent]), torch.ones(2), ConditioningConfig()
-    )
+    batch, noise = collate([view_sample] * 2), noise_latent.expand(2, -1, -1, -1, -1)
+    model_input = noised_input(batch, noise, torch.ones(2), ConditioningConfig())
     torch.testing.assert_close(model_input[:1, :16], noise_latent)
     assert torch.equal(model_input[1:, 20:], condition_latent)
     assert (model_input[:, 16:20, 0] == first_known).all() and not model_input[:, 16:20, 1:].any()
@@ -227,29 +208,15 @@ def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
 @pytest.mark.parametrize("exo_clean", [True, False])
 def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
     """Check that bfloat16 samples are noised at exact noise levels."""
-    shape = (1, 16, 1, 2, 2)
-    clean_latent = torch.full(shape, 100.0, dtype=torch.bfloat16)
-    sample = TrainSample(
-        clips=("one",),
-        exo=clean_latent,
-        ego=clean_latent,
-        cond_ego=clean_latent,
-        text=clean_latent,
-        image=None,
-        geometry=(None,),
-    )
-    conditioning_config = ConditioningConfig(exo_clean=exo_clean)
-    noise_latent = torch.zeros(*shape[:-1], 4, dtype=torch.bfloat16)
-    noise_table = sigma_table(TimestepConfig(kind="table"))
-    model_inputs = [
-        noised_input(sample, noise_latent, noise_table[n : n + 1], conditioning_config)
-        for n in range(len(noise_table))
-    ]
+    latent = torch.full((1, 16, 1, 2, 2), 100.0, dtype=torch.bfloat16)
+    sample = TrainSample(clips=("one",), exo=latent, ego=latent, cond_ego=latent, text=latent)
+    noise_latent = torch.zeros(1, 16, 1, 2, 4, dtype=torch.bfloat16)
     noisy_columns = slice(2, 4) if exo_clean else slice(0, 4)
-    mixed_latents = torch.stack(
-        [model_input[0, :16, ..., noisy_columns] for model_input in model_inputs]
-    ).float()
-    assert (mixed_latents == 0).flatten(1).all(1).float().mean() == 0.001
-    exact_signal = 100 * (1 - noise_table)
-    error = (mixed_latents - exact_signal.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)
-    assert (error <= 2**-8 * exact_signal).all(), "one rounding, of the result"
+    for sigma in sigma_table(TimestepConfig(kind="table")):
+        config = ConditioningConfig(exo_clean=exo_clean)
+        model_input = noised_input(sample, noise_latent, sigma[None], config)
+        mixed_latent = model_input[0, :16, ..., noisy_columns].float()
+        exact_signal = 100 * (1 - sigma)
+        assert ((mixed_latent - exact_signal).abs() <= 2**-8 * exact_signal).all(), (
+            "one rounding, of the result"
+        )

@@ -65,19 +65,12 @@ def test_failed_item_stops_no_other_item():
 
 
 def test_failures_are_named_and_progress_counts_finished_items():
-    progress_calls = []
+    calls = []
     failures, _ = run_all(
-        square,
-        range(5),
-        "abcde",
-        finished_count=2,
-        stage="squares",
-        progress=lambda *a: progress_calls.append(a),
+        square, range(5), "abcde", finished_count=2, stage="x", progress=lambda *a: calls.append(a)
     )
     assert list(failures) == ["d"] and failures["d"].startswith("EgoXInputError: ")
-    assert progress_calls == [
-        (n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)
-    ]
+    assert calls == [(n, 7, "x" if n < 6 else "x, 1 failed") for n in range(3, 8)]
 
 
 def test_devices_are_checked_and_passed_to_workers(monkeypatch):
@@ -96,18 +89,12 @@ def test_devices_are_checked_and_passed_to_workers(monkeypatch):
     ]
 
 
-def test_errors_keep_their_text_in_another_process():
-    error = EgoXInputError("size", got=3, expected="4", fix="take 4")
+@pytest.mark.parametrize("kind", [EgoXInputError, LostClusterError])
+def test_errors_keep_their_text_in_another_process(kind):
+    error = kind("size", got=3, expected="4", fix="take 4")
     unpickled_error = pickle.loads(pickle.dumps(error))
-    assert (
-        type(unpickled_error) is EgoXInputError
-        and str(unpickled_error) == str(error)
-        and unpickled_error.got == 3
-    )
-    assert (
-        type(pickle.loads(pickle.dumps(LostClusterError("a", got=1, expected=2, fix="b"))))
-        is LostClusterError
-    )
+    assert type(unpickled_error) is kind
+    assert (str(unpickled_error), unpickled_error.got) == (str(error), 3)
 
 
 @pytest.mark.slow
