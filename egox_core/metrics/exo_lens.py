@@ -26,6 +26,7 @@ from .frame_alignment import (
 )
 
 ROUNDS = 24
+"""Steps until it is given up: right cameras take 2 to 16, a focal length x 1.3 some 8 to 11."""
 TILES = 4
 """Tiles across and down of what exo sees, in each of which errors of depth go together."""
 

@@ -39,8 +39,8 @@ def fit_view(
 ) -> tuple[EpisodeResult, str]:
     """Compare an ego video with the rendered scene, after correcting the time lag of the poses.
 
-    If it doesn't look like the scene, a turn or a shift of the exo camera is searched at which it
-    does."""
+    Another focal length of the exo camera is named if it fits better with that. If it doesn't look
+    like the scene, a turn or a shift of that camera is searched at which it does."""
     ego_info = probe_video(ego_video)
     take_path = take.trajectory.with_depth_camera(take.depth.exo)
     frame_indices = take_path.frames.indices.numpy()
