@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from egox_core.safe_files import read_json
+from egox_core.safe_files import read_json, write_json
 from egox_train.data.clip_lists import read_clip_lists
 from egox_train.data.dry_run import estimate_preparation
 from egox_train.data.manifest import read_splits
@@ -168,28 +168,25 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
 
 def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
     """Check that clips are left out if the ego camera sees little that the exo camera sees."""
-    source_folder = shutil.copytree(synthetic_takes, tmp_path / "takes")
-    first_take = sorted(source_folder.iterdir())[0]
-    meta_content = read_json(first_take / "meta.json")
-    for pose in meta_content["ego_extrinsics"]:  # turned half round about the camera's own upright
-        for row in (0, 2):
-            pose[row] = [-number for number in pose[row]]
-    (first_take / "meta.json").write_text(json.dumps(meta_content), "utf-8")
-    records, report = prepare_and_read(
-        source_folder, tmp_path / "set", replace(SMALL_OPTIONS, draw_anyway=True)
-    )
-    coverage_by_clip = {record.clip: record.coverage for record in records}
-    assert report["dark"] == sum(
-        clip.startswith(first_take.name) for clip in reasons_by_item(report)
-    )
-    coverage_limit = sorted(coverage_by_clip.values())[1]
-    strict_options = replace(SMALL_OPTIONS, draw_anyway=True, least_coverage=coverage_limit)
-    covered_records, report = prepare_and_read(source_folder, tmp_path / "set", strict_options)
-    dark_clips = coverage_by_clip.keys() - {record.clip for record in covered_records}
-    assert dark_clips and all(coverage_by_clip[clip] < coverage_limit for clip in dark_clips)
-    assert report["dark"] >= len(dark_clips) and report["this_run"]["made"] == 0
-    assert all("of the picture" in reasons_by_item(report)[clip] for clip in dark_clips)
+    source = shutil.copytree(synthetic_takes, tmp_path / "takes")
+    meta_file = sorted(source.iterdir())[0] / "meta.json"
+    meta = read_json(meta_file)
+    for pose in meta["ego_extrinsics"]:  # turned half round about the camera's own upright
+        pose[0], pose[2] = ([-number for number in pose[row]] for row in (0, 2))
+    write_json(meta_file, meta)
+    options = replace(SMALL_OPTIONS, draw_anyway=True)
+    records, report = prepare_and_read(source, tmp_path / "set", options)
+    coverages = {record.clip: record.coverage for record in records}
+    behind = [clip for clip in reasons_by_item(report) if clip.startswith(meta_file.parent.name)]
+    assert report["dark"] == len(behind)
+    limit = sorted(coverages.values())[1]
+    strict_options = replace(options, least_coverage=limit)
+    records, report = prepare_and_read(source, tmp_path / "set", strict_options)
+    dark_clips = coverages.keys() - {record.clip for record in records}
+    assert dark_clips and report["this_run"]["made"] == 0
+    for clip in dark_clips:
+        assert coverages[clip] < limit and "of the picture" in reasons_by_item(report)[clip]
     sheet_height = cv2.imread(str(tmp_path / "set" / "contact_sheet.png")).shape[0]
-    assert sheet_height == (len(covered_records) + report["dark"]) * (112 + 16)
+    assert sheet_height == (len(records) + report["dark"]) * (112 + 16)
     with refuses("least coverage"):
         replace(SMALL_OPTIONS, least_coverage=1.0)

@@ -1,16 +1,13 @@
 """Test exo pictures of upright videos, and the memory that decoding uses."""
 
-import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from egox_core.video.reader import decode_frames
 from egox_train.data.clip_files import read_clip
-from egox_train.data.prepare import prepare
-from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, prepare_and_read
+from tests.train.prepared_takes import SMALL_OPTIONS, prepare_and_read
 
 SIZE = (224, 128)
 PREPARE_OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
@@ -63,23 +60,3 @@ def test_upright_video_is_fitted_with_black_bars(take_writers, tmp_path, exo_len
                 max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamp_pixels)
                 < 1.0
             )
-
-
-def test_decoded_frames_are_released_one_by_one(take_writers, tmp_path, monkeypatch):
-    picture_references, most_alive_pictures = [], 0
-
-    def decode(source, info, indices):
-        nonlocal most_alive_pictures
-        for index, picture in decode_frames(source, info, indices):
-            picture_references.append(weakref.ref(picture))
-            most_alive_pictures = max(
-                most_alive_pictures, sum(frame() is not None for frame in picture_references)
-            )
-            yield index, picture
-
-    monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
-    source = take_writers.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
-    prepare(source, tmp_path / "set", replace(PREPARE_OPTIONS, frames=17), ALL_TRAIN)
-    assert (
-        len(picture_references) >= 17 and 0 < most_alive_pictures <= 3
-    )  # the last one, this one, the walk's own

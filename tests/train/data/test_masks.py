@@ -1,6 +1,5 @@
 """Test masks of moving pixels in prepared clips."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,19 +8,16 @@ import pytest
 import torch
 
 from egox_core.cameras.poses import camera_centre, transform
-from egox_core.safe_files import read_json
 from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
 from egox_train.data.clip_files import ClipWindow, read_clip
 from egox_train.data.manifest import read_manifest
-from egox_train.data.mask_model import moving_labels, moving_masks
+from egox_train.data.mask_model import moving_masks
 from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import MOVING_CLASSES
 from egox_train.data.sources import list_takes
 from egox_train.takes.mask_files import find_mask, read_mask
 from tests.refusals import refuses
 from tests.train.prepared_takes import (
-    ALL_TRAIN,
     HALF_HELD_OUT,
     SMALL_OPTIONS,
     TAKE,
@@ -52,59 +48,30 @@ def write_disc(
 
 def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set, tmp_path):
     """Check that a mask file changes the clip's mask and its ego prior."""
-    take = next(list_takes(synthetic_takes, "auto", []))
-    exo_view, name = take.exos[0], f"{take.name}__exo"
-    for other_take in list_takes(synthetic_takes, "auto", []):
-        uv, _ = other_take.exos[0].exo.camera.project(
-            transform(other_take.exos[0].exo.pose, camera_centre(other_take.ego.w2c[0])[None]),
-        )
-        write_disc(
-            tmp_path / "masks",
-            f"{other_take.name}__exo",
-            len(other_take.ego.w2c),
-            other_take.exos[0].exo.camera.stored_size,
-            tuple(uv[0].tolist()),
-        )
-    mask_options = replace(SMALL_OPTIONS, mask_root=tmp_path / "masks")
-    records, report = prepare_and_read(
-        synthetic_takes, tmp_path / "set", mask_options, validation=0.5
-    )
-    record = next(record_entry for record_entry in records if record_entry.take == take.name)
-    unmasked_record = next(
-        record_entry
-        for record_entry in read_manifest(training_set / "manifest.jsonl")
-        if record_entry.clip == record.clip
+    takes = list(list_takes(synthetic_takes, "auto", []))
+    for take in takes:
+        exo = take.exos[0].exo
+        uv, _ = exo.camera.project(transform(exo.pose, camera_centre(take.ego.w2c[0])[None]))
+        disc = (len(take.ego.w2c), exo.camera.stored_size, tuple(uv[0].tolist()))
+        write_disc(tmp_path / "masks", f"{take.name}__exo", *disc)
+    options = replace(SMALL_OPTIONS, mask_root=tmp_path / "masks")
+    records, report = prepare_and_read(synthetic_takes, tmp_path / "set", options, validation=0.5)
+    record, unmasked_record = (
+        next(each for each in listed if each.take == takes[0].name)
+        for listed in (records, read_manifest(training_set / "manifest.jsonl"))
     )
     assert (unmasked_record.moving, record.moving) == ("depth file", "mask file")
     assert record.files["ego_prior.mp4"] != unmasked_record.files["ego_prior.mp4"]
     window = ClipWindow(start=record.start, frames=5, step=1)
-    exo_maps = exo_pictures.exo_pictures(exo_view, take.layout, mask_options).select_map_frames(
-        window
-    )
-    mask = read_mask(find_mask(tmp_path / "masks", name), exo_maps)
+    pictures = exo_pictures.exo_pictures(takes[0].exos[0], takes[0].layout, options)
+    mask_file = find_mask(tmp_path / "masks", f"{takes[0].name}__exo")
+    mask = read_mask(mask_file, pictures.select_map_frames(window))
     clip_mask = read_clip(tmp_path / "set", record).take.depth.dynamic
     assert bool(mask.any()) and torch.equal(clip_mask, mask)
     assert report["moving"] == {"mask file": len(records)}
-    assert prepare(synthetic_takes, tmp_path / "set", mask_options, HALF_HELD_OUT).new == 0
-    write_disc(
-        tmp_path / "masks", name, len(take.ego.w2c), exo_view.exo.camera.stored_size
-    )  # another one
-    assert prepare(synthetic_takes, tmp_path / "set", mask_options, HALF_HELD_OUT).new >= 1
-
-
-def test_derived_masks_are_reported(raw_data_set, tmp_path):
-    prepare_outcome = prepare(raw_data_set, tmp_path, PREPARE_OPTIONS, ALL_TRAIN)
-    records, report = read_manifest(prepare_outcome.manifest), read_json(tmp_path / "report.json")
-    assert {record.moving for record in records} == {"derived"} and report["moving"] == {
-        "derived": 4
-    }
-    assert any(
-        "4 of 4 clips" in warning and "--mask-root" in warning
-        for warning in prepare_outcome.warnings()
-    )
-    # Once, of all of them.
-    (derived_note,) = [note for note in report["notes"][TAKE] if "guessed from changes" in note]
-    assert any(derived_note == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
+    assert prepare(synthetic_takes, tmp_path / "set", options, HALF_HELD_OUT).new == 0
+    write_disc(tmp_path / "masks", f"{takes[0].name}__exo", *disc[:2])  # another one
+    assert prepare(synthetic_takes, tmp_path / "set", options, HALF_HELD_OUT).new >= 1
 
 
 @pytest.mark.parametrize("root", ["mask_root", "depth_root"])
@@ -120,38 +87,30 @@ def test_derived_masks_are_reported(raw_data_set, tmp_path):
 def test_unfitting_files_are_reported_before_decoding(
     raw_data_set, tmp_path, monkeypatch, caplog, root, file_options, expected_text
 ):
-    mask_folder, is_depth = tmp_path / "files", root == "depth_root"
+    folder, is_depth = tmp_path / "files", root == "depth_root"
     write_file = write_depth if is_depth else write_disc
-    write_file(mask_folder, f"{TAKE}__cam01")
+    write_file(folder, f"{TAKE}__cam01")
     if file_options is not None:
-        write_file(mask_folder, f"{TAKE}__cam02", **file_options)
-    logs_at_decoding = []
+        write_file(folder, f"{TAKE}__cam02", **file_options)
+    messages_at_decoding = []
 
     def record_decoding(source, info, indices):
         if raw_data_set in source.parents and source.stem.startswith("cam"):
-            logs_at_decoding.append(list(caplog.records))
+            messages_at_decoding.append(caplog.messages[0])
         return decode_frames(source, info, indices)
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", record_decoding)
-    options = replace(
-        PREPARE_OPTIONS, depth="files" if is_depth else "plane", **{root: mask_folder}
-    )
-    if is_depth:
-        options = replace(options, file_frames="source")
-    with caplog.at_level(logging.WARNING):
-        records, report = prepare_and_read(raw_data_set, tmp_path / "set", options)
+    how = {"depth": "files", "file_frames": "source"} if is_depth else {}
+    options = replace(PREPARE_OPTIONS, **{root: folder}, **how)
+    records, report = prepare_and_read(raw_data_set, tmp_path / "set", options)
     # Depth of seven frames is enough for one clip.
-    assert len(records) == len(logs_at_decoding) == 2 + (is_depth and expected_text == "7 frames")
-    assert all(
-        "depth or mask can't be had" in log_records[0].getMessage()
-        for log_records in logs_at_decoding
-    )
-    assert all(
-        "cam02" in item and expected_text in skip_reason
-        for item, skip_reason in reasons_by_item(report).items()
-    )
-    for mask_file in mask_folder.iterdir():
-        mask_file.unlink()
+    clip_count = 2 + (is_depth and expected_text == "7 frames")
+    assert len(records) == len(messages_at_decoding) == clip_count
+    assert all("depth or mask can't be had" in message for message in messages_at_decoding)
+    for item, reason in reasons_by_item(report).items():
+        assert "cam02" in item and expected_text in reason
+    for file in folder.iterdir():
+        file.unlink()
     with refuses("no clip.*nothing of that name"):
         prepare(raw_data_set, tmp_path / "none", options)
 
@@ -186,18 +145,3 @@ def test_mask_models_find_moving_pixels(raw_data_set, mask_models, tmp_path):
     with refuses("one of the two"):
         replace(options, mask_root=tmp_path)
     assert not (tmp_path / "none").exists()
-
-
-def test_moving_labels_of_data_sets_are_found():
-    coco_labels, ade_labels = (
-        {0: "person", 1: "sports ball", 2: "chair"},
-        {
-            0: "wall",
-            12: "person, individual, someone, soul",
-            126: "animal, animate being, beast",
-            20: "car, auto",
-        },
-    )
-    assert moving_labels(coco_labels, MOVING_CLASSES) == {0, 1}
-    assert moving_labels(ade_labels, MOVING_CLASSES) == {12, 126, 20}
-    assert moving_labels(coco_labels, ("Chair",)) == {2}

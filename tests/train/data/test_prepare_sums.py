@@ -55,20 +55,20 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
     ).groups()
     assert not out.exists() and int(measured_clips) == 4 and float(hours) > 0
     assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
-    files_made = [file for file in long_set.rglob("*") if file.is_file()]
-    assert len(files_made) == int(files)
-    clip_bytes = sum(
-        file.stat().st_size for file in (long_set / "clips").rglob("*") if file.is_file()
-    )
+    sizes = {file: file.stat().st_size for file in long_set.rglob("*") if file.is_file()}
+    assert len(sizes) == int(files)
+    clip_bytes = sum(size for file, size in sizes.items() if long_set / "clips" in file.parents)
     assert float(gigabytes) * 1e9 == pytest.approx(clip_bytes, rel=0.2)
-    limited_estimate = estimate_preparation(long_takes, replace(SMALL_OPTIONS, most_clips=4))
-    assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
-    one_clip = replace(SMALL_OPTIONS, most_clips=1)
-    assert (
-        estimate_preparation(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
-    )
+
+    def estimate(most_clips: int, **options) -> tuple[int, int]:
+        small = replace(SMALL_OPTIONS, most_clips=most_clips)
+        found = estimate_preparation(long_takes, small, **options)
+        return found.clips, found.takes
+
+    assert estimate(4) == (4, 3)
+    assert estimate(1, run_options=RunOptions(part=(0, 2)))[0] == 1
     with refuses("no clip"):  # the other part gives none
-        estimate_preparation(long_takes, one_clip, run_options=RunOptions(part=(1, 2)))
+        estimate(1, run_options=RunOptions(part=(1, 2)))
 
 
 def test_clips_are_chosen_over_the_whole_take(long_takes, tmp_path):
@@ -131,54 +131,32 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
     assert main(["prepare", str(long_takes), str(parts), *PREPARE_ARGUMENTS, "--shard", "2/2"]) == 2
 
 
-def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
-    """Check that parts of a training set which version 1.1 wrote can be joined."""
-    for index in range(2):
-        prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT, RunOptions(part=(index, 2)))
-    first_part = tmp_path / "parts" / "0-of-2.json"
-    part_content = read_json(first_part)
-    records = [
-        read_json(tmp_path / "clips" / clip / "clip.json")["record"]
-        for clip in part_content.pop("clips")
-    ]
-    write_json(first_part, {**part_content, "finished": True, "records": records})
-    join(tmp_path)
-    assert set_files(tmp_path) == set_files(long_set)
-    write_json(
-        first_part, {**part_content, "finished": True, "records": [{**records[0], "coverage": 0.0}]}
-    )
-    with refuses("1 clips of 0/2 that are gone or were made anew"):
-        join(tmp_path)
-
-
 def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, monkeypatch):
     """Check that a resumed run keeps finished clips and gives the result of an uninterrupted
     run."""
-    made_jobs = []
-
-    def make_or_interrupt(*arguments, **options):
-        if len(made_jobs) == 1:
-            raise KeyboardInterrupt
-        made_jobs.append(arguments[0])
-        return original_make(*arguments, **options)
-
     original_make = preparing.make_clips
-    monkeypatch.setattr(preparing, "make_clips", make_or_interrupt)
-    for expected_new in (1, 1):
-        made_jobs.clear()
-        with pytest.raises(KeyboardInterrupt):
-            prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT)
-        assert len(starts_by_take(tmp_path / "manifest.jsonl")) == expected_new
-    monkeypatch.setattr(preparing, "make_clips", original_make)
+
+    def prepare_and_interrupt(options=SMALL_OPTIONS) -> None:
+        made_jobs = []
+
+        def make_or_interrupt(*arguments, **more):
+            if made_jobs:
+                raise KeyboardInterrupt
+            made_jobs.append(arguments[0])
+            return original_make(*arguments, **more)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(preparing, "make_clips", make_or_interrupt)
+            prepare(long_takes, tmp_path, options, HALF_HELD_OUT)
+
+    manifest = tmp_path / "manifest.jsonl"
+    for _ in range(2):
+        prepare_and_interrupt()
+        assert len(starts_by_take(manifest)) == 1
     prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT)
     assert set_files(tmp_path) == set_files(long_set)
-    manifest_before = (tmp_path / "manifest.jsonl").read_bytes()
-    monkeypatch.setattr(preparing, "make_clips", make_or_interrupt)
-    made_jobs.clear()
-    with pytest.raises(KeyboardInterrupt):
-        prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT)
-    assert (tmp_path / "manifest.jsonl").read_bytes() == manifest_before
-    made_jobs.clear()
-    with pytest.raises(KeyboardInterrupt):
-        prepare(long_takes, tmp_path, replace(SMALL_OPTIONS, prior="clean"), HALF_HELD_OUT)
-    assert len(starts_by_take(tmp_path / "manifest.jsonl")) == 1, "clips of other options stay out"
+    manifest_before = manifest.read_bytes()
+    prepare_and_interrupt()
+    assert manifest.read_bytes() == manifest_before
+    prepare_and_interrupt(replace(SMALL_OPTIONS, prior="clean"))
+    assert len(starts_by_take(manifest)) == 1, "clips of other options stay out"

@@ -56,7 +56,7 @@ def test_a_recorded_clip_keeps_every_frame_and_a_generated_one_whole_latents(
         assert len(read_rows(set_folder, "data")) == expected_count
 
 
-@pytest.mark.parametrize("changed_part", [None, DEPTH, "depth", SEEN, "task", "declare"])
+@pytest.mark.parametrize("changed_part", [None, DEPTH, "depth/0.npy", SEEN, "task", "declare"])
 def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part):
     folder = tmp_path / "clips" / "a"
     shutil.copytree(repo_root / "sample" / "calm_room", folder)
@@ -64,36 +64,29 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path, task="work", seen=True)
     [source] = robot_clips._clip_sources(options)
     digest_before = robot_clips._digest(source, options)
-    if changed_part in (DEPTH, SEEN):
-        file_bytes = bytearray((folder / changed_part).read_bytes())
-        file_bytes[-1] ^= 1
-        (folder / changed_part).write_bytes(file_bytes)
-    elif changed_part == "depth":
-        (folder / changed_part).mkdir()
-        (folder / changed_part / "0.npy").write_bytes(b"0")
-    elif changed_part == "task":
+    if changed_part == "task":
         source = replace(source, task="rest")
     elif changed_part == "declare":
         options = replace(options, declare=("depth.unit=m",))
+    elif changed_part:
+        file = folder / changed_part
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes((file.read_bytes() if file.is_file() else b"")[:-1] + b"1")
     assert (robot_clips._digest(source, options) == digest_before) is (changed_part is None)
 
 
 def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
-    valid_clip, wrong_clip = tmp_path / "clips" / "a_good", tmp_path / "clips" / "b_bad"
-    for clip in (valid_clip, wrong_clip):
+    good, bad = (tmp_path / "clips" / name for name in ("a_good", "b_bad"))
+    for clip in (good, bad):
         shutil.copytree(repo_root / "sample" / "calm_room", clip)
-    meta_content = read_json(wrong_clip / META)
+    meta = read_json(bad / META)
     rotation = Rotation.from_euler("y", 10, degrees=True).as_matrix()
-    write_json(
-        wrong_clip / META,
-        meta_content | {"ego_extrinsics": (rotation @ meta_content["ego_extrinsics"]).tolist()},
-    )
-    lines = []
-    options = {"clips": tmp_path / "clips", "out": tmp_path / "set", "task": "work"}
+    write_json(bad / META, meta | {"ego_extrinsics": (rotation @ meta["ego_extrinsics"]).tolist()})
+    options = RobotOptions(clips=tmp_path / "clips", out=tmp_path / "set", task="work")
     with refuses("1 of 2 clips.*b_bad"):
-        lines.extend(write_robots(RobotOptions(**options, strict=True)))
+        list(write_robots(replace(options, strict=True)))
     assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["a_good"]
-    list(write_robots(RobotOptions(**options)))
+    list(write_robots(options))
     fit_flags = [row["egox.camera_fits"] for row in read_rows(tmp_path / "set", "data")]
     assert fit_flags == [1] * 9 + [0] * 9
 
@@ -103,23 +96,21 @@ def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_
         shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "clips" / name)
     (tmp_path / "clips/a_none" / HANDS).unlink()
     hands_file = tmp_path / "clips/b_unseen" / HANDS
-    hands_content = read_json(hands_file)
-    hands_content["joints"][2:] = [[None, None]] * 7
-    write_json(hands_file, {**hands_content, "reason": [[1, 1]] * 9})
-    measured_clips = []
-    camera_fit = robot_clips.camera_fit
-
-    def counted_fit(*args, **options):
-        measured_clips.append(args)
-        return camera_fit(*args, **options)
-
-    monkeypatch.setattr(robot_clips, "camera_fit", counted_fit)
+    hands = read_json(hands_file)
+    hands["joints"][2:] = [[None, None]] * 7
+    write_json(hands_file, {**hands, "reason": [[1, 1]] * 9})
+    measured_clips, camera_fit = [], robot_clips.camera_fit
+    monkeypatch.setattr(
+        robot_clips,
+        "camera_fit",
+        lambda *args, **more: measured_clips.append(args) or camera_fit(*args, **more),
+    )
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path / "set", task="work")
-    lines = []
     with refuses("2 of 3 clips.*a_none, b_unseen.*the others are in the set"):
-        lines.extend(write_robots(replace(options, check=False)))
+        list(write_robots(options))
     assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["c_whole"]
     assert len(measured_clips) == 1
+    lines = []
     with refuses("1 of 3 clips.*b_unseen.*nothing was written"):
         for line in write_robots(replace(options, check=True)):
             lines.append(line)
