@@ -8,7 +8,15 @@ import pytest
 
 from .drawn_clip import FRAME_INDICES, FULLY_COMPARED_PICTURES, PICTURES
 from .input_forms import INPUT_FORMS
-from .results import check_cameras, check_later_results
+from .results import check_cameras, check_later_results, check_second_eye
+
+SECOND_EYE_FORMS = (
+    "K: camera of the frames",
+    "exo pose: array of the frames",
+    "ego path: meta",
+)
+"""One form of each kind of which the second eye is compared, as it takes five times as long as all
+else that follows."""
 
 
 @pytest.mark.parametrize("picture_name", PICTURES)
@@ -28,3 +36,5 @@ def test_input_form_gives_the_drawn_camera(input_form, picture_name, load_drawn_
             and number == [*PICTURES].index(picture_name)
         ):
             check_later_results(clip, result)
+            if input_form in SECOND_EYE_FORMS:
+                check_second_eye(clip, result)

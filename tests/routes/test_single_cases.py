@@ -42,6 +42,7 @@ from .results import (
     DepthAndPath,
     check_cameras,
     check_later_results,
+    check_second_eye,
     decibels,
     depth_lens,
     episode_columns,
@@ -162,7 +163,7 @@ def test_path_of_unknown_world(load_drawn_clip) -> None:
         assert same_path.ego.camera == path.ego.camera, form
         assert largest_difference(same_path.ego.w2c, path.ego.w2c) < 2 * FILE_TOLERANCE, form
     assert decibels(stages.prior(reference_scene(clip), path)[0].rgb, true_values["prior"]) > 60
-    assert decibels(make_second_eye(clip, depth, path).rgb, true_values["second eye"]) > 60
+    check_second_eye(clip, DepthAndPath(depth, path))
     assert largest_difference(rank_by_frame(depth, path), true_values["rank"]) < 1e-5
     for compute in (
         lambda: hands.in_head(path),
@@ -205,11 +206,9 @@ def stage_remarks(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapp
 def test_path_of_the_other_exo_camera(load_drawn_clip) -> None:
     """Check the results and the remark if the poses come from another exo camera's file."""
     path_view, clip = draw_two_views(load_drawn_clip)
-    depth, scene = reference_result(clip).depth, reference_scene(clip)
-    assert not any(
-        "against" in remark_texts
-        for remark_texts in stage_remarks(clip, *reference_result(clip))["prior"]
-    )
+    (depth, right_path), scene = reference_result(clip), reference_scene(clip)
+    right_warnings = stages.prior(scene, right_path, draw_anyway=True)[1].warnings()
+    assert not any("against" in warning for warning in right_warnings)
     unplaced_path, _ = stages.path(path_view.exact_meta_file(), frames=clip.frames, camera=clip.ego)
     for stage, remark_texts in stage_remarks(clip, depth, unplaced_path).items():
         assert any("another camera of the take" in remark for remark in remark_texts), stage
