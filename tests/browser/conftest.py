@@ -58,22 +58,27 @@ def api_client(browser_server) -> ApiClient:
 def open_page(start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
     """Provide a function that opens ComfyUI's page with a theme, size and node style.
 
-    Each test has a new user's storage and settings, and a server without cached results. At its
-    end, fail if a page asked for anything outside the machine or if a script failed."""
+    Each test has a new user's storage and settings, and a server without cached results. One page
+    is open at a time, and fails when it is closed if it asked for anything outside the machine or
+    if a script failed."""
     pages: list[PageUnderTest] = []
     api_client.post("/free", {"unload_models": True, "free_memory": True})
 
     def open_new_page(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
+        close_page()
         pages.append(PageUnderTest(start_browser(webgl), api_client, **options))
         return pages[-1].open(path)
 
-    try:
-        yield open_new_page
-        for page in pages:
-            page.check()
-    finally:
-        for page in pages:
-            page.close()
+    def close_page() -> None:
+        if pages:
+            page = pages.pop()
+            try:
+                page.check()
+            finally:
+                page.close()
+
+    yield open_new_page
+    close_page()
 
 
 @pytest.fixture

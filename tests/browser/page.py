@@ -39,6 +39,14 @@ _PROBLEMS_SCRIPT = """(saved) => {
 }"""
 
 
+_PAUSE_SCRIPT = """(pause) => {
+  const before = app.canvas.pause_rendering;
+  app.canvas.pause_rendering = pause;
+  return before;
+}"""
+END_KINDS = {"execution_success", "execution_error", "execution_interrupted"}
+
+
 class PageUnderTest(ComfyPage):
     """Drive a page and record the messages that it gets from the server."""
 
@@ -112,19 +120,28 @@ class PageUnderTest(ComfyPage):
         Raises:
             PageError: the run failed, or did not end in time.
         """
+        was_paused = self.evaluate(_PAUSE_SCRIPT, True)  # nobody looks at it
+        try:
+            event_kinds = self._wait_for_last_event(timeout)
+        finally:
+            self.evaluate(_PAUSE_SCRIPT, was_paused)
+        events = self.evaluate("() => window.egoxSeen")
+        if "execution_success" not in event_kinds:
+            error_data = events[-1]["data"]
+            raise PageError(
+                f"{error_data.get('node_type')}: "
+                f"{error_data.get('exception_message', 'interrupted')}"
+            )
+        self.settle()
+        return events
+
+    def _wait_for_last_event(self, timeout: float) -> list[str]:
+        """Wait until the run has ended, and list the kinds of the server's messages."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            events = self.evaluate("() => window.egoxSeen")
-            event_kinds = [event["kind"] for event in events]
-            if "execution_success" in event_kinds:
-                self.settle()
-                return events
-            if "execution_error" in event_kinds or "execution_interrupted" in event_kinds:
-                error_data = events[-1]["data"]
-                raise PageError(
-                    f"{error_data.get('node_type')}: "
-                    f"{error_data.get('exception_message', 'interrupted')}"
-                )
+            event_kinds = self.evaluate("() => window.egoxSeen.map(({ kind }) => kind)")
+            if END_KINDS & {*event_kinds}:
+                return event_kinds
             self.browser_tab.wait_for_timeout(200)
         raise PageError(
             f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: "

@@ -131,19 +131,6 @@ _TEXT_ROW_SCRIPT = """(title) => {
 }"""
 
 
-def test_a_text_that_a_link_fills_is_a_row_with_its_name(open_page, read_shipped):
-    page = open_page(size=(1600, 900))
-    page.load(read_shipped("egox_basic"))
-    page.show()
-    page.settle()
-    height, texts = page.evaluate(_TEXT_ROW_SCRIPT, "EgoX")
-    assert height == 20 and [text.lower() for text in texts] == ["prompt"]
-    newer_page = open_page(vue_nodes=True, size=(1600, 900))
-    newer_page.load(read_shipped("egox_basic"))
-    newer_page.show(newer_page.node_bounds(newer_page.evaluate(_SUBGRAPH_SCRIPT)))
-    newer_page.browser_tab.locator("[data-node-id]").get_by_text("prompt").first.wait_for()
-
-
 # λ_g on the canvas, and the type of the subgraph's node that has it.
 _SLIDER_SCRIPT = """() => {
   const { value, type, options } = app.graph.nodes.flatMap((n) => n.widgets ?? []).find((w) => w.name === 'lambda_g');
@@ -219,9 +206,16 @@ _PLAYER_SCRIPT = """() => { const player = app.graph.nodes.find((n) => n.title =
 _HAS_ROW_ELEMENTS_SCRIPT = "() => !!document.querySelector('[data-testid=node-widget]')"
 
 
-def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
-    """Check the tooltips on the classic canvas, in the form, on nodes 2.0 and in the help panel."""
+def test_a_subgraphs_inputs_show_names_and_tooltips(open_page, read_shipped):
+    """Check the tooltips on the classic canvas, in the form and in the help panel, and the name of
+    a text that a link fills."""
     page = open_page(size=(1400, 900))
+    page.load(read_shipped("egox_basic"))
+    page.show()
+    page.settle()
+    height, texts = page.evaluate(_TEXT_ROW_SCRIPT, "EgoX")
+    assert height == 20 and [text.lower() for text in texts] == ["prompt"]
+
     page.load(read_shipped("egox_demo"))
     page.show()
     player_place = page.evaluate(_PLAYER_SCRIPT)
@@ -241,14 +235,20 @@ def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
         row = page.browser_tab.locator(FORM_ROW).filter(has_text=label).first
         row.hover()
         assert tip in row.get_attribute("title")
-    newer_page = open_page(size=(1400, 900), vue_nodes=True)
-    newer_page.load(read_shipped("egox_demo"))
-    newer_page.show()
-    newer_page.browser_tab.locator("[data-node-id]").first.wait_for()
-    if newer_page.evaluate(_HAS_ROW_ELEMENTS_SCRIPT):  # the rows of older pages can't be told apart
-        label = newer_page.browser_tab.get_by_test_id("widget-layout-field-label").filter(
+
+
+def test_the_newer_nodes_show_names_and_tooltips(open_page, read_shipped):
+    page = open_page(size=(1400, 900), vue_nodes=True)
+    page.load(read_shipped("egox_basic"))
+    page.show(page.node_bounds(page.evaluate(_SUBGRAPH_SCRIPT)))
+    page.browser_tab.locator("[data-node-id]").get_by_text("prompt").first.wait_for()
+    page.load(read_shipped("egox_demo"))
+    page.show()
+    page.browser_tab.locator("[data-node-id]").first.wait_for()
+    if page.evaluate(_HAS_ROW_ELEMENTS_SCRIPT):  # the rows of older pages can't be told apart
+        label = page.browser_tab.get_by_test_id("widget-layout-field-label").filter(
             has_text="Steps"
         )
-        row = newer_page.browser_tab.get_by_test_id("node-widget").filter(has=label).first
+        row = page.browser_tab.get_by_test_id("node-widget").filter(has=label).first
         row.hover()
         assert row.get_attribute("title") == STEPS_TOOLTIP

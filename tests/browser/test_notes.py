@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .test_editor import THEME_SCRIPT
+
 MIN_CONTRAST = 4.5  # of WCAG 2, for text of usual size
 # The boxes of a note's words of each kind, in px of the page.
 _WORDS_SCRIPT = """() => {
@@ -33,20 +35,21 @@ def measure_contrast(pixels: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True])
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_a_notes_words_stand_out_from_their_ground(open_page, read_shipped, theme, vue_nodes):
-    page = open_page(size=(1600, 900), theme=theme, vue_nodes=vue_nodes)
+def test_a_notes_words_stand_out_from_their_ground(open_page, read_shipped, vue_nodes):
+    page = open_page(size=(1600, 900), vue_nodes=vue_nodes)
     page.load(read_shipped("egox_basic"))
     page.show(page.node_bounds("MarkdownNote"))
     page.browser_tab.wait_for_function(
         f"() => {{ try {{ return ({_WORDS_SCRIPT})(); }} catch {{ return null; }} }}"
     )
-    page.settle(10)
-    picture = np.array(Image.open(io.BytesIO(page.picture())).convert("RGB"))
-    contrast_of_kind = {}
-    for kind, (left, top, width, height) in page.evaluate(_WORDS_SCRIPT).items():
-        rows = slice(round(top), round(top + height))
-        pixels = picture[rows, round(left) : round(left + width)]
-        assert pixels.shape[0] > 8 and pixels.shape[1] > 8, kind
-        contrast_of_kind[kind] = measure_contrast(pixels)
-    assert min(contrast_of_kind.values()) >= MIN_CONTRAST, contrast_of_kind
+    for theme in ("dark", "light"):
+        page.evaluate(THEME_SCRIPT, theme)
+        page.settle(10)
+        picture = np.array(Image.open(io.BytesIO(page.picture())).convert("RGB"))
+        contrast_of_kind = {}
+        for kind, (left, top, width, height) in page.evaluate(_WORDS_SCRIPT).items():
+            rows = slice(round(top), round(top + height))
+            pixels = picture[rows, round(left) : round(left + width)]
+            assert pixels.shape[0] > 8 and pixels.shape[1] > 8, kind
+            contrast_of_kind[kind] = measure_contrast(pixels)
+        assert min(contrast_of_kind.values()) >= MIN_CONTRAST, (theme, contrast_of_kind)

@@ -19,10 +19,7 @@ def server(environment, standin_models, tmp_path_factory) -> Iterator[Server]:
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
     base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standin_models, base_dir.models, dirs_exist_ok=True)
-    # Two cores are shared with the tests themselves.
-    with Server(
-        environment, base_dir, base_dir.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
-    ) as running_server:
+    with Server(environment, base_dir, base_dir.root / "server.log") as running_server:
         yield running_server
 
 

@@ -50,7 +50,7 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
     messages, threads_before, first_look_settings = [], threading.active_count(), {"minutes": 0.05}
-    with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
+    with drawing(Drawing(work, small=True, device="cpu", workers=1)) as drawers:
         # On a busy machine three seconds of training are over before the last test room is drawn.
         is_drawing = True
         while is_drawing and len(list(work.glob("test-*"))) < patient_settings.test_rooms:
