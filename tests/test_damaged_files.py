@@ -485,7 +485,7 @@ def test_damaged_files_are_read_or_refused_with_an_input_error(reader_name, inta
         ("video", "egox_core.video.reader._shown_picture"),
         ("depth", "egox_core.takes.depth_readers._check_shape"),
         ("mask", "egox_train.takes.mask_files._array_header"),
-        ("meta", "egox_core.takes.meta.validate_w2c"),
+        ("meta", "egox_core.facts.poses.validate_w2c"),
         ("trajectory", "egox_core.exchange.blender._camera_of"),
         ("keypoints", "egox_core.trajectory.head_payloads._hide_far_points"),
         ("egoexo4d", "egox_train.data.egoexo4d._ego_poses"),

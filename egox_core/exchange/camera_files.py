@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..archives import open_zip, read_array, read_npy_header
-from ..arrays import as_matrix
-from ..cameras import CameraModel, CameraPath, World, look_at, validate_w2c
+from ..arrays import as_matrix, as_poses
+from ..cameras import CameraModel, CameraPath, World, look_at
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..facts import Declared, StatedPoses, Statement, settle, settle_numbering, settle_poses
 from ..frames import Frames, Numbering
@@ -69,12 +69,7 @@ class CameraFile:
         # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
         **numbering_fields: Any,
     ) -> CameraFile:
-        """Make a camera path file from poses, and from the frame numbers or times that it states.
-
-        Raises:
-            EgoXInputError: no rigid ones.
-        """
-        w2c = validate_w2c(w2c, f"path {name}")
+        """Make a camera path file from poses, and from what it states of their frames."""
         stated = StatedPoses(name=name, poses=w2c, camera_to_world=False, world=world)
         return cls.of_stated(stated, lens=lens, **numbering_fields)
 
@@ -143,7 +138,7 @@ class CameraFile:
             raise _unknown_format(name)
         if file_form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
-            w2c = read_optional(content, name, "exo_w2c", validate_w2c)
+            w2c = read_optional(content, name, "exo_w2c", as_poses)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
         else:
@@ -229,15 +224,15 @@ def _unknown_format(name: str, content_text: str = "which contains none") -> Ego
     )
 
 
-def _read_rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
+def _rows_of_lines(lines: list[str], name: str, *counts: int) -> np.ndarray:  # [N, count]
     """Read the lines of a text file as rows of numbers."""
-    lines = [line for line in _text_lines(path) if line.partition("#")[0].strip()]
+    lines = [line for line in lines if line.partition("#")[0].strip()]
     if lines and not re.search(r"\d", re.sub(r"[a-zA-Z_]\w*", "", lines[0])):
         lines = lines[1:]  # names of the columns
-    with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
+    with intact(name, (ValueError,), expected=f"{counts[0]} numbers per line"):
         rows = np.loadtxt(lines, ndmin=2) if lines else np.empty((0, 0))
     if rows.shape[1] not in counts:
-        raise _unknown_format(path.name, f"lines of {rows.shape[1]} numbers")
+        raise _unknown_format(name, f"lines of {rows.shape[1]} numbers")
     return rows
 
 
@@ -261,7 +256,8 @@ def _without_gravity(file: CameraFile) -> CameraFile:
 def _read_text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
         return _read_colmap(path)
-    pose_rows = _read_rows(path, 8, 12, 13, 16, 17)
+    lines = _text_lines(path)
+    pose_rows = _rows_of_lines(lines, path.name, 8, 12, 13, 16, 17)
     if pose_rows.shape[1] != 8:
         table = poses_of_lines(pose_rows, path.name)
         if table is None:
@@ -269,7 +265,7 @@ def _read_text(path: Path) -> CameraFile:
         return _of_table(table)
     # TUM's: time, place, quaternion
     order, statements = "xyzw", ()
-    for header_line in _text_lines(path)[:10]:
+    for header_line in lines[:10]:
         header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
         quaternion_words = [word for word in header_words if word.startswith("q")]
         if len(header_words) == 8 and len(quaternion_words) == 4:
@@ -307,7 +303,8 @@ def _read_npy(path: Path) -> CameraFile:
 
 
 def _read_chan(path: Path) -> CameraFile:
-    pose_rows = _read_rows(path, 8, 7, 9)  # with an angle of view, with a focal length
+    # 8 numbers with an angle of view, 9 with a focal length
+    pose_rows = _rows_of_lines(_text_lines(path), path.name, 8, 7, 9)
     rotations = scipy.spatial.transform.Rotation.from_euler(
         NUKE_ORDER, pose_rows[:, [6, 4, 5]], degrees=True
     )
@@ -329,13 +326,14 @@ def _read_npz(path: Path) -> CameraFile:
         key = next((key for key in sorted(names) if states_direction(key) is not None), None)
         if not names & {"data", "inds", "R_w2c", "t_w2c"} and key is not None:
             values = read_array(archive, key, f"{key} of {path.name}")
-            poses = validate_w2c(
-                values.reshape(-1, *values.shape[-2:]).copy(), f"{key} of {path.name}"
+            label = f"{key} of {path.name}"
+            stated = StatedPoses(
+                name=path.name,
+                poses=as_poses(values.reshape(-1, *values.shape[-2:]).copy(), label),
+                camera_to_world=states_direction(key),
+                label=label,
             )
-            is_camera_to_world = states_direction(key)
-            return CameraFile.of_stated(
-                StatedPoses(name=path.name, poses=poses, camera_to_world=is_camera_to_world)
-            )
+            return CameraFile.of_stated(stated)
         if not names & {"data", "inds", "R_w2c", "t_w2c"}:
             raise _unknown_format(
                 path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel, CameraPath, one_camera, validate_w2c
+from ..cameras import LENSES, CameraModel, CameraPath, one_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, decode_text, require_file
 
@@ -126,7 +126,7 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
             ]
         return one_camera(used_cameras, f"COLMAP folder {colmap_folder.name}")
 
-    return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pose_by_name)
+    return lens, poses, tuple(pose_by_name)
 
 
 def names_frames(path: Path) -> bool:

@@ -20,11 +20,11 @@ Axes = Literal["opencv", "opengl", "unity"]
 class StatedPoses:
     """Poses as a file has them, and what it states of them.
 
-    Nothing is converted: axes, unit and world are settled by :func:`settle_poses`.
+    Nothing is checked or converted: :func:`settle_poses` does both, once.
     """
 
     name: str  # of the file
-    poses: Tensor  # [N, 3, 4], or [3, 4] of a camera that stands
+    poses: Tensor  # [N, 3 or 4, 4], or [3 or 4, 4] of a camera that stands; float64
     camera_to_world: bool | None  # None: nothing tells
     # "unit", "axes" and so on, of whichever camera the file is read for
     statements: tuple[Statement, ...] = ()
@@ -36,6 +36,7 @@ class StatedPoses:
     gravity: bool = True
     of_body: bool = False  # of a tracked body that carries the camera
     quaternion: str = ""  # order in which its quaternions were read; empty: it has none
+    label: str = ""  # of the poses in errors; empty: "path NAME"
 
 
 def settle_poses(
@@ -48,7 +49,6 @@ def settle_poses(
     Raises:
         EgoXInputError: no rigid ones; bare matrices, or poses of a body, without the user's word.
     """
-    label = f"path {stated.name}"
 
     def settled(
         fact: str, default: object, default_by: str = "default", advice: str = ""
@@ -80,7 +80,7 @@ def settle_poses(
     is_turned = axes != "opencv"
     if is_turned:
         rows.append(world_axes_row)
-    poses = validate_w2c(stated.poses, label)
+    poses = validate_w2c(stated.poses, stated.label or f"path {stated.name}")
     if stated.quaternion:
         order, order_row = settled(
             "quaternion", stated.quaternion, form, f"declare {camera}.quaternion=wxyz where w leads"

@@ -1,6 +1,7 @@
 """Read a take's prompt and cameras from a meta.json in the released form."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -8,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..arrays import as_poses
 from ..cameras import CameraModel, CameraPath, World, validate_w2c
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared, StatedLens, StatedPoses, settle_poses
@@ -203,10 +205,20 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
     rows: tuple[FactRow, ...] = ()
 
     def settled_path(
-        w2c: Tensor, camera: Literal["ego", "exo"], lens: CameraModel | None, world: World
-    ) -> CameraPath:
+        camera: Literal["ego", "exo"], key: str, lens: CameraModel | None, world: World
+    ) -> CameraPath | None:
         nonlocal rows
-        stated = StatedPoses(name=label, poses=w2c, camera_to_world=False, lens=lens, world=world)
+        w2c = read_value(key, as_poses)
+        if w2c is None:
+            return None
+        stated = StatedPoses(
+            name=label,
+            label=f"{key} of {label}",
+            poses=w2c,
+            camera_to_world=False,
+            lens=lens,
+            world=world,
+        )
         path, pose_rows = settle_poses(stated, declared, camera)
         rows += pose_rows
         return path
@@ -220,13 +232,9 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
     exo_lens, ego_lens = (
         read_value(key, CameraModel.from_json) for key in ("exo_camera", "ego_camera")
     )
-    exo_w2c = read_value("camera_extrinsics", validate_w2c)
-    if exo_w2c is None:
-        exo = CameraPath.of_exo(exo_lens)
-    else:
-        exo = settled_path(exo_w2c, "exo", exo_lens, "take")
-    ego_w2c = read_value("ego_extrinsics", _ego_poses)
-    ego = None if ego_w2c is None else settled_path(ego_w2c, "ego", ego_lens, exo.world)
+    exo = settled_path("exo", "camera_extrinsics", exo_lens, "take") or CameraPath.of_exo(exo_lens)
+    with _frames_named(content.get("ego_extrinsics"), f"ego_extrinsics of {label}"):
+        ego = settled_path("ego", "ego_extrinsics", ego_lens, exo.world)
     pose_source = str(content.get("pose_source") or "")
     if pose_source in PACK_POSE_SOURCES:
         exo = exo.numbered
@@ -246,8 +254,9 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
     )
 
 
-def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """Validate ego poses, and name the first frame without a pose in the error.
+@contextmanager
+def _frames_named(poses: object, name: str) -> Generator[None]:
+    """Name the first frame without a pose in the error that ego poses raise inside.
 
     Raises:
         EgoXInputError: a frame's null, or poses as :func:`validate_w2c` refuses them.
@@ -264,7 +273,7 @@ def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float
             fix="leave this take out, or fill the gap",
         )
     try:
-        return validate_w2c(poses, name)
+        yield
     except EgoXInputError:
         for frame, pose in enumerate(pose_list):
             if isinstance(pose, list) and pose and isinstance(pose[0], list):

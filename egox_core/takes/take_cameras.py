@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
+from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of
 from ..depth import guessed_camera
 from ..errors import EgoXInputError
 from ..facts import StatedLens, settle_lens
@@ -217,7 +217,7 @@ def poses_in_use(
         what=name, count=len(camera.w2c), numbers=camera.frames.numbers, file_frames=file_frames
     )
     entries = entries_of(frames, numbering)
-    return validate_w2c(camera.w2c, name)[entries.at], str(entries.remark)
+    return camera.w2c[entries.at], str(entries.remark)
 
 
 def stated_lenses(

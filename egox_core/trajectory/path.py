@@ -278,8 +278,13 @@ def trajectory_of_array(
     facts = [*declared.rows("ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
-        given_w2c = validate_w2c(as_poses(values, label), label)
-        stated = StatedPoses(name=label, poses=given_w2c, camera_to_world=False, world="take")
+        stated = StatedPoses(
+            name=label,
+            label=label,
+            poses=as_poses(values, label),
+            camera_to_world=False,
+            world="take",
+        )
         path, rows = settle_poses(stated, declared, camera)
         facts.extend(rows)
         pose_frames = settle_frames(frames, path.frames)

@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from egox_core.cameras import preset_camera, validate_w2c
+from egox_core.cameras import preset_camera
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.facts import NOTHING_DECLARED, Declared
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
@@ -238,9 +238,7 @@ def _from_meta(
         if meta_with_lens is meta
         else meta_lens(meta_with_lens, all_frames.source_size, all_frames).lens
     )
-    exo_view = replace(
-        meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
-    )
+    exo_view = replace(meta.exo, lens=camera)
     if depth is None:
         try:
             depth = find_depth(folder)
