@@ -1,17 +1,18 @@
 """Test ``calibrate`` on a drawn recording."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import train_egox
 from egox_core.safe_files import read_json, write_json
 from egox_train.calibrate import structure
 from egox_train.calibrate.recording import calibrate
 from egox_train.calibrate.scale import similarity
+from egox_train.calibrate.world import scale_by_depth
 from egox_train.options import CalibrateOptions
 from tests.refusals import refuses
 from tests.train.cli.test_first_commands import (
@@ -39,32 +40,31 @@ def camera_centres(w2c: np.ndarray) -> np.ndarray:
     return -np.einsum("nji,nj->ni", w2c[:, :, :3], w2c[:, :, 3])
 
 
-def test_own_recordings_page_leads_to_a_training(recording, training_folder, capsys):
+def test_own_recordings_page_leads_to_a_training(recording, training_folder, monkeypatch):
     """Run the commands of docs/own_recordings.md, and compare the calibration with the true
     cameras."""
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel here (extra calibrate)")
     recording_folder, true_head_poses, true_exo_pose = recording
     (training_folder / "recording").mkdir()
-    for file in ("ego.mp4", "exo.mp4"):
+    for file in ("ego.mp4", "exo.mp4", "exo_depth.npz"):
         shutil.copyfile(recording_folder / file, training_folder / "recording" / file)
     shutil.copyfile(recording_folder / "lens.json", training_folder / "lens.json")
     options_by_command = SMALL_RUN_OPTIONS | {
         "calibrate": "--ego-lens lens.json --exo-lens phone",
         "prepare": "--size 112x64 --frames 5 --clips-per-camera 2",
     }
+    scale_arguments = []
+
+    def record_arguments(*arguments):
+        scale_arguments.append(arguments)
+        return scale_by_depth(*arguments)
+
+    monkeypatch.setattr("egox_train.calibrate.recording.scale_by_depth", record_arguments)
     run_page("own_recordings.md", training_folder, options_by_command)
-    report = read_json(training_folder / "data" / "takes" / "recording_calibration.json")
-    assert "exo's metric depth" in report["scale"]["how"], "that of a random network"
-    shutil.copyfile(
-        recording_folder / "exo_depth.npz", training_folder / "recording" / "exo_depth.npz"
-    )
-    second_command = [
-        "calibrate",
-        "recording",
-        "data/takes",
-        *options_by_command["calibrate"].split(),
-    ]
-    assert train_egox.main(second_command) == 0
+    structure, exo_files, *others = scale_arguments[0]
+    files_without_depth = [replace(file, depth=None) for file in exo_files]
+    _, _, how = scale_by_depth(structure, files_without_depth, *others[:-1], training_folder)
+    assert "exo's metric depth" in how, "that of the page's depth model"
     report = read_json(training_folder / "data" / "takes" / "recording_calibration.json")
     (exo_report,) = report["fixed_cameras"]
     written_lens = report["head_camera"]["lens"]
