@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .arrays import Array, as_floats, as_frames, as_poses
+from .arrays import Array, as_floats, as_frames
 from .cameras import CameraModel, CameraPath, preset_camera
 from .depth import (
     DepthSource,
@@ -37,8 +37,15 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
-from .facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
-from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of, settle_frames
+from .facts import (
+    NOTHING_DECLARED,
+    SAME_POSE as SAME_POSE,  # its place until 1.3
+    Declared,
+    Statement,
+    settle,
+    settle_exo_pose,
+)
+from .frames import UNTIMED_FPS, FileFrames, Frames, settle_frames
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
@@ -51,6 +58,7 @@ from .trajectory import (
     adapted,
     check_made_on,
     has_w2c,
+    path_of_array,
     resample,
     taken_facts,
     trajectory_of_array,
@@ -80,8 +88,6 @@ from .types import (
 from .video import Undistortion, VideoClip, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
-SAME_POSE = 1e-6
-"""Difference of two poses, in any number, up to which they are the same."""
 OF_TURNED = (
     "no ego camera is given: the poses are taken as those of aria_released, whose sensor is turned "
     "by 90 degrees; give camera where they are of the upright picture"
@@ -290,29 +296,15 @@ def _with_exo_pose(
 ) -> tuple[CameraPath, tuple[Remark, ...], tuple[FactRow, ...]]:
     """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
     exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
-    stated = StatedPoses(name="exo_w2c", poses=as_poses(exo_w2c, "exo_w2c"), camera_to_world=False)
-    given_path, rows = settle_poses(stated, declared, "exo")
-    w2c = given_path.w2c
-    notes: tuple[Remark, ...] = ()
-    if len(w2c) > 1:
-        numbering = Numbering(
-            what="exo_w2c", count=len(w2c), in_memory=True, file_frames=file_frames
-        )
-        entries = entries_of(frames, numbering)
-        w2c = w2c[entries.at]
-        notes = (entries.remark,)
-    posed_exo = replace(exo, w2c=w2c, frames=frames.without_sizes, world="take")
-    comparable = exo.stands or posed_exo.stands or len(exo.w2c) == len(posed_exo.w2c)
-    if not exo.at_origin and not (
-        comparable and float((exo.w2c - posed_exo.w2c).abs().max()) <= SAME_POSE
-    ):
-        raise EgoXInputError(
-            "exo_w2c",
-            got="another pose than that of the depth, the path or the file next to it",
-            expected="one pose of the exo camera",
-            fix="leave exo_w2c out",
-        )
-    return posed_exo, notes, rows
+    given_path, rows, notes = path_of_array(
+        exo_w2c, "exo_w2c", "exo", frames, file_frames, declared
+    )
+    posed_exo = replace(exo, w2c=given_path.w2c, frames=given_path.frames, world="take")
+    statements = [
+        Statement("exo.pose", posed_exo, "argument exo_w2c", "caller"),
+        Statement("exo.pose", exo, "depth or path", "depth"),
+    ]
+    return settle_exo_pose(statements), notes, rows
 
 
 def path(
@@ -427,7 +419,11 @@ def path(
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
         trajectory = trajectory.in_world_of(scene.exo)
-    lens = lens_given or trajectory.ego.camera
+    lenses = [
+        Statement("ego.lens", lens_given, "argument camera", "caller"),
+        Statement("ego.lens", trajectory.ego.camera, "the path"),
+    ]
+    lens, _ = settle("ego.lens", lenses)
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
         placement_notes.append(

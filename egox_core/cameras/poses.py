@@ -3,6 +3,8 @@ metres.
 
 ``w2c`` is [R|t] with X_cam = R X_world + t."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,17 +45,18 @@ def validate_w2c(
             expected=expected,
             fix="give world-to-camera rows [r1 r2 r3 t]",
         )
-    if not torch.isfinite(pose).all():
+    largest = float(pose.abs().max())
+    if not math.isfinite(largest):
         raise EgoXInputError(
             name,
             got="NaN or infinite numbers",
             expected="finite numbers",
             fix="fill the gaps of the track before use",
         )
-    if pose.abs().max() > FARTHEST:
+    if largest > FARTHEST:
         raise EgoXInputError(
             name,
-            got=f"numbers of {float(pose.abs().max()):.1g}",
+            got=f"numbers of {largest:.1g}",
             expected=f"at most {FARTHEST:.0e}",
             fix="give metres",
         )
@@ -65,9 +68,8 @@ def validate_w2c(
     )
     right, down, forward = rotation.unbind(-2)  # linalg.det asks LAPACK, once per list entry
     determinant = (torch.linalg.cross(right, down) * forward).sum(-1)
-    worst_frame = int(rotation_error.argmax()) if pose.ndim == 3 else 0
-    frame_text = f" (frame {worst_frame})" if pose.ndim == 3 else ""
     if float(rotation_error.max()) > ROTATION_TOLERANCE:
+        frame_text = f" (frame {int(rotation_error.argmax())})" if pose.ndim == 3 else ""
         raise EgoXInputError(
             name,
             got="a matrix that is not a rotation: R Rt differs from 1 by "

@@ -37,12 +37,13 @@ class DepthSource:
     def stated_lens(self) -> StatedLens:
         """Lens of the maps, with the source that it is from."""
         exo = self.depth.exo
+        if exo.lens_guessed:
+            return StatedLens.guess(exo.camera)
         own_row = next((row for row in self.depth.facts if row.fact == "exo.lens"), None)
-        source = "model" if self.estimates_lens else "depth"
         return StatedLens(
             lens=exo.camera,
             by=self.name if own_row is None else own_row.by,
-            source="guess" if exo.lens_guessed else source,
+            source="model" if self.estimates_lens else "depth",
             others=() if own_row is None else own_row.others,
         )
 

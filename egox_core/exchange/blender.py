@@ -41,6 +41,8 @@ READ_FIELDS = frozenset(
     ).split()
 )
 """Fields of a file and of its frames that a reader takes, or that say nothing of its cameras."""
+POSE_FIELDS = frozenset(("file_path", "time", "transform_matrix"))
+"""Fields of a frame that say nothing of its lens."""
 CONVENTIONS = {"opencv": "opencv", "opengl": "opengl", "blender": "opengl", "nerf": "opengl"}
 """Axes by the words of ``camera_convention``."""
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
@@ -189,7 +191,10 @@ def blender_camera(content: dict, name: str) -> CameraModel:
     if "egox_camera" in content:
         return CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
     file_label = f"transforms file {name}"
-    cameras = [_camera_of(content | frame, file_label) for frame in _frames(content, name)]
+    frames = _frames(content, name)
+    if not any(frame.keys() - POSE_FIELDS for frame in frames):
+        frames = frames[:1]  # all have the file's own
+    cameras = [_camera_of(content | frame, file_label) for frame in frames]
     cameras.sort(key=lambda camera: camera.fx)
     if len({camera.fx for camera in cameras}) > 1 and cameras[-1].fx <= MAX_BREATH * cameras[0].fx:
         median = cameras[len(cameras) // 2]

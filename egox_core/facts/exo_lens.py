@@ -1,5 +1,7 @@
 """Settle the lens of the exo camera among those that the sources of a take state."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,7 +9,6 @@ from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import FactRow
-from .declared import NOTHING_DECLARED
 from .settle import Statement, settle
 
 KNOWN = frozenset({"depth", "meta", "caller"})
@@ -24,6 +25,11 @@ class StatedLens:
     note: str = ""  # how it was read
     others: tuple[str, ...] = ()  # who said otherwise where it was settled before
 
+    @classmethod
+    def guess(cls, lens: CameraModel) -> StatedLens:
+        """State a lens that nobody knows."""
+        return cls(lens=lens, by="default", source="guess")
+
     @property
     def guessed(self) -> bool:
         """True if nobody states it."""
@@ -31,17 +37,17 @@ class StatedLens:
 
 
 def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
-    """Choose the exo lens among those stated, of which one may be a guess.
+    """Choose the exo lens among those stated, of which a guess says nothing against the others.
 
     Raises:
         EgoXInputError: two that know the lens differ.
     """
+    known_lenses = [each_stated for each_stated in stated if not each_stated.guessed]
     statements = [
         Statement("exo.lens", each_stated, each_stated.by, each_stated.source)
-        for each_stated in stated
-        if not each_stated.guessed
+        for each_stated in known_lenses or stated[:1]
     ]
-    chosen, row = settle("exo.lens", statements, NOTHING_DECLARED, stated[0])
+    chosen, row = settle("exo.lens", statements)
     for other in stated:
         if {chosen.source, other.source} <= KNOWN and not chosen.lens.agrees(other.lens):
             raise EgoXInputError(

@@ -1,5 +1,6 @@
 """Settle what the poses of a file are: axes of its cameras and of its world, unit."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from .settle import Statement, settle
 from .table import AXIS_SIGNS
 
 Axes = Literal["opencv", "opengl", "unity"]
+SAME_POSE = 1e-6
+"""Difference of two poses, in any number, up to which they are the same."""
 
 
 @frozen
@@ -100,6 +103,36 @@ def settle_poses(
         w2c = invert(poses) if direction == "c2w" else poses
     path = CameraPath(lens=stated.lens, w2c=w2c, world=stated.world, gravity=stated.gravity)
     return path, tuple(rows)
+
+
+def settle_exo_pose(stated: Sequence[Statement]) -> CameraPath:
+    """Choose the exo camera among those stated, of which one at its own origin says no pose.
+
+    If all are so, the last one is taken.
+
+    Raises:
+        EgoXInputError: a caller's poses, and other ones beside them.
+    """
+    posed = [
+        statement
+        for statement in stated
+        if statement.value is not None and not statement.value.at_origin
+    ]
+    exo, _ = settle("exo.pose", posed or stated[-1:])
+    is_given = any(statement.source == "caller" for statement in posed)
+    if is_given and not all(_same_poses(exo, statement.value) for statement in posed):
+        raise EgoXInputError(
+            "exo_w2c",
+            got="another pose than that of the depth, the path or the file next to it",
+            expected="one pose of the exo camera",
+            fix="leave exo_w2c out",
+        )
+    return exo
+
+
+def _same_poses(first: CameraPath, second: CameraPath) -> bool:
+    is_comparable = first.stands or second.stands or len(first.w2c) == len(second.w2c)
+    return is_comparable and float((first.w2c - second.w2c).abs().max()) <= SAME_POSE
 
 
 def _with_other_quaternions(poses: Tensor, *, w_first: bool) -> Tensor:  # [N, 3, 4]

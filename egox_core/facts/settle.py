@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..remarks import FactRow
-from .declared import Declared
+from .declared import NOTHING_DECLARED, Declared
 from .table import FACTS, STATED_FACTS
 
 
@@ -12,7 +12,7 @@ class Statement(NamedTuple):
     """Value of one fact that one source states."""
 
     fact: str
-    value: Any
+    value: Any  # None: it says nothing
     by: str  # names the source in rows: "transforms.json", "name of the array depth_mm"
     source: str = "file"  # its kind, as in the fact's order of sources
 
@@ -20,8 +20,8 @@ class Statement(NamedTuple):
 def settle(
     fact: str,
     stated: Sequence[Statement],
-    declared: Declared,
-    default: Any,
+    declared: Declared = NOTHING_DECLARED,
+    default: Any = None,
     default_by: str = "default",
     advice: str = "",
 ) -> tuple[Any, FactRow]:
@@ -32,7 +32,7 @@ def settle(
     description = FACTS.get(fact) or STATED_FACTS[fact]
     declaration = declared.by_name.get(fact)
     statements = sorted(
-        (statement for statement in stated if statement.fact == fact),
+        (entry for entry in stated if entry.fact == fact and entry.value is not None),
         key=lambda statement: description.sources.index(statement.source),
     )
     opinions: list[tuple[Any, str]] = []

@@ -15,7 +15,9 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
+    Statement,
     settle_depth,
+    settle_exo_pose,
     settle_lens,
 )
 from ..frame_store import store_frames
@@ -25,7 +27,7 @@ from ..remarks import FactRow, Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_poses, meta_lens, stated_lenses
+from .take_cameras import exo_poses, stated_lenses
 from .vipe import reduce_static_poses
 
 
@@ -105,9 +107,13 @@ def load_depth_file(
         read_maps(), len(used_maps), source.name, progress
     )
     exo = exo_poses(meta, frames, lens=window.camera(lens), lens_guessed=chosen_lens.guessed)
-    if exo.world == "exo" and source.arrays.w2c is not None:
+    stated = [Statement("exo.pose", exo, "the take's file", "meta")]
+    if source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
-        exo = replace(exo, w2c=reduce_static_poses(compose(w2c, invert(w2c[:1]))))
+        own_w2c = reduce_static_poses(compose(w2c, invert(w2c[:1])))
+        own_exo = replace(exo, w2c=own_w2c, world="exo")
+        stated.append(Statement("exo.pose", own_exo, source.name, "depth"))
+    exo = settle_exo_pose(stated)
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=exo,
@@ -138,12 +144,11 @@ def _settle_file_lens(
     file_lens = source.arrays.lens
     if file_lens is not None and frames.is_mirrored:
         file_lens = file_lens.mirrored()
-    stated = stated_lenses(meta, picture_size, frames)
-    if file_lens is None and not stated:
-        if meta is not None and not guess_camera:
-            meta_lens(meta, picture_size, frames)  # refuses it
-        guess = guessed_camera(*picture_size)
-        stated.append(StatedLens(lens=guess, by="default", source="guess"))
+    may_guess = meta is None or guess_camera
+    is_required = file_lens is None and not may_guess
+    stated = stated_lenses(meta, picture_size, frames, required=is_required)
+    if may_guess:
+        stated.append(StatedLens.guess(guessed_camera(*picture_size)))
     if picture_size != source.size:
         stated = [replace(each, lens=each.lens.rescale(*source.size)) for each in stated]
     if file_lens is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of
 from ..depth import guessed_camera
 from ..errors import EgoXInputError
-from ..facts import StatedLens, settle_lens
+from ..facts import StatedLens, Statement, settle, settle_lens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -224,13 +225,18 @@ def stated_lenses(
     meta: TakeMeta | None,
     size: tuple[int, int],  # (width, height) px of the whole picture
     frames: Frames,
+    *,
+    # A take's file that states none is refused.
+    required: bool = False,
 ) -> list[StatedLens]:
     """State the exo lens for its whole picture by each file of a take but the depth's.
 
     Raises:
         EgoXInputError: as :func:`meta_lens`.
     """
-    if meta is None or meta.exo_camera is None:
+    if meta is None:
+        return []
+    if meta.exo.lens is None and meta.camera_intrinsics is None and not required:
         return []
     return [meta_lens(meta, size, frames)]
 
@@ -260,8 +266,7 @@ def take_exo(
     size = guess_size if lens is None else lens.stored_size
     stated = [] if size is None else lenses_in_use(meta, FrameSelection.of_picture(frames, size))
     if guess_size is not None:
-        guess = guessed_camera(*guess_size)
-        stated.append(StatedLens(lens=guess, by="default", source="guess"))
+        stated.append(StatedLens.guess(guessed_camera(*guess_size)))
     if not stated:
         return exo_poses(meta, frames, file_frames)
     chosen, _ = settle_lens(stated)
@@ -291,24 +296,39 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
-    """Choose the take's ego camera, or ``camera`` if the meta file has none.
+    """Settle the take's ego camera, which is ``camera`` if the meta file has none.
 
     A remark is added if the take's K is of another camera.
 
     K alone says neither lens nor turn.
     """
-    if meta.ego_lens is not None:
-        return meta.ego_lens, ""
+    stated = [
+        Statement("ego.lens", meta.ego_lens, meta.name, "meta"),
+        Statement("ego.lens", camera, "preset", "preset"),
+    ]
+    lens, _ = settle("ego.lens", stated)
     k = meta.ego_intrinsics
-    if k is None or any(_is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS):
-        return camera, ""
-    return camera, (
+    is_preset = k is None or any(
+        _is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS
+    )
+    if lens is meta.ego_lens or is_preset:
+        return lens, ""
+    return lens, (
         f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre "
         f"{float(k[0, 2]):g}, {float(k[1, 2]):g} px) are of another camera than aria_released, and "
         "say neither lens nor turn: the poses are taken as those of aria_released, whose sensor is "
         "turned by 90 degrees. Give ego_camera in the meta file (lens, width, height, fx, fy, cx, "
         "cy; quarter_turns 0 for poses of the upright picture), or camera"
     )
+
+
+def ego_source(meta: TakeMeta, file: Path | None) -> TakeMeta | Path:
+    """Settle which file gives a take's ego poses: its meta.json, or one beside it."""
+    stated = [
+        Statement("ego.path", meta if meta.ego else None, meta.name, "meta"),
+        Statement("ego.path", file, "the file beside it"),
+    ]
+    return settle("ego.path", stated, default=meta)[0]
 
 
 def _is_same_k(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]

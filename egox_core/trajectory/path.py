@@ -36,6 +36,7 @@ from ..frames import (
     settle_frames,
 )
 from ..frozen import frozen
+from ..remarks import FactRow, Remark
 from ..types import CameraTrajectory
 from .declared import with_declared_mount
 
@@ -255,6 +256,37 @@ def apply_look_turns(
     return torch.cat((rotation, -rotation @ camera_centre(w2c.double())[..., None]), dim=-1)
 
 
+def path_of_array(
+    values: object,  # [T, 3, 4] of the frames in use or of the source, or [3, 4] of all
+    label: str,
+    camera: Literal["ego", "exo"],
+    frames: Frames | None,
+    file_frames: FileFrames,
+    declared: Declared,
+) -> tuple[CameraPath, tuple[FactRow, ...], tuple[Remark, ...]]:
+    """Settle an array of poses for the frames in use, with the rows of its facts, and how its
+    frames were found.
+
+    Raises:
+        EgoXInputError: matrices that are no poses, fewer than frames in use.
+    """
+    stated = StatedPoses(
+        name=label,
+        label=label,
+        poses=as_poses(values, label),
+        camera_to_world=False,
+        world="take",
+    )
+    path, rows = settle_poses(stated, declared, camera)
+    pose_frames = settle_frames(frames, path.frames)
+    path_in_use = replace(path, frames=pose_frames.without_sizes)
+    if path.stands:
+        return path_in_use, rows, ()
+    numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
+    entries = entries_of(pose_frames, numbering)
+    return replace(path_in_use, w2c=path.w2c[entries.at]), rows, (entries.remark,)
+
+
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
@@ -278,22 +310,10 @@ def trajectory_of_array(
     facts = [*declared.rows("ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
-        stated = StatedPoses(
-            name=label,
-            label=label,
-            poses=as_poses(values, label),
-            camera_to_world=False,
-            world="take",
-        )
-        path, rows = settle_poses(stated, declared, camera)
+        path, rows, remarks = path_of_array(values, label, camera, frames, file_frames, declared)
         facts.extend(rows)
-        pose_frames = settle_frames(frames, path.frames)
-        if path.stands:
-            return replace(path, frames=pose_frames.without_sizes)
-        numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
-        entries = entries_of(pose_frames, numbering)
-        notes.append(str(entries.remark))
-        return replace(path, w2c=path.w2c[entries.at], frames=pose_frames.without_sizes)
+        notes.extend(map(str, remarks))
+        return path
 
     exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c", "exo")
     ego = poses_in_use(w2c, "ego poses", "ego")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..cameras import CameraPath, compose, invert
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Statement, settle
+from ..facts import Statement, settle
 from ..frames import Frames
 from ..remarks import FactRow, Remark, RemarkKind
 from .kept import Kept, convert_arrays
@@ -141,7 +141,7 @@ class CameraTrajectory(Kept):
             stated.append(Statement("exo.pose", placed_exo, "depth", "depth"))
         file_exo = replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
         stated.append(Statement("exo.pose", file_exo, "file of the path"))
-        return settle("exo.pose", stated, NOTHING_DECLARED, None)[0]
+        return settle("exo.pose", stated)[0]
 
     def with_depth_camera(self, exo: CameraPath) -> CameraTrajectory:
         """Copy the path with the exo camera that is settled with a depth's.

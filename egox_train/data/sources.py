@@ -21,6 +21,7 @@ from egox_core.takes import (
     MAX_META_BYTES,
     check_ego_count,
     ego_lens,
+    ego_source,
     find_depth,
     listed_takes,
     meta_lens,
@@ -178,12 +179,13 @@ def _with_ego_path(
     meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
 ) -> tuple[TakeMeta, tuple[Remark, ...]]:
     """Read a take's ego poses from another file, unless its meta.json has some."""
-    if meta.ego is not None:
+    path_file = ego_source(meta, folder / ego_path)
+    if path_file is meta:
         note_text = f"the ego poses are those of its {META}, {ego_path.name} was not read"
         return meta, (Remark(note_text, RemarkKind.WARNING),)
     video = folder / EXO
     trajectory, path_notes = path(
-        folder / ego_path,
+        path_file,
         frames=select_all_frames(probe_video(video), video),
         camera=meta.ego_lens,
         file_frames=file_frames,

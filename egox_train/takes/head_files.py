@@ -20,6 +20,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, visible_files, write_json
 from egox_core.takes import (
+    ego_lens,
     listed_takes,
     load_depth_file,
     read_meta,
@@ -111,9 +112,9 @@ def estimate_take(
     if take_meta.ego is not None and not take_meta.pose_source:
         input_notes += check_pose_shift(head_points, take_meta.ego, exo_path)
     path = replace(path, report=replace(path.report, notes=(*path.report.notes, *input_notes)))
-    ego_lens = take_meta.ego_lens or preset_camera("aria_released", frames.size[1])
+    lens, _ = ego_lens(take_meta, preset_camera("aria_released", frames.size[1]))
     trajectory = path.trajectory(
-        ego_lens,
+        lens,
         frames,
         offset=options.offset,
         pitch_deg=options.pitch_deg,
@@ -130,7 +131,7 @@ def estimate_take(
         PoseTrack.numbered(trajectory.ego.w2c, "estimate"),
         look_points,
         path.up,
-        ego_lens.quarter_turns,
+        lens.quarter_turns,
     )
     bent_trajectory = replace(
         trajectory, ego=replace(trajectory.ego, w2c=head_track.at(head_track.moments))
