@@ -11,7 +11,7 @@ from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frames import FileFrames
 from .frozen import frozen
-from .hands import HandTrack, read_hands
+from .hands import HandTrack, hands_in_use
 from .progress import Progress, no_progress
 from .remarks import FactRow
 from .safe_files import require_folder
@@ -143,7 +143,7 @@ def load_take(
     notes = replace(notes, prompt=meta.prompt)
     hand_track = None
     if (hands := folder / HANDS).is_file():
-        hand_track = read_hands(hands, meta.declared.part("hands.")).in_use(frames, file_frames)
+        hand_track = hands_in_use(hands, frames, meta.declared, file_frames)
     depth, report = align(
         find_depth(folder),
         frames=frames,

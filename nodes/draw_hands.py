@@ -9,7 +9,7 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.facts import Declared
 from ..egox_core.file_names import HANDS, META
 from ..egox_core.frames import FileFrames, Frames
-from ..egox_core.hands import HandTrack, draw_hands, read_hands
+from ..egox_core.hands import HandTrack, draw_hands, hands_in_use
 from ..egox_core.remarks import facts_text
 from ..egox_core.takes import read_meta
 from ..egox_core.types import CameraTrajectory, DepthVideo
@@ -121,8 +121,8 @@ def read_hands_in_use(
     meta_file = beside_video(frames, META)
     if meta_file is not None:
         meta = read_meta(meta_file, video=Frames.video_of(frames))
-        declared_facts = declared_facts.over(meta.declared.part("hands."))
-    return read_hands(hands_file, declared_facts).in_use(frames, file_frames)
+        declared_facts = declared_facts.over(meta.declared)
+    return hands_in_use(hands_file, frames, declared_facts, file_frames)
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

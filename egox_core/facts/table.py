@@ -221,6 +221,7 @@ FACTS: Mapping[str, Fact] = {
         parse=lambda value: AXIS_SIGNS[_choice(*AXES)(value)],
         show=lambda signs: next(name for name in AXES if AXIS_SIGNS[name] == signs),
     ),
+    "hands.frames": _one_of("frames to which the hands belong", *FRAMES),
     "hands.unit": _unit_of("unit of the hands' joints"),
     "hands.names": Fact(
         meaning="names of the hands' joints in the file's order",

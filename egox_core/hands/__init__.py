@@ -5,6 +5,6 @@ In: joints in metres in the exo camera's axes, from a body model or from ``hands
 """
 
 from .draw import draw_hands
-from .files import read_hands, write_hands
+from .files import hands_in_use, read_hands, write_hands
 from .judge import judged_hands
 from .track import JOINT_NAMES, NOT_GIVEN, SIDES, HandTrack

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..arrays import as_tensor
 from ..errors import EgoXInputError, check_choice
 from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle, unread_fields
-from ..frames import UNTIMED_FPS, Frames
+from ..frames import UNTIMED_FPS, FileFrames, Frames
 from ..remarks import FactRow
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
@@ -45,7 +45,7 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     size than in the rest of the clip.
 
     Args:
-        declared: what the user says of axes, unit and names of the joints.
+        declared: what the user says of axes, unit and names of the joints, and of their frames.
 
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count, names
@@ -111,7 +111,8 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     reason = track.reason if stated_reasons is None else stated_reasons
     for number, doubt_mask in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
         reason = torch.where((reason == 0) & complete_hands(joints) & doubt_mask, number, reason)
-    rows = (names_row, axes_row, unit_row if unit_m is not None else unstated_unit(note))
+    unit_row = unit_row if unit_m is not None else unstated_unit(note)
+    rows = (names_row, axes_row, unit_row, *declared.rows("hands.frames"))
     declared.part("hands.").argument.check_applied(rows, "these hands")
     unread_remarks = unread_fields(content.keys() - READ_FIELDS, file_label)
     note = "; ".join(filter(None, [note, *map(str, unread_remarks)]))
@@ -122,6 +123,18 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
         track = replace(track, joints=track.joints[order], frames=own_frames)
         reason = reason[order]
     return replace(track, reason=reason, note=note, facts=rows)
+
+
+def hands_in_use(
+    path: Path, frames: Frames, declared: Declared, file_frames: FileFrames = "auto"
+) -> HandTrack:
+    """Read the hands of ``hands.json`` for the frames in use.
+
+    Raises:
+        EgoXInputError: as :func:`read_hands`; hands that may be of other frames.
+    """
+    declared = declared.part("hands.").with_arguments({"hands.frames": file_frames})
+    return read_hands(path, declared).in_use(frames, declared.argument_value("hands.frames"))
 
 
 def _stated_axes(content: dict, label: str) -> tuple[float, float, float] | None:

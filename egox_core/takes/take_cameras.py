@@ -286,13 +286,15 @@ def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames
 
 
 def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
-    """Refuse a take whose number of ego poses doesn't fit the video.
+    """Refuse a take whose number of ego poses doesn't fit all frames of the video.
 
     Raises:
         EgoXInputError: poses that may be of other frames.
     """
+    declared_frames = meta.declared.argument_value("ego.frames")
+    used_frames = frames if declared_frames == "in use" else frames.select(slice(1))
     if meta.ego is not None:
-        poses_in_use(meta, meta.ego, "ego_extrinsics", frames.select(slice(1)))
+        poses_in_use(meta, meta.ego, "ego_extrinsics", used_frames, declared_frames)
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:

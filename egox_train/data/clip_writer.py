@@ -22,7 +22,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.facts import settle_depth
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
-from egox_core.hands import read_hands, write_hands
+from egox_core.hands import hands_in_use, write_hands
 from egox_core.remarks import FactRow
 from egox_core.safe_files import (
     atomic_write,
@@ -345,12 +345,8 @@ def _write_clip(
     ego_path = take.ego.select(job.window.indices).resized(*ego_size)
     write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
-        write_hands(
-            read_hands(job.hands, take.declared.part("hands.")).in_use(
-                clip.selection, options.file_frames
-            ),
-            folder / HANDS,
-        )
+        hands = hands_in_use(job.hands, clip.selection, take.declared, options.file_frames)
+        write_hands(hands, folder / HANDS)
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded_video, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
     depth_m, _ = clean_depth(half_depth, job.name)

@@ -267,7 +267,8 @@ def _from_meta(
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"
             notes += (Remark(warning, RemarkKind.WARNING),)
-    trajectory = CameraTrajectory(ego=replace(ego_path, lens=lens), exo=meta.exo, facts=meta.facts)
+    rows = tuple(dict.fromkeys((*meta.facts, *meta.declared.rows("ego.frames"))))
+    trajectory = CameraTrajectory(ego=replace(ego_path, lens=lens), exo=meta.exo, facts=rows)
     trajectory = with_declared_world(trajectory, meta.declared, meta.exo)
     trajectory = with_declared_mount(trajectory, meta.declared)
     return RawTake(

@@ -17,7 +17,7 @@ from egox_core.exchange import CameraFile
 from egox_core.facts import Declared
 from egox_core.facts.table import FACTS
 from egox_core.frames import Frames
-from egox_core.hands import JOINT_NAMES, read_hands
+from egox_core.hands import JOINT_NAMES, hands_in_use, read_hands
 from egox_core.stages import align, load_clip, path, scene
 from egox_core.takes import read_meta
 from egox_train.video_writer import write_video
@@ -197,6 +197,10 @@ hands | hands.axes | opengl | | | refused: hands.axes=opengl
 hands | hands.axes | opengl | | = | opengl (declared)
 hands | hands.axes | opengl | axes=opengl | | opengl (hands.json)
 hands | hands.axes | unity | axes=opengl | = | unity (declared), opengl
+hands | hands.frames | in use | | | refused: file_frames
+hands | hands.frames | in use | | = | in use (declared)
+hands | hands.frames | source | file_frames=source | | source (argument file_frames)
+hands | hands.frames | source | file_frames=in use | = | refused: hands.frames and file_frames
 hands | hands.unit | mm | | | mm (the hands' own size)
 hands | hands.unit | mm | units=mm | | mm (hands.json)
 hands | hands.unit | in | | = | in (declared)
@@ -464,6 +468,11 @@ def read_entries(folder, truth, points, line):
         source = maps if door == "array" else folder / "depth.npz"
         depth, report = align(source, frames=frames, meta=meta, declared=declared, **options)
         return np.array_equal(depth.depth_m, truth.depth[used]), report.facts
+    if camera == "hands":
+        joints = draw_hands_at(random_rotations(COUNT))
+        file = write_hand_file(folder, joints[entries])
+        hands = hands_in_use(file, frames, Declared.of(declared), **options)
+        return torch.equal(hands.joints, joints[used]), hands.facts
     file = w2c
     if door == "transforms":
         flip = FLIPS["opengl"]
