@@ -93,7 +93,7 @@ def read_depth_arrays(
             use_text += ", world to camera by its name; else rename it to c2w"
         notes.append(Remark(use_text))
     for key in POSE_KEYS:
-        if key in members and key not in poses and key not in used_keys:
+        if key in members:
             used_keys.add(key)
             advice = "rename it to w2c or c2w (as MegaSaM writes)"
             notes.append(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from egox_core import __version__
-from egox_core.cameras import CAMERA_PRESETS
+from egox_core.cameras import CAMERA_PRESETS, CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.frames import Frames
 from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
@@ -188,6 +188,10 @@ def test_stages_take_keyframes_and_paths():
     assert notes.prompt == ""
     smaller_path, _ = path(trajectory, camera="pinhole", ego_size=16)
     assert smaller_path.ego.camera.stored_size == (16, 16)
+    wide_lens = CameraModel.pinhole(32, 16, 20.0)
+    square_path, notes = path(trajectory, camera=wide_lens, ego_size=16)
+    assert square_path.ego.camera == replace(wide_lens, width=16, cx=wide_lens.cx - 8)
+    assert "the middle 16x16 px are used" in notes.placed
 
 
 def test_all_frames_of_a_video_are_asked_for():

@@ -365,6 +365,17 @@ def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
     assert all("poses.json was not read" in " ".join(n) for n in report["notes"].values())
 
 
+def test_declared_frames_of_ego_poses_count(synthetic_takes, tmp_path):
+    folder = shutil.copytree(min(synthetic_takes.iterdir()), tmp_path / "take")
+    meta_content = read_json(folder / "meta.json")
+    meta_content["ego_extrinsics"] *= 2  # the video ends first
+    for declared, expected_count in (({}, 0), ({"ego.frames": "source"}, 1)):
+        write_json(folder / "meta.json", {**meta_content, "declared": declared})
+        takes = list(list_takes(folder, "take", []))
+        assert len(takes) == expected_count
+    assert [row.value for row in takes[0].facts if row.fact == "ego.frames"] == ["source"]
+
+
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
     meta_file = min(source.glob("*/meta.json"))
