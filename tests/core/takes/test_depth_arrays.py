@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, CameraPath
 from egox_core.takes import load_depth_file
 from egox_core.types import TakeMeta
 from tests.refusals import refuses
@@ -77,6 +77,9 @@ def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expec
     assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x)
     assert depth.exo.world == "exo"
     assert ("rename it to w2c" in depth_notes) == ("poses" in arrays)
+    posed_meta = TakeMeta(name="take", exo=CameraPath.of_exo(None, torch.eye(3, 4)))
+    posed_depth, _ = save_and_load(tmp_path, posed_meta, **arrays)
+    assert posed_depth.exo.world == "take" and posed_depth.exo.w2c[:, 0, 3].tolist() == [0]
 
 
 def test_masks_need_a_key_that_names_their_meaning(tmp_path):
