@@ -61,6 +61,13 @@ def test_a_declaration_that_the_source_has_no_use_for_is_refused(tmp_path):
         align(DEPTH, declared="depth.kind=ray")
 
 
+def test_where_whole_videos_are_read_a_part_is_refused_with_the_filter_that_cuts_it():
+    Declared.of("exo.part=whole").check_whole_video("take")
+    for part, words in (("left", "iw/2:ih:0:0"), ("right", "ih:iw/2:0"), ("mirrored", "hflip")):
+        with refuses(words):
+            Declared.of({"exo.part": part}).check_whole_video("take")
+
+
 def test_declarations_are_separated_by_commas_semicolons_or_lines():
     declared = Declared.of(
         "depth.unit=cm, ego.world=take; ego.quaternion=wxyz\nego.time_factor=1e-9"
