@@ -42,6 +42,7 @@ from .facts import (
     SAME_POSE as SAME_POSE,  # its place until 1.3
     Declared,
     Statement,
+    path_of_array,
     settle,
     settle_exo_pose,
 )
@@ -58,7 +59,6 @@ from .trajectory import (
     adapted,
     check_made_on,
     has_w2c,
-    path_of_array,
     resample,
     taken_facts,
     trajectory_of_array,

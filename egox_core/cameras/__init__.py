@@ -12,7 +12,6 @@ from .model import CameraModel, one_camera, sensor_from_upright
 from .path import CameraPath, World
 from .poses import (
     FARTHEST,
-    ROTATION_TOLERANCE,
     camera_centre,
     compose,
     invert,

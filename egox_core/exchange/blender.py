@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_matrix
-from ..cameras import LENSES, ROTATION_TOLERANCE, CameraModel, CameraPath, invert, one_camera
+from ..cameras import LENSES, CameraModel, CameraPath, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..facts import UNITS_M, StatedPoses, Statement, unread_fields
 from ..remarks import Remark
@@ -101,14 +101,12 @@ def read_blender(content: dict, name: str) -> StatedPoses:
     ``applied_scale`` is the factor by which its places were multiplied.
 
     Raises:
-        EgoXInputError: no frames, a matrix that is none.
+        EgoXInputError: no frames, a matrix that is no pose.
     """
     matrices = [frame.get("transform_matrix") for frame in _frames(content, name)]
-    label = f"transform_matrix of {name}"
     return StatedPoses(
         name=name,
-        label=label,
-        poses=_nearest_poses(matrices, label),
+        poses=_to_rigid_poses(matrices, f"transform_matrix of {name}"),
         camera_to_world=True,
         axes="opengl",
         statements=_statements(content, name),
@@ -166,18 +164,23 @@ def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
         return torch.tensor(known_times, dtype=torch.float64) if is_complete else None
 
 
-def _nearest_poses(matrices: list[object], label: str) -> Tensor:  # [T, 3 or 4, 4]
-    """Convert matrices to a tensor, replacing rotations that were rounded to three digits by the
+def _to_rigid_poses(matrices: list[object], label: str) -> Tensor:  # [T, 3, 4]
+    """Convert matrices to poses, replacing rotations that were rounded to three digits by the
     nearest true rotations."""
-    c2w = as_matrix(matrices, label, FORM)
-    rotations = c2w[..., :3, :3]
-    if rotations.shape[-2:] != (3, 3):
-        return c2w
-    deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
-    if ROTATION_TOLERANCE < float(deviations.abs().max()) <= MAX_ROTATION_ERROR:
+    try:
+        return validate_w2c(matrices, label)
+    except EgoXInputError:
+        c2w = as_matrix(matrices, label, FORM)
+        rotations = c2w[..., :3, :3]
+        if rotations.shape[-2:] != (3, 3) or not (rotations.abs() <= 2).all():
+            raise
+        deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
+        if float(deviations.abs().max()) > MAX_ROTATION_ERROR:
+            raise
         left_vectors, _, right_vectors = torch.linalg.svd(rotations)
+        c2w = c2w.clone()
         c2w[..., :3, :3] = left_vectors @ right_vectors
-    return c2w
+        return validate_w2c(c2w, label)
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:

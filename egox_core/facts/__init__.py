@@ -9,7 +9,14 @@ from .clock import settle_numbering
 from .declared import NOTHING_DECLARED, Declared
 from .depth_maps import settle_depth
 from .exo_lens import StatedLens, settle_lens
-from .poses import SAME_POSE, StatedPoses, settle_exo_pose, settle_poses
+from .poses import (
+    SAME_POSE,
+    StatedPoses,
+    path_of_array,
+    settle_ego_file,
+    settle_exo_pose,
+    settle_poses,
+)
 from .settle import Statement, settle
 from .table import UNITS_M
 from .unread import unread_fields

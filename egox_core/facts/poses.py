@@ -1,20 +1,26 @@
 """Settle what the poses of a file are: axes of its cameras and of its world, unit."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..arrays import as_poses
 from ..cameras import CameraModel, CameraPath, World, invert, validate_w2c
 from ..errors import EgoXInputError
+from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..frozen import frozen
-from ..remarks import FactRow
+from ..remarks import FactRow, Remark
 from .declared import Declared
 from .settle import Statement, settle
 from .table import AXIS_SIGNS
 
 Axes = Literal["opencv", "opengl", "unity"]
+Taken = TypeVar("Taken", bound=Any)
+"""A take's meta.json, which has a name and, perhaps, the poses of ego."""
 SAME_POSE = 1e-6
 """Difference of two poses, in any number, up to which they are the same."""
 
@@ -128,6 +134,46 @@ def settle_exo_pose(stated: Sequence[Statement]) -> CameraPath:
             fix="leave exo_w2c out",
         )
     return exo
+
+
+def path_of_array(
+    values: object,  # [T, 3, 4] of the frames in use or of the source, or [3, 4] of all
+    label: str,
+    camera: Literal["ego", "exo"],
+    frames: Frames | None,
+    file_frames: FileFrames,
+    declared: Declared,
+) -> tuple[CameraPath, tuple[FactRow, ...], tuple[Remark, ...]]:
+    """Settle an array of poses for the frames in use, with the rows of its facts, and how its
+    frames were found.
+
+    Raises:
+        EgoXInputError: matrices that are no poses, fewer than frames in use.
+    """
+    stated = StatedPoses(
+        name=label,
+        label=label,
+        poses=as_poses(values, label),
+        camera_to_world=False,
+        world="take",
+    )
+    path, rows = settle_poses(stated, declared, camera)
+    pose_frames = settle_frames(frames, path.frames)
+    path_in_use = replace(path, frames=pose_frames.without_sizes)
+    if path.stands:
+        return path_in_use, rows, ()
+    numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
+    entries = entries_of(pose_frames, numbering)
+    return replace(path_in_use, w2c=path.w2c[entries.at]), rows, (entries.remark,)
+
+
+def settle_ego_file(meta: Taken, file: Path | None) -> Taken | Path:
+    """Settle which file gives a take's ego poses: its meta.json, or one beside it."""
+    stated = [
+        Statement("ego.path", meta if meta.ego else None, meta.name, "meta"),
+        Statement("ego.path", file, "the file beside it"),
+    ]
+    return settle("ego.path", stated, default=meta)[0]
 
 
 def _same_poses(first: CameraPath, second: CameraPath) -> bool:

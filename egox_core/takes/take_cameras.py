@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
@@ -322,15 +321,6 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
         "turned by 90 degrees. Give ego_camera in the meta file (lens, width, height, fx, fy, cx, "
         "cy; quarter_turns 0 for poses of the upright picture), or camera"
     )
-
-
-def ego_source(meta: TakeMeta, file: Path | None) -> TakeMeta | Path:
-    """Settle which file gives a take's ego poses: its meta.json, or one beside it."""
-    stated = [
-        Statement("ego.path", meta if meta.ego else None, meta.name, "meta"),
-        Statement("ego.path", file, "the file beside it"),
-    ]
-    return settle("ego.path", stated, default=meta)[0]
 
 
 def _is_same_k(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]

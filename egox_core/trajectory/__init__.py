@@ -28,7 +28,6 @@ from .path import (
     PoseTrack,
     adapted,
     flags_at,
-    path_of_array,
     placed_track,
     resample,
     trajectory_of_array,

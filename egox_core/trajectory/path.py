@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arrays import Array, as_poses
+from ..arrays import Array
 from ..cameras import (
     FARTHEST,
     CameraModel,
@@ -25,18 +25,15 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, path_of_array
 from ..frames import (
     Clock,
     FileFrames,
     Frames,
     Numbering,
-    entries_of,
     find_moments,
-    settle_frames,
 )
 from ..frozen import frozen
-from ..remarks import FactRow, Remark
 from ..types import CameraTrajectory
 from .declared import with_declared_mount
 
@@ -254,37 +251,6 @@ def apply_look_turns(
     turns = torch.from_numpy(turns.as_matrix())
     rotation = w2c[:, :, :3].double() @ turns.transpose(-1, -2)
     return torch.cat((rotation, -rotation @ camera_centre(w2c.double())[..., None]), dim=-1)
-
-
-def path_of_array(
-    values: object,  # [T, 3, 4] of the frames in use or of the source, or [3, 4] of all
-    label: str,
-    camera: Literal["ego", "exo"],
-    frames: Frames | None,
-    file_frames: FileFrames,
-    declared: Declared,
-) -> tuple[CameraPath, tuple[FactRow, ...], tuple[Remark, ...]]:
-    """Settle an array of poses for the frames in use, with the rows of its facts, and how its
-    frames were found.
-
-    Raises:
-        EgoXInputError: matrices that are no poses, fewer than frames in use.
-    """
-    stated = StatedPoses(
-        name=label,
-        label=label,
-        poses=as_poses(values, label),
-        camera_to_world=False,
-        world="take",
-    )
-    path, rows = settle_poses(stated, declared, camera)
-    pose_frames = settle_frames(frames, path.frames)
-    path_in_use = replace(path, frames=pose_frames.without_sizes)
-    if path.stands:
-        return path_in_use, rows, ()
-    numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
-    entries = entries_of(pose_frames, numbering)
-    return replace(path_in_use, w2c=path.w2c[entries.at]), rows, (entries.remark,)
 
 
 def trajectory_of_array(

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
+from egox_core.facts import NOTHING_DECLARED
 from egox_core.file_names import DEPTH_NAMES, EXO, HANDS, META, SEEN, TRUTH
-from egox_core.hands import HandTrack, read_hands
+from egox_core.hands import HandTrack, hands_in_use
 from egox_core.metrics import PathViews
 from egox_core.progress import Progress, no_progress
 from egox_core.robots import (
@@ -231,8 +232,8 @@ def _append_or_check(
         pixel_classes = ego_prior.seen if options.seen and pixel_classes is None else pixel_classes
     if options.detected is not None:
         ego_frames = replace(take.frames, total=ego_info.frame_count)
-        hands = read_hands(options.detected / f"{source.name}.json")
-        hand_detections = hands.in_use(ego_frames, options.file_frames)
+        hand_file = options.detected / f"{source.name}.json"
+        hand_detections = hands_in_use(hand_file, ego_frames, NOTHING_DECLARED, options.file_frames)
         report_sentences.append(f"detected {hand_detections.note}")
     episodes = make_episodes(
         source.name,
