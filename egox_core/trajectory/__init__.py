@@ -24,11 +24,4 @@ from .keyframes import (
     turn_to_looks,
     with_looks,
 )
-from .path import (
-    PoseTrack,
-    adapted,
-    flags_at,
-    placed_track,
-    resample,
-    trajectory_of_array,
-)
+from .path import PoseTrack, adapted, flags_at, placed_track, resample, trajectory_of_array
