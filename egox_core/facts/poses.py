@@ -144,8 +144,7 @@ def path_of_array(
     file_frames: FileFrames,
     declared: Declared,
 ) -> tuple[CameraPath, tuple[FactRow, ...], tuple[Remark, ...]]:
-    """Settle an array of poses for the frames in use, with the rows of its facts, and how its
-    frames were found.
+    """Settle an array of poses for the frames in use, with its facts and how frames were found.
 
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
