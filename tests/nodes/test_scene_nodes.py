@@ -89,6 +89,32 @@ def test_hidden_lines_follow_the_lora(pack, take, scene, monkeypatch):
     assert torch.equal(render_prior(take, **inputs, model=model_with_metadata())[1], drawn[1])
 
 
+def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
+    """Check that two videos of one path share the views drawn for the comparison."""
+    from egox_pack.nodes import path_views
+    from egox_pack.nodes.host.remember import PRIOR_SOURCES
+    from egox_pack.nodes.show import judgement
+
+    ego_trajectory = take.trajectory()
+    prior = render_prior(take, scene=scene, trajectory=ego_trajectory)[0]
+    assert PRIOR_SOURCES[prior]["scene"] is scene
+    assert PRIOR_SOURCES[prior]["trajectory"].ego is ego_trajectory.ego, (
+        "with the scene's own exo camera"
+    )
+    draw_calls = []
+    draw_views = path_views.PathViews.of
+    monkeypatch.setattr(
+        path_views.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
+    )
+    first_path, second_path = (
+        judgement.measure_path_error(prior * brightness, scene, ego_trajectory)[0]
+        for brightness in (1.0, 0.5)
+    )
+    assert (
+        draw_calls == [1] and first_path.text().startswith("The view is") and second_path.step == 1
+    )
+
+
 def test_images_and_depth_can_replace_a_scene(take, scene):
     images = {"exo_images": take.exo_frames()}
     drawn = render_prior(take, **images, depth=take.depth_video())

@@ -131,6 +131,26 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
     assert main(["prepare", str(long_takes), str(parts), *PREPARE_ARGUMENTS, "--shard", "2/2"]) == 2
 
 
+def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
+    """Check that parts of a training set which version 1.1 wrote can be joined."""
+    for index in range(2):
+        prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT, RunOptions(part=(index, 2)))
+    first_part = tmp_path / "parts" / "0-of-2.json"
+    part_content = read_json(first_part)
+    records = [
+        read_json(tmp_path / "clips" / clip / "clip.json")["record"]
+        for clip in part_content.pop("clips")
+    ]
+    write_json(first_part, {**part_content, "finished": True, "records": records})
+    join(tmp_path)
+    assert set_files(tmp_path) == set_files(long_set)
+    write_json(
+        first_part, {**part_content, "finished": True, "records": [{**records[0], "coverage": 0.0}]}
+    )
+    with refuses("1 clips of 0/2 that are gone or were made anew"):
+        join(tmp_path)
+
+
 def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, monkeypatch):
     """Check that a resumed run keeps finished clips and gives the result of an uninterrupted
     run."""
