@@ -1,6 +1,7 @@
 """Test that a lens added to the table works wherever cameras are used."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from egox_core.cameras.poses import look_at
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_pictures, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
-from tests.poses import make_path
+from tests.poses import make_path, replace_ego, still_poses
 from tests.refusals import refuses
 
 
@@ -92,3 +93,37 @@ def test_added_lens_is_exported_to_colmap_and_blender(equisolid_camera, tmp_path
         read_trajectory(tmp_path / "theirs.json", equisolid_camera)[0].ego.camera
         == equisolid_camera
     )
+
+
+def test_order_of_lens_entries_does_not_matter(equisolid_camera, tmp_path):
+    """Check that paths are written and read with the right lens even if the lens table is
+    reversed."""
+    first_lens = replace(
+        LENSES["equisolid"],
+        colmap=None,
+        blender="OPENCV_FISHEYE",
+        blender_keys=("k1", "k2", "k3", "k4"),
+        blender_fit=lambda distortion, max_angle: (0.0,) * 4,
+    )
+    camera_path = make_path(still_poses(2), equisolid_camera)
+    fisheye_distortion = (0.02, 0.01, -0.01, 0.002)
+    path_file, foreign_file = tmp_path / "own.json", tmp_path / "theirs.json"
+    reversed_lenses = dict(reversed(LENSES.items())) | {"equisolid": first_lens}
+    with patch.dict(LENSES, reversed_lenses, clear=True):
+        for lens, lens_distortion in (
+            ("opencv_fisheye", fisheye_distortion),
+            ("pinhole", ()),
+            ("equisolid", (0.05,)),
+        ):
+            lens_camera = replace(equisolid_camera, lens=lens, distortion=lens_distortion)
+            write_blender(path_file, replace_ego(camera_path, lens=lens_camera).ego)
+            assert read_trajectory(path_file, equisolid_camera)[0].ego.camera == lens_camera
+            expected_lens = "opencv_fisheye" if lens == "equisolid" else lens
+            foreign_file.write_text(
+                path_file.read_text("utf-8").replace("egox_camera", "other"), "utf-8"
+            )
+            assert (
+                read_trajectory(foreign_file, equisolid_camera)[0].ego.camera.lens == expected_lens
+            )
+        with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
+            write_colmap(tmp_path, camera_path.ego, camera_path.frames.indices)
