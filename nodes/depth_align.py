@@ -260,11 +260,12 @@ class EgoXDepthAlign(io.ComfyNode):
         )
         depth_path = None if sockets else _find_depth_file(depth_file, frames)
         declared_facts = Declared.of(declared)
-        scale = scale_factor
-        if scale == 1:  # declared, or else the preset's
-            is_declared = declared_facts.value("depth.scale") is not None
-            scale = "as is" if is_declared else PRIOR_PRESETS[preset].scale or "as is"
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset, declared_facts)
+        all_declared = declared_facts if meta is None else declared_facts.over(meta.declared)
+        scale = scale_factor
+        if scale == 1:  # declared, by the take's file too, or else the preset's
+            is_declared = all_declared.value("depth.scale") is not None
+            scale = "as is" if is_declared else PRIOR_PRESETS[preset].scale or "as is"
         depth, report = align(
             depth_path,
             frames=frames,

@@ -223,17 +223,22 @@ def test_the_preset_chooses_lens_and_scale(align_depth, select_frames, take_fold
     """Check that the preset ``exact`` uses the raw lens and the right scale."""
     meta = read_json(take_folder / "meta.json")
     raw = {"camera_intrinsics": [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]}
-    for preset, changed_meta, factor, lens, words in (
-        ("released_wild", {}, 0, "pinhole", ("scale as is",)),
-        ("exact", {}, 0, "pinhole", ("no raw lens", "scale from the wearer")),
-        ("exact", raw, 1.5, "opencv_fisheye", ("exo lens raw", "scale 1.5, as given")),
+    declared = {"declared": {"depth.scale": 2.0}}
+    for preset, changed_meta, given, factor, lens, words in (
+        ("released_wild", {}, 1, 1, "pinhole", ("scale as is",)),
+        ("exact", {}, 1, 1, "pinhole", ("no raw lens", "scale from the wearer")),
+        ("exact", declared, 1, 2, "pinhole", ("scale 2, as given",)),
+        ("exact", declared, 1.5, 1.5, "pinhole", ("scale 1.5, as given",)),
+        ("exact", raw, 1.5, 1.5, "opencv_fisheye", ("exo lens raw", "scale 1.5, as given")),
     ):
         write_json(take_folder / "meta.json", {**meta, **changed_meta})
-        scale = {"scale_factor": factor} if factor else {}
         depth, _, _, report, output_preset = align_depth(
-            depth_file="room/depth.npz", frames=select_frames(), preset=preset, **scale
+            depth_file="room/depth.npz",
+            frames=select_frames(),
+            preset=preset,
+            scale_factor=given,
         )
         assert output_preset == preset and depth.exo.camera.lens == lens
         assert depth.exo.camera.stored_size == (WIDTH, HEIGHT)
         assert all(word in report for word in words)
-        torch.testing.assert_close(depth.depth_m, (factor or 1) * draw_room_depth())
+        torch.testing.assert_close(depth.depth_m, factor * draw_room_depth())
