@@ -62,6 +62,13 @@ def test_hand_file_keeps_unknown_joints_and_reasons(tmp_path):
     assert selected_track.valid.tolist() == [[True, False], [True, False]]
 
 
+def test_hands_that_are_all_incomplete_have_the_stated_unit(tmp_path):
+    joints = draw_hands_at(random_rotations(4))
+    joints[:, :, 4] = torch.nan
+    hand_file = write_hand_file(tmp_path, 1000 * joints, unit="mm")
+    assert torch.allclose(read_hands(hand_file).joints, joints, atol=1e-6, equal_nan=True)
+
+
 def frame_set_to(number: float) -> Callable:
     """Make a function that sets all hand joints in frame 2 to one number."""
     return lambda joints: torch.where(torch.arange(4)[:, None, None, None] == 2, number, joints)
