@@ -118,7 +118,7 @@ class World:
             )
         assert structure is not None
         known_poses = poses[np.isfinite(poses[:, 0, 0])]
-        up_estimate = find_head_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
+        up_estimate = _up_direction(poses)
         reliable_mask = _reliable_points(structure)
         scale = floor_scale(
             structure.points[reliable_mask],
