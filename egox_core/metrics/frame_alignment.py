@@ -47,7 +47,7 @@ MAX_STEP, MIN_STEP = 0.2, 1e-3
 LOCAL_PX, MIN_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
 SHIFT = slice(3, 6)
-"""Where the shift is among the numbers that are fitted."""
+"""Places of the shift among the numbers that are fitted."""
 CORRELATED_PIXELS = 30.0
 """Count of pixels whose errors go together."""
 BLOCK_PX = 8
@@ -380,7 +380,7 @@ def frame_equations(
     count = len(shift_prior)
     normal_matrix = weighted_slope.reshape(-1, count).T @ slope.reshape(-1, count)
     normal_matrix += shift_prior * noise
-    normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(len(normal_matrix))
+    normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(count)
     return FrameEquations(
         matrix=normal_matrix,
         slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
