@@ -11,9 +11,8 @@ from ..arrays import as_tensor
 from ..errors import EgoXInputError, check_choice
 from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle, unread_fields
 from ..frames import UNTIMED_FPS, FileFrames, Frames
-from ..remarks import FactRow
 from ..safe_files import read_json_object, write_json
-from .forms import in_metres
+from .forms import hands_unit, without_collapsed
 from .judge import mirrored, odd_sizes
 from .track import JOINT_NAMES, MIRRORED, ODD_SIZE, REASONS, SIDES, HandTrack, complete_hands
 
@@ -25,6 +24,8 @@ MAX_BYTES = 256 * 2**20
 """Of a file: some 1.5 kB a frame."""
 FARTHEST = 1e9
 """Metres; farther numbers are damage."""
+OWN_SIZE = "the hands' own size"
+"""Source of the unit of joints whose file states none."""
 SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 ALIASES = {"names": "joint_names", "unit": "units"}
 """Names of other programs for fields of ours."""
@@ -50,7 +51,7 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count, names
             that aren't a hand's, text or infinite numbers, an unknown reason or side, what
-            :func:`.forms.in_metres` refuses.
+            :func:`.forms.hands_unit` refuses.
     """
     content = read_json_object(path, "hands", MAX_BYTES)
     file_label = f"hands {path.name!r}"
@@ -106,12 +107,16 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     if _are_swapped(content.get("sides"), file_label):
         joints, believed_mask = joints.flip(1), believed_mask.flip(1)
         stated_reasons = None if stated_reasons is None else stated_reasons.flip(1)
-    joints, note = in_metres(joints, unit_m, believed_mask, file_label)
+    joints, note = without_collapsed(joints), ""
+    own_unit_m = hands_unit(joints, unit_m, believed_mask, file_label)
+    if unit_m is None:
+        _, unit_row = settle("hands.unit", [Statement("hands.unit", own_unit_m, OWN_SIZE, "form")])
+        note = f"given in {unit_row.value}, by {OWN_SIZE}" if own_unit_m != 1 else ""
+    joints = joints / (1 / own_unit_m)
     track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
     reason = track.reason if stated_reasons is None else stated_reasons
     for number, doubt_mask in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
         reason = torch.where((reason == 0) & complete_hands(joints) & doubt_mask, number, reason)
-    unit_row = unit_row if unit_m is not None else unstated_unit(note)
     rows = (names_row, axes_row, unit_row, *declared.rows("hands.frames"))
     declared.part("hands.").argument.check_applied(rows, "these hands")
     unread_remarks = unread_fields(content.keys() - READ_FIELDS, file_label)
@@ -165,12 +170,6 @@ def _frame_numbers(numbers: object, count: int, label: str) -> Tensor:  # [T] in
             fix="number the entries by frame, or leave frame_idx out",
         )
     return values.long()
-
-
-def unstated_unit(note: str) -> FactRow:
-    """Record the unit of joints whose file states none."""
-    unit = note.removeprefix("given in ").partition(",")[0] or "m"
-    return FactRow(fact="hands.unit", value=unit, by="the hands' own size")
 
 
 def _joint_order(names: object, label: str) -> Tensor:  # [21] int64

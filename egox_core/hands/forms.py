@@ -26,21 +26,25 @@ MAX_SHAPE_ERROR = 0.22
 hand alone may have twice as much (``benchmarks/results/constants.md``)."""
 
 
-def in_metres(
+def without_collapsed(joints: Tensor) -> Tensor:  # [T, 2, 21, 3]
+    """Mark hands whose joints are all at one place as unknown."""
+    is_collapsed = (joints == joints[:, :, :1]).flatten(2).all(-1)
+    return joints.masked_fill(is_collapsed[..., None, None], torch.nan)
+
+
+def hands_unit(
     joints: Tensor,  # [T, 2, 21, 3] in our order
     # Metres; None: not stated.
-    unit_m: float | None,
+    stated_m: float | None,
     believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
     label: str,
-) -> tuple[Tensor, str]:
-    """Convert joints to metres, with a note on the unit.
+) -> float:
+    """Check a stated unit of joints in metres by the hands' own size, or find it there.
 
     Raises:
         EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another
             order or unit, behind the camera.
     """
-    joints = joints.clone()
-    joints[(joints == joints[:, :, :1]).flatten(2).all(-1)] = torch.nan
     centres = joints.nanmedian(2).values
     spread = (joints - centres[:, :, None]).norm(dim=-1).nanmedian(-1).values
     if (centres.norm(dim=-1) < 3 * spread)[torch.isfinite(spread)].double().mean() > 0.5:
@@ -52,7 +56,7 @@ def in_metres(
         )
     known_hands = joints[complete_hands(joints) & believed]
     if not len(known_hands):
-        return joints / (1 / (unit_m or 1.0)), ""
+        return stated_m or 1.0
     lengths_per_hand = bone_lengths(known_hands)
     bone_shares = (lengths_per_hand / lengths_per_hand.sum(-1, keepdim=True)).median(0).values
     shape_error = (bone_shares / bone_shares.sum() - SHARES).norm() / SHARES.norm()
@@ -72,18 +76,10 @@ def in_metres(
             ),
         )
     hand_size = float(lengths_per_hand.sum(-1).median())
-    note = ""
-    if unit_m is None:
-        unit = next(
-            (
-                unit_name
-                for unit_name, (smallest, largest) in SIZES.items()
-                if smallest < hand_size < largest
-            ),
-            None,
-        )
-        note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
-        unit_m = None if unit is None else UNITS_M[unit]
+    own_units = (
+        UNITS_M[name] for name, bounds in SIZES.items() if bounds[0] < hand_size < bounds[1]
+    )
+    unit_m = next(own_units, None) if stated_m is None else stated_m
     if unit_m is None or not SIZES_M[0] < hand_size * unit_m < SIZES_M[1]:
         raise EgoXInputError(
             f"unit of {label}",
@@ -100,7 +96,7 @@ def in_metres(
             fix="declare hands.axes=opengl if y is up and z back; joints about a body's root need "
             "its translation",
         )
-    return joints / (1 / unit_m), note
+    return unit_m
 
 
 def unit_words(unit_m: float | None) -> str:
