@@ -84,7 +84,7 @@ class World:
             scale = Scale(
                 metres_per_unit=1.0,
                 sd=0.01,
-                up=_up_direction(given_poses),
+                up=_up_direction(_known_poses(given_poses)),
                 how_found=f"the path of {_path_file_name(options)}",
             )
             if structure is not None:
@@ -117,8 +117,8 @@ class World:
                 notes=tuple(notes),
             )
         assert structure is not None
-        known_poses = poses[np.isfinite(poses[:, 0, 0])]
-        up_estimate = _up_direction(poses)
+        known_poses = _known_poses(poses)
+        up_estimate = _up_direction(known_poses)
         reliable_mask = _reliable_points(structure)
         scale = floor_scale(
             structure.points[reliable_mask],
@@ -294,8 +294,11 @@ def _z_up_rotation(up: np.ndarray) -> np.ndarray:  # [3, 3]
     return Rotation.align_vectors([[0.0, 0.0, 1.0]], [up])[0].as_matrix()
 
 
-def _up_direction(w2c: np.ndarray) -> np.ndarray:
-    known_poses = w2c[np.isfinite(w2c[:, 0, 0])]
+def _known_poses(w2c: np.ndarray) -> np.ndarray:  # [N, 3, 4] -> [M, 3, 4]
+    return w2c[np.isfinite(w2c[:, 0, 0])]
+
+
+def _up_direction(known_poses: np.ndarray) -> np.ndarray:  # [M, 3, 4] -> [3]
     return find_head_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
 
 
