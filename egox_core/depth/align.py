@@ -107,7 +107,7 @@ def align_depth(
     metric_m, video_values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
     excluded_array = None if excluded_mask is None else excluded_mask.cpu().numpy()
 
-    def fit_one_frame(t: int) -> tuple[FrameFit | None, str]:
+    def fit_one_frame(t: int) -> FrameFit | str:
         return fit_frame(
             metric_m[t],
             video_values[t],
@@ -117,9 +117,10 @@ def align_depth(
         )
 
     frame_fits, reasons = [], []
-    for t, (frame_fit, reason) in enumerate(_run_in_threads(fit_one_frame, count)):
-        frame_fits.append(frame_fit)
-        reasons.append(reason)
+    for t, fit_or_reason in enumerate(_run_in_threads(fit_one_frame, count)):
+        is_reason = isinstance(fit_or_reason, str)
+        frame_fits.append(None if is_reason else fit_or_reason)
+        reasons.append(fit_or_reason if is_reason else "")
         progress(t + 1, 2 * count, "fitting depth")
     states = momentum_states(frame_fits)
 
@@ -159,8 +160,8 @@ def fit_frame(
     # True if the video's values are inverse depth already.
     disparity: bool,
     mode: AlignMode,
-) -> tuple[FrameFit | None, str]:
-    """Fit α and β of one frame, or return None with the reason why there is no fit."""
+) -> FrameFit | str:
+    """Fit α and β of one frame, or return the reason why there is no fit."""
     video_inverse = np.array(video) if disparity else np.reciprocal(video)
     metric_inverse = np.reciprocal(metric_m)
     if excluded is not None:
@@ -174,10 +175,7 @@ def fit_frame(
     valid_share = float(valid.mean())
     video_sample, metric_sample = video_sample[valid], metric_sample[valid]
     if valid_share < MIN_SHARE or video_sample.size < 16:
-        return (
-            None,
-            f"only {100 * valid_share:.1f} % of the pixels are static and valid in both depths",
-        )
+        return f"only {100 * valid_share:.1f} % of the pixels are static and valid in both depths"
     fit = fit_least_squares(
         video_inverse,
         metric_inverse,
@@ -187,13 +185,10 @@ def fit_frame(
     if fit is not None and mode == "robust":
         fit = fit_robust(video_inverse, metric_inverse, video_sample, metric_sample, fit)
     if fit is None:
-        return (
-            None,
-            "no depth variation on the static pixels, so scale and shift can't be distinguished",
-        )
+        return "no depth variation on the static pixels, so scale and shift can't be distinguished"
     if not fit.alpha > 0:
-        return None, f"the fit turned near and far around (α = {fit.alpha:.3g})"
-    return fit, ""
+        return f"the fit turned near and far around (α = {fit.alpha:.3g})"
+    return fit
 
 
 def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:

@@ -14,12 +14,14 @@ estimates those of an exo camera that moves. No key names the variant, nor the s
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, CameraPath
+from ..cameras import CameraPath
 from ..errors import EgoXInputError
+from ..facts import StatedLens
 from ..frame_store import store_frames
 from ..remarks import Remark
 from ..types import DepthVideo
@@ -52,7 +54,7 @@ def da3_depth(
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     is_multiview = payload.get("mode") == "multiview"
-    lens, camera_notes = _estimated_camera(payload, width, height) if is_multiview else (None, ())
+    stated_lens = _stated_lens(payload, width, height)
     if isinstance(sky_probability, Tensor):
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in sky_probability)
         sky = store_frames(frames, len(sky_probability))
@@ -69,7 +71,7 @@ def da3_depth(
         notes += (Remark(note),)
     depth_video = DepthVideo(
         depth_m=cleaned,
-        exo=CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None),
+        exo=CameraPath.of_exo(stated_lens.lens, lens_guessed=stated_lens.guessed),
         kind="relative z",
         sky=sky,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
@@ -77,7 +79,7 @@ def da3_depth(
     return DepthSource(
         depth=depth_video,
         name="Depth Anything 3",
-        notes=notes + camera_notes,
+        notes=(*notes, *map(Remark, filter(None, [stated_lens.note]))),
         estimates_lens=True,
     )
 
@@ -96,17 +98,15 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
     return store_frames(trust, len(confidence))
 
 
-def _estimated_camera(
-    payload: Mapping[str, object], width: int, height: int
-) -> tuple[CameraModel | None, tuple[Remark, ...]]:
-    """Read the intrinsics that Depth Anything 3 estimated, scaled to the depth's size, or return
-    None."""
+def _stated_lens(payload: Mapping[str, object], width: int, height: int) -> StatedLens:
+    """State the lens that Depth Anything 3 estimated, scaled to the depth's size, or a guess."""
+    guess = StatedLens.guess(guessed_camera(width, height))
     k = payload.get("intrinsics")
-    if not isinstance(k, Tensor):
-        return None, ()
+    if payload.get("mode") != "multiview" or not isinstance(k, Tensor):
+        return guess
     k = k.detach().cpu().double().reshape(-1, 3, 3)
     if bool((k[:, 0, 2].abs() < 1e-6).all()):
-        return None, (Remark("Depth Anything 3 gave no intrinsics"),)
+        return replace(guess, note="Depth Anything 3 gave no intrinsics")
     # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that
     # size (exactly so for cam_dec), counted from the outline. So the scale is the depth's half size
     # over the centre, an axis each.
@@ -116,4 +116,6 @@ def _estimated_camera(
     scaled_k[:, 1, 1] = k[:, 1, 1] * scale_y
     scaled_k[:, 2, 2] = 1.0
     scaled_k[:, 0, 2], scaled_k[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
-    return median_camera(scaled_k, width, height, "Depth Anything 3")
+    lens, notes = median_camera(scaled_k, width, height, "Depth Anything 3")
+    note = "; ".join(map(str, notes))
+    return StatedLens(lens=lens, by="Depth Anything 3", source="model", note=note)

@@ -80,7 +80,12 @@ def read_depth_arrays(
     lens = None
     key = next((key for key in K_KEYS if key in members), None)
     if key is not None:
-        lens, notes = _camera_of_array(read_camera_array(key), (width, height), f"{key} of {name}")
+        label = f"{key} of {name}"
+        k = _intrinsics_in_px(read_camera_array(key), (width, height), label)
+        median, lens_notes = median_camera(k, width, height, label)
+        stated = camera_of_k(median.intrinsics, (width, height), label, "file")
+        lens = stated.lens
+        notes += [*lens_notes, *map(Remark, filter(None, [stated.note]))]
     poses = {key: states_direction(key) for key in members if states_direction(key) is not None}
     w2c = None
     if poses:
@@ -153,16 +158,14 @@ def states_direction(key: str) -> bool | None:
     return None
 
 
-def _camera_of_array(
+def _intrinsics_in_px(
     values: np.ndarray, size: tuple[int, int], name: str
-) -> tuple[CameraModel, list[Remark]]:
-    """Make the camera of depth maps from a K in px or in shares of the picture's size."""
+) -> Tensor:  # [N, 3, 3] float64
+    """Convert K of depth maps to px, where it is in shares of the picture's size."""
     k = as_tensor(values.reshape(-1, *values.shape[-2:]).copy(), name, None, 3, 3).double()
     if float(k[:, :2, 2].median()) <= 1:
         k = k * torch.tensor([[size[0]], [size[1]], [1.0]], dtype=torch.float64)
-    median, notes = median_camera(k, *size, name)
-    stated = camera_of_k(median.intrinsics, size, name, "file")
-    return stated.lens, [*notes, *map(Remark, filter(None, [stated.note]))]
+    return k
 
 
 def _poses_of_array(

@@ -105,6 +105,8 @@ def test_masks_need_a_key_that_names_their_meaning(tmp_path):
     assert dynamic_depth.dynamic is not None
     assert bool(dynamic_depth.dynamic[:, :4].all())
     assert "scale (2) isn't applied" in depth_notes
+    for unread_scale in (np.array([]), np.array("auto")):
+        assert "scale isn't applied" in save_and_load(tmp_path, scale=unread_scale)[1]
     assert "not read: conf" in depth_notes
     with refuses("K of depth.npz: got.*expected"):
         save_and_load(tmp_path, K=np.eye(4))
