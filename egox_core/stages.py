@@ -51,7 +51,7 @@ from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
 from .progress import Progress, no_progress
-from .remarks import FactRow, Remark, StageReport
+from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
@@ -267,11 +267,12 @@ def align(
     )
     if exo_w2c is not None:
         file_frames = declared.value("depth.frames") or file_frames
-        posed_exo, pose_notes, pose_rows = _with_exo_pose(
+        posed_exo, pose_report = _with_exo_pose(
             aligned.exo, exo_w2c, aligned.frames, file_frames, argument
         )
-        aligned = replace(aligned, exo=posed_exo, facts=(*aligned.facts, *pose_rows))
-        report = replace(report, notes=(*report.notes, *pose_notes), facts=aligned.facts)
+        aligned = replace(aligned, exo=posed_exo, facts=(*aligned.facts, *pose_report.facts))
+        notes = (*report.notes, *pose_report.notes)
+        report = replace(report, notes=notes, facts=aligned.facts)
     argument.check_applied(report.facts, "these maps and their camera")
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _to_device(aligned, device), report
@@ -293,18 +294,16 @@ def _with_exo_pose(
     frames: Frames,
     file_frames: FileFrames,
     declared: Declared,
-) -> tuple[CameraPath, tuple[Remark, ...], tuple[FactRow, ...]]:
+) -> tuple[CameraPath, StageReport]:
     """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
     exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
-    given_path, rows, notes = path_of_array(
-        exo_w2c, "exo_w2c", "exo", frames, file_frames, declared
-    )
+    given_path, report = path_of_array(exo_w2c, "exo_w2c", "exo", frames, file_frames, declared)
     posed_exo = replace(exo, w2c=given_path.w2c, frames=given_path.frames, world="take")
     statements = [
         Statement("exo.pose", posed_exo, "argument exo_w2c", "caller"),
         Statement("exo.pose", exo, "depth or path", "depth"),
     ]
-    return settle_exo_pose(statements), notes, rows
+    return settle_exo_pose(statements), report
 
 
 def path(
@@ -351,7 +350,7 @@ def path(
             frames in use, keyframes of another video.
     """
     declared = Declared.of(declared, own=("ego.", "exo."))
-    frames_in_use = frames or (Frames.of_count(count) if count else None)
+    frames_in_use = settle_frames(frames, Frames.of_count(count or 0))
     size = ego_size or (frames.size[1] if is_a(frames, FrameSelection) else REFERENCE_SIZE)
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
@@ -403,14 +402,14 @@ def path(
         lens_note = OF_TURNED if lens_given is None else ""
         notes = replace(notes, placed="; ".join(filter(None, [array_note, lens_note])))
     if exo_w2c is not None:
-        exo, _, exo_rows = _with_exo_pose(
+        exo, exo_report = _with_exo_pose(
             trajectory.exo, exo_w2c, trajectory.frames, file_frames, declared
         )
         trajectory = replace(
             trajectory,
             ego=replace(trajectory.ego, world=exo.world),
             exo=exo,
-            facts=(*trajectory.facts, *exo_rows),
+            facts=(*trajectory.facts, *exo_report.facts),
         )
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
     declared.check_applied(trajectory.facts, "these poses")

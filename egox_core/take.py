@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import preset_camera
-from .facts import Declared, settle_ego_file
+from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frames import FileFrames
 from .frozen import frozen
@@ -136,7 +136,7 @@ def load_take(
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)
     estimated_path = folder / HEAD_TRAJECTORY
-    poses = settle_ego_file(meta, estimated_path if estimated_path.is_file() else None)
+    poses = meta.ego_source(estimated_path if estimated_path.is_file() else None)
     trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
     if camera_preset is None and poses is meta:
         notes = replace(notes, placed="; ".join(filter(None, (notes.placed, camera_note))))

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.facts import Declared
 from ..egox_core.file_names import HANDS, META
-from ..egox_core.frames import FileFrames, Frames
+from ..egox_core.frames import FileFrames, Frames, settle_frames
 from ..egox_core.hands import HandTrack, draw_hands, hands_in_use
 from ..egox_core.remarks import facts_text
 from ..egox_core.takes import read_meta
@@ -108,8 +108,9 @@ def read_hands_in_use(
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
     """
-    hands_file = beside_video(frames, HANDS)
-    if not frames or hands_file is None:
+    used_frames = settle_frames(frames, Frames.of_count(0))
+    hands_file = beside_video(used_frames, HANDS)
+    if hands_file is None:
         raise EgoXInputError(
             "hands",
             got=f"neither hands nor {HANDS} next to the exo video",
@@ -118,11 +119,11 @@ def read_hands_in_use(
             f"{HANDS} in the video's folder",
         )
     declared_facts = Declared.of(declared, own=("hands.",))
-    meta_file = beside_video(frames, META)
+    meta_file = beside_video(used_frames, META)
     if meta_file is not None:
-        meta = read_meta(meta_file, video=Frames.video_of(frames))
+        meta = read_meta(meta_file, video=used_frames.source)
         declared_facts = declared_facts.over(meta.declared)
-    return hands_in_use(hands_file, frames, declared_facts, file_frames)
+    return hands_in_use(hands_file, used_frames, declared_facts, file_frames)
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

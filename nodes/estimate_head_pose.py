@@ -233,8 +233,6 @@ def find_wearer_points(
     Raises:
         EgoXInputError: points or masks that may be of other frames.
     """
-    if frames.counted:  # these pictures are all that anything can be of
-        frames = replace(frames, total=len(frames))
     wearer_mask = None
     mask_notes = ()
     if person_mask is not None:
@@ -256,8 +254,8 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     input_values = inputs_of(graph, node)
     if not input_values.keys() & DETECTORS:  # linked, or a value: the API allows it
         joined_points({}, Frames.of_count(0))  # refuses it
-    frames = frames_in_use(graph, node)
-    if frames is not None and linked_node_id(graph, node, "depth") is None:
+    if linked_node_id(graph, node, "depth") is None:
+        frames = settle_frames(frames_in_use(graph, node), Frames.of_count(1))
         exo_without_depth(frames, (1, 1))
 
 

@@ -219,9 +219,8 @@ class CameraPath:
 
     def counted(self, count: int) -> CameraPath:
         """Set the number of frames of a static camera if nobody says which ones they are."""
-        if not self.stands or not self.frames.counted or len(self.frames) == count:
-            return self
-        return replace(self, frames=Frames.of_count(count))
+        frames = self.frames.for_count(count)
+        return replace(self, frames=frames) if self.stands and frames is not self.frames else self
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
         """Return poses for the first ``count`` frames, with ``what`` as their name in errors.
@@ -229,7 +228,7 @@ class CameraPath:
         Raises:
             EgoXInputError: a pose per frame, but fewer.
         """
-        if len(self.counted(count).frames) >= count and self.stands:
+        if self.stands and len(self.frames.for_count(count)) >= count:
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(

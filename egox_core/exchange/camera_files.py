@@ -157,31 +157,13 @@ class CameraFile:
         """
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
-    def clock_rows(self, track: PoseTrack, frames: Frames | None) -> tuple[FactRow, ...]:
-        """Record where nothing ties the clock of the file's times to the video's.
-
-        A path that begins and ends with the video, by its own seconds, is tied.
-        """
-        times, moments = self.numbering.times_s, track.moments
-        is_tied = times is None or self.numbering.times_of_video or track.clock != "seconds"
-        if is_tied or not frames or self.numbering.offset_s is not None:
+    def clock_rows(self, track: PoseTrack) -> tuple[FactRow, ...]:
+        """Record where nothing ties the clock of the file's times to the video's."""
+        if not track.clock_by:
             return ()
-        tolerance_s = 0.51 / frames.rate
-        first_s, last_s = float(moments[0]), float(moments[-1])
-        begins, ends = (
-            (0.0, float(frames.times_s.min())),
-            (frames.last_time_s, *frames.times_s[-1:]),
-        )
-        spans_video = any(abs(first_s - time) <= tolerance_s for time in begins) and any(
-            abs(last_s - float(time)) <= tolerance_s for time in ends
-        )
-        unit_s = (last_s - first_s) / max(float(times.max() - times.min()), 1e-9)
-        has_own_zero = abs(first_s - float(times.min()) * unit_s) > tolerance_s
-        if spans_video and not has_own_zero:
-            return ()
-        by = "its length, which is the video's" if spans_video else "default"
         advice = "nothing ties this clock to the video's, declare ego.time_offset_s if you know it"
-        return (settle("ego.time_offset_s", (), Declared(), first_s, by, advice)[1],)
+        first_s = float(track.moments[0])
+        return (settle("ego.time_offset_s", (), Declared(), first_s, track.clock_by, advice)[1],)
 
     def for_depth(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
         """Assign the file's exo poses to the frames of a depth video, and describe how.

@@ -89,7 +89,8 @@ def read_trajectory(
         if (file_frames := declared.value("ego.frames")) and file_form in ("ours", "keyframes"):
             raise states_moments(path.name, file_frames)
         if file_form == "ours" and isinstance(content, dict):
-            return parse_trajectory(content, path.name, frames)
+            trajectory = parse_trajectory(content, path.name, frames)
+            return trajectory, _notes_beside(content, path.name)
         if file_form == "keyframes":
             check_made_on(content, video_mark(Frames.video_of(frames)))
             track = keyframe_track(content, camera, path.name)
@@ -108,7 +109,7 @@ def read_trajectory(
     track, placement_note = camera_file.track(frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     placement_note = "; ".join(filter(None, [placement_note, *map(str, camera_file.remarks)]))
-    rows = (*camera_file.rows, *camera_file.clock_rows(track, frames))
+    rows = (*camera_file.rows, *camera_file.clock_rows(track))
     trajectory = with_declared_mount(replace(trajectory, facts=rows), declared)
     return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
 
@@ -149,9 +150,7 @@ def write_trajectory(
     write_json(path, content)
 
 
-def parse_trajectory(
-    content: dict, name: str, frames: Frames | None = None
-) -> tuple[CameraTrajectory, TakeNotes]:
+def parse_trajectory(content: dict, name: str, frames: Frames | None = None) -> CameraTrajectory:
     """Parse our own trajectory JSON, resampled to the times of ``frames``.
 
     Raises:
@@ -201,14 +200,19 @@ def parse_trajectory(
             w2c=exo.w2c, moments=times, clock="seconds", name=exo_name, constant=ego.stands
         )
         exo = replace(exo, w2c=exo_track.of_frames(frames), frames=frames.without_sizes)
-    trajectory = ego_track.trajectory(
+    return ego_track.trajectory(
         camera, frames, exo=exo, guessed=_guessed_flags(content, times, name, frames)
     )
-    return trajectory, TakeNotes(
+
+
+def _notes_beside(content: dict, name: str) -> TakeNotes:
+    """Read what our own trajectory JSON has beside its poses."""
+    read_k = partial(_finite_numbers, shape=(3, 3))
+    return TakeNotes(
         prompt=str(content.get("prompt", "")),
-        meta_intrinsics=read_value("meta_intrinsics", partial(_finite_numbers, shape=(3, 3))),
+        meta_intrinsics=read_optional(content, name, "meta_intrinsics", read_k),
         source=str(content.get("source") or name),
-        placed=f"{name}: {len(times)} poses: read by time",
+        placed=f"{name}: {len(content['times_s'])} poses: read by time",
     )
 
 

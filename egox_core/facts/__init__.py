@@ -13,7 +13,6 @@ from .poses import (
     SAME_POSE,
     StatedPoses,
     path_of_array,
-    settle_ego_file,
     settle_exo_pose,
     settle_poses,
 )

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,14 +12,12 @@ from ..cameras import CameraModel, CameraPath, World, invert, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..frozen import frozen
-from ..remarks import FactRow, Remark
+from ..remarks import FactRow, StageReport
 from .declared import Declared
 from .settle import Statement, settle
 from .table import AXIS_SIGNS
 
 Axes = Literal["opencv", "opengl", "unity"]
-Taken = TypeVar("Taken", bound=Any)
-"""A take's meta.json, which has a name and, perhaps, the poses of ego."""
 SAME_POSE = 1e-6
 """Difference of two poses, in any number, up to which they are the same."""
 
@@ -143,7 +140,7 @@ def path_of_array(
     frames: Frames | None,
     file_frames: FileFrames,
     declared: Declared,
-) -> tuple[CameraPath, tuple[FactRow, ...], tuple[Remark, ...]]:
+) -> tuple[CameraPath, StageReport]:
     """Settle an array of poses for the frames in use, with its facts and how frames were found.
 
     Raises:
@@ -160,19 +157,11 @@ def path_of_array(
     pose_frames = settle_frames(frames, path.frames)
     path_in_use = replace(path, frames=pose_frames.without_sizes)
     if path.stands:
-        return path_in_use, rows, ()
+        return path_in_use, StageReport(facts=rows)
     numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
     entries = entries_of(pose_frames, numbering)
-    return replace(path_in_use, w2c=path.w2c[entries.at]), rows, (entries.remark,)
-
-
-def settle_ego_file(meta: Taken, file: Path | None) -> Taken | Path:
-    """Settle which file gives a take's ego poses: its meta.json, or one beside it."""
-    stated = [
-        Statement("ego.path", meta if meta.ego else None, meta.name, "meta"),
-        Statement("ego.path", file, "the file beside it"),
-    ]
-    return settle("ego.path", stated, default=meta)[0]
+    report = StageReport(facts=rows, notes=(entries.remark,))
+    return replace(path_in_use, w2c=path.w2c[entries.at]), report
 
 
 def _same_poses(first: CameraPath, second: CameraPath) -> bool:

@@ -182,6 +182,26 @@ class Frames:
 
     of = select  # its name until 1.3
 
+    def for_count(self, count: int) -> Frames:
+        """Return these frames or, where they were only counted, ``count`` of them."""
+        return Frames.of_count(count) if self.counted and len(self) != count else self
+
+    @property
+    def known(self) -> Frames:
+        """These frames, which raise an error where nobody says which ones they are.
+
+        Raises:
+            EgoXInputError: they were only counted.
+        """
+        if self.counted:
+            raise EgoXInputError(
+                "frames",
+                got=f"a count of {len(self)}, for poses or maps of each frame of a video",
+                expected="the frames of stages.load_clip",
+                fix="give 'frames'",
+            )
+        return self
+
     def or_those(self, own: Frames) -> Frames:
         """Return these frames, or others if these are empty: until 1.3, now settle_frames."""
         return self if len(self) else own

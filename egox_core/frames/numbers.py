@@ -34,6 +34,8 @@ class Placed(NamedTuple):
     moments: Tensor  # [N] float64, of the poses in that order
     clock: Clock
     words: str  # how they were found
+    # what alone ties their clock to the video's; empty: the file or the user does
+    clock_by: str = ""
 
 
 class Reading(NamedTuple):
@@ -93,41 +95,28 @@ def find_moments(numbering: Numbering, frames: Frames | None) -> Placed:
             expected="one of them",
             fix="leave every_nth at 0, or file_frames at 'auto'",
         )
-    if numbering.times_s is not None and (numbering.offset_s, numbering.time_factor) != (
-        None,
-        None,
-    ):
-        return _declared_clock(numbering.times_s, numbering, frames)
-    if numbering.times_of_video and numbering.times_s is not None:
+    if not frames:
+        return _own_moments(numbering)
+    times = numbering.times_s
+    if times is not None and numbering.declares_clock:
+        # Units are a thousandth of each other, recordings of like lengths.
+        end_s = max(frames.last_time_s, 1 / frames.rate)
+        span = float(times.max() - times.min())
+        factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
+        return _with_clock_by(_declared_clock(times, numbering, factor), numbering, frames)
+    if times is not None and numbering.times_of_video:
         pose_order = torch.arange(numbering.count)
         words = f"{name}: {numbering.count} poses"
-        if frames is not None and frames.counted:  # of unknown times
+        if frames.counted:  # of unknown times
             return Placed(
                 pose_order, pose_order.double(), "index", f"{words}: the first ones are used"
             )
-        return Placed(pose_order, numbering.times_s, "seconds", f"{words}: read by time")
+        return Placed(pose_order, times, "seconds", f"{words}: read by time")
+    stated_values, clock = _stated_values(numbering)
     has_numbers = numbering.numbers is not None
-    if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
-        stated_values = numbering.times_s
-        clock = "seconds"
-    elif has_numbers:
-        stated_values = numbering.numbers.double()
-        clock = "index"
-    else:
-        names = numbering.names or (None,) * numbering.count
-        stated_values = numbers_of(names, name)
-        clock = "index"
-    pose_order = stated_values.argsort()
-    if frames is None:
-        moments = (
-            stated_values[pose_order]
-            if clock == "seconds"
-            else torch.arange(len(pose_order)).double()
-        )
-        return Placed(pose_order, moments, clock, "")
     if not (has_numbers or is_declared):
         default_nth = -1 if numbering.frames_named else 0
-        return place_values(
+        placed = place_values(
             stated_values,
             frames,
             name,
@@ -135,30 +124,76 @@ def find_moments(numbering: Numbering, frames: Frames | None) -> Placed:
             are_times=clock == "seconds",
             in_shares=numbering.times_in_shares,
         )
+        return _with_clock_by(placed, numbering, frames)
     entries = entries_of(frames, numbering)
     indices, first_positions = np.unique(frames.indices.numpy(), return_index=True)
-    pose_order = (torch.arange(len(pose_order)) if has_numbers else pose_order)[entries.at]
+    pose_order = torch.arange(numbering.count) if has_numbers else stated_values.argsort()
     moments = torch.from_numpy(indices).double()
     return Placed(
-        pose_order[torch.from_numpy(first_positions)], moments, "index", str(entries.remark)
+        pose_order[entries.at][torch.from_numpy(first_positions)],
+        moments,
+        "index",
+        str(entries.remark),
     )
 
 
-def _declared_clock(times: Tensor, numbering: Numbering, frames: Frames | None) -> Placed:
-    """Place times by the clock that the user declares."""
+def _stated_values(numbering: Numbering) -> tuple[Tensor, Clock]:  # [N] float64
+    """Select what a form states of its poses' moments: times, frame numbers, or names."""
+    if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
+        return numbering.times_s, "seconds"
+    if numbering.numbers is not None:
+        return numbering.numbers.double(), "index"
+    names = numbering.names or (None,) * numbering.count
+    return numbers_of(names, numbering.what), "index"
+
+
+def _own_moments(numbering: Numbering) -> Placed:
+    """Place poses at moments of their own, without a video."""
+    if numbering.times_s is not None and numbering.declares_clock:
+        return _declared_clock(numbering.times_s, numbering, 1.0)
+    values, clock = _stated_values(numbering)
+    if numbering.times_of_video and clock == "seconds":
+        words = f"{numbering.what}: {numbering.count} poses: read by time"
+        return Placed(torch.arange(numbering.count), values, clock, words)
+    order = values.argsort()
+    moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
+    return Placed(order, moments, clock, "")
+
+
+def _declared_clock(times: Tensor, numbering: Numbering, factor: float) -> Placed:
+    """Place times by the clock that the user declares, of a unit without a word by ``factor``."""
     order = times.argsort()
-    span = float(times.max() - times.min())
-    factor = numbering.time_factor or 1.0
-    if numbering.time_factor is None and frames is not None:
-        # Units are a thousandth of each other, recordings of like lengths.
-        end_s = max(frames.last_time_s, 1 / frames.rate)
-        factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
     offset_s = numbering.offset_s or 0.0
-    moments = (times[order] - times.min()) * factor + offset_s
+    moments = (times[order] - times.min()) * (numbering.time_factor or factor) + offset_s
     words = (
         f"{numbering.what}: {len(times)} poses by time, the first at {offset_s:g} s of the video"
     )
     return Placed(order, moments, "seconds", words)
+
+
+def _with_clock_by(placed: Placed, numbering: Numbering, frames: Frames) -> Placed:
+    """Note what alone ties the clock of a file's times to the video's.
+
+    A path that begins and ends with the video, by its own seconds, is tied.
+    """
+    times = numbering.times_s
+    if times is None or placed.clock != "seconds" or numbering.offset_s is not None:
+        return placed
+    tolerance_s = 0.51 / frames.rate
+    first_s, last_s = float(placed.moments[0]), float(placed.moments[-1])
+    begins, ends = (
+        (0.0, float(frames.times_s.min())),
+        (frames.last_time_s, *frames.times_s[-1:]),
+    )
+    spans_video = any(abs(first_s - time) <= tolerance_s for time in begins) and any(
+        abs(last_s - float(time)) <= tolerance_s for time in ends
+    )
+    unit_s = (last_s - first_s) / max(float(times.max() - times.min()), 1e-9)
+    has_own_zero = abs(first_s - float(times.min()) * unit_s) > tolerance_s
+    if spans_video and not has_own_zero:
+        return placed
+    by = "its length, which is the video's" if spans_video else "default"
+    return placed._replace(clock_by=by)
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:

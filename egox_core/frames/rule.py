@@ -46,6 +46,7 @@ class Numbering:
     every_nth: int = 0
     # frames without an entry are right: nobody was seen there, nor is asked for after the last one
     sparse: bool = False
+    standing: bool = False  # one entry holds for all frames
 
     @classmethod
     def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
@@ -53,14 +54,18 @@ class Numbering:
 
         If they are only counted, ``file_frames`` says which ones they are.
         """
-        stated = not own_frames.counted
         return cls(
             what=what,
             count=len(own_frames),
-            numbers=own_frames.indices if stated else None,
+            numbers=own_frames.numbers,
             in_memory=True,
-            file_frames="auto" if stated else file_frames,
+            file_frames=file_frames,
         )
+
+    @property
+    def declares_clock(self) -> bool:
+        """True if the user declares the clock of the times."""
+        return (self.offset_s, self.time_factor) != (None, None)
 
     def declared(self, file_frames: FileFrames) -> "Numbering":
         """Return a copy of this numbering with the user's choice of ``file_frames``."""
@@ -108,6 +113,8 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     Raises:
         EgoXInputError: entries that may be of other frames, or that the frames in use lack.
     """
+    if numbering.standing:
+        return Entries(slice(None), Remark(""))
     declaration, count, total = numbering.file_frames, numbering.count, frames.total
     check_choice("file_frames", declaration, FILE_FRAMES, "leave it at auto where unsure")
     fits_source = total is not None and abs(count - total) <= spare_frames(total)
@@ -147,7 +154,9 @@ def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     positions = torch.searchsorted(sorted_numbers, used_numbers).clamp(max=len(sorted_numbers) - 1)
     found_mask = sorted_numbers[positions] == used_numbers
     has_gaps = not numbering.sparse and not bool(found_mask.all())
-    if has_gaps or has_repeats or is_beyond or (numbering.file_frames == "in use" and not is_exact):
+    # What a caller says of arrays is of those that don't say it themselves.
+    is_denied = numbering.file_frames == "in use" and not (is_exact or numbering.in_memory)
+    if has_gaps or has_repeats or is_beyond or is_denied:
         repeat_text = ", some twice" if has_repeats else ""
         raise _mismatch_error(frames, numbering, range_text + repeat_text)
     video_text = "" if total in (None, numbering.count) else f" for {total} frames"

@@ -102,20 +102,16 @@ def take_depth(
     else:
         sources = list(source or ())
     beside = None if from_file else meta
-    if not frames and beside is not None and not beside.exo.stands:
-        raise EgoXInputError(
-            f"camera_extrinsics of {beside.name}",
-            got="a pose per frame, without knowing which frames are in use",
-            expected="the frames of stages.load_clip",
-            fix="give 'frames'",
-        )
     metric_depth = choose_roles(sources)[0][0].depth
     frames = settle_frames(frames, metric_depth.frames)
     map_size = metric_depth.exo.camera.stored_size
+    exo = None
+    if beside is not None:
+        exo = exo_poses(beside, frames if beside.exo.stands else frames.known)
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        exo=None if beside is None else exo_poses(beside, frames),
+        exo=exo,
         lenses=_stated_lenses(beside, frames, (map_size, picture), fov_deg, lens),
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,

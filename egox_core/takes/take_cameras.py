@@ -189,35 +189,27 @@ def exo_poses(
     exo = CameraPath.of_exo(None) if meta is None else meta.exo
     w2c = exo.w2c
     if meta is not None:
-        w2c, _ = poses_in_use(meta, exo, "camera_extrinsics", frames, file_frames)
+        numbering = _numbering_of(meta, exo, "camera_extrinsics", file_frames)
+        w2c = w2c[entries_of(frames, numbering).at]
     return FrameSelection.shown_by(frames, exo, w2c=w2c, lens=lens, lens_guessed=lens_guessed)
 
 
-def poses_in_use(
+def _numbering_of(
     meta: TakeMeta,
     # One of its cameras.
     camera: CameraPath,
     # Name of its poses.
     key: str,
-    frames: Frames,
     file_frames: FileFrames = "auto",
-) -> tuple[Tensor, str]:
-    """Select the poses of one of the take's cameras for the frames in use, and describe which
-    frames they are of.
-
-    A single pose is that of all frames.
-
-    Raises:
-        EgoXInputError: poses that may be of other frames.
-    """
-    if camera.stands:
-        return camera.w2c, ""
-    name = f"{key} of {meta.name}"
-    numbering = Numbering(
-        what=name, count=len(camera.w2c), numbers=camera.frames.numbers, file_frames=file_frames
+) -> Numbering:
+    """State of which frames the poses of one of the take's cameras are."""
+    return Numbering(
+        what=f"{key} of {meta.name}",
+        count=len(camera.w2c),
+        numbers=camera.frames.numbers,
+        file_frames=file_frames,
+        standing=camera.stands,
     )
-    entries = entries_of(frames, numbering)
-    return camera.w2c[entries.at], str(entries.remark)
 
 
 def stated_lenses(
@@ -293,7 +285,8 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
     declared_frames = meta.declared.argument_value("ego.frames")
     used_frames = frames if declared_frames == "in use" else frames.select(slice(1))
     if meta.ego is not None:
-        poses_in_use(meta, meta.ego, "ego_extrinsics", used_frames, declared_frames)
+        numbering = _numbering_of(meta, meta.ego, "ego_extrinsics", declared_frames)
+        entries_of(used_frames, numbering)
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
@@ -358,7 +351,9 @@ def meta_trajectory(
     facts = meta.declared.with_arguments({"ego.frames": file_frames})
     file_frames = facts.argument_value("ego.frames")
     frames = settle_frames(frames, Frames.of_count(max(len(meta.ego), len(meta.exo))))
-    w2c, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
+    numbering = _numbering_of(meta, meta.ego, "ego_extrinsics", file_frames)
+    entries = entries_of(frames, numbering)
+    w2c = meta.ego.w2c[entries.at]
     exo = _exo_or_without_lens(meta, frames, file_frames)
     lens, lens_note = ego_lens(meta, camera)
     ego = replace(
@@ -368,7 +363,7 @@ def meta_trajectory(
         frames=frames.without_sizes,
         world=exo.world,
     )
-    placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
+    placement_note = "; ".join(filter(None, (str(entries.remark), "" if declared else lens_note)))
     rows = (*meta.facts, *facts.rows("ego.frames"))
     trajectory = CameraTrajectory(ego=ego, exo=exo, facts=rows)
     trajectory = with_declared_world(trajectory, meta.declared, exo)

@@ -64,6 +64,8 @@ class PoseTrack:
     # the first pose holds before it, the last one after it; else such frames are refused
     ends_hold: bool = False
     bends: LookTurns | None = None  # turns towards looks, added over all of it
+    # what alone ties its clock to the video's; empty: its file or the user does
+    clock_by: str = ""
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
@@ -276,9 +278,9 @@ def trajectory_of_array(
     facts = [*declared.rows("ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
-        path, rows, remarks = path_of_array(values, label, camera, frames, file_frames, declared)
-        facts.extend(rows)
-        notes.extend(map(str, remarks))
+        path, report = path_of_array(values, label, camera, frames, file_frames, declared)
+        facts.extend(report.facts)
+        notes.extend(map(str, report.notes))
         return path
 
     exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c", "exo")
@@ -304,6 +306,7 @@ def placed_track(
         moments=placement.moments,
         clock=placement.clock,
         name=numbering.what,
+        clock_by=placement.clock_by,
     )
     return track, placement.words
 

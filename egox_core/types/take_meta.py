@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
-from ..facts import NOTHING_DECLARED, Declared
+from ..facts import NOTHING_DECLARED, Declared, Statement, settle
 from ..frozen import frozen
 from ..remarks import FactRow
 
@@ -44,6 +46,14 @@ class TakeMeta:
     def notes(self) -> TakeNotes:
         """Notes that accompany the ego path."""
         return TakeNotes(prompt=self.prompt, meta_intrinsics=self.ego_intrinsics, source=self.name)
+
+    def ego_source(self, file: Path | None) -> TakeMeta | Path:
+        """Settle what gives the ego poses: this entry or, where it has none, a file beside it."""
+        stated = [
+            Statement("ego.path", self if self.ego else None, self.name, "meta"),
+            Statement("ego.path", file, "the file beside it"),
+        ]
+        return settle("ego.path", stated, default=self)[0]
 
     @property
     def exo_camera(self) -> CameraModel | None:

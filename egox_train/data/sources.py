@@ -10,7 +10,7 @@ import torch
 
 from egox_core.cameras import preset_camera
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.facts import NOTHING_DECLARED, Declared, settle_ego_file
+from egox_core.facts import NOTHING_DECLARED, Declared
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.frames import FileFrames
 from egox_core.remarks import Remark, RemarkKind
@@ -178,7 +178,7 @@ def _with_ego_path(
     meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
 ) -> tuple[TakeMeta, tuple[Remark, ...]]:
     """Read a take's ego poses from another file, unless its meta.json has some."""
-    path_file = settle_ego_file(meta, folder / ego_path)
+    path_file = meta.ego_source(folder / ego_path)
     if path_file is meta:
         note_text = f"the ego poses are those of its {META}, {ego_path.name} was not read"
         return meta, (Remark(note_text, RemarkKind.WARNING),)
