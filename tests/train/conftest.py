@@ -37,6 +37,12 @@ def compiling() -> None:
         pytest.skip(f"torch can't compile here: {str(error).splitlines()[0]}")
 
 
+@pytest.fixture
+def one_compared_frame(monkeypatch) -> None:
+    """Compare one frame of a clip with its scene, instead of 17, to tell the turn of its view."""
+    monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 1)
+
+
 @pytest.fixture(scope="session")
 def tiny_training() -> ModuleType:
     """Provide the module that writes small caches and base models."""

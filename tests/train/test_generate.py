@@ -53,7 +53,7 @@ def generate_options(place: Path, **changes) -> GenerateOptions:
     )
 
 
-def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
+def test_each_clips_video_is_made_once(generate_folder, training_set, one_compared_frame, tmp_path):
     cache = generate_folder / "cache"
 
     def generate_clips(**changes) -> tuple[int, int]:
@@ -88,7 +88,9 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
     assert generate_clips(**stereo) == (clips, 1)
 
 
-def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, monkeypatch):
+def test_observed_pixels_are_put_back(
+    generate_folder, training_set, one_compared_frame, tmp_path, monkeypatch
+):
     """Check that observed pixels of the prior replace generated ones, and the notes of turns."""
     (clip,) = CacheReader(generate_folder / "cache").clips("train")[:1]
 

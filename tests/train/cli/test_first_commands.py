@@ -98,12 +98,11 @@ def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_training_page_leads_from_raw_data_to_a_video(shared_dir, training_folder):
-    raw_folder = shared_dir / "data" / "egoexo4d_raw"
+def test_training_page_leads_from_raw_data_to_a_video(raw_data_set, training_folder):
     assert [words[0] for words in documented_commands("training.md")] == list(SMALL_RUN_OPTIONS)
     run_page(
         "training.md",
-        raw_folder,
+        raw_data_set,
         SMALL_RUN_OPTIONS | {"generate": SMALL_RUN_OPTIONS["generate"] + " --split train"},
     )
     clip_records = read_manifest(training_folder / "data" / "set" / "manifest.jsonl")
@@ -126,7 +125,9 @@ def test_training_page_leads_from_raw_data_to_a_video(shared_dir, training_folde
     assert (training_folder / "egox_lora_native.safetensors").is_file()
 
 
-def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, capsys):
+def test_robots_page_leads_from_a_clip_to_a_data_set(
+    tmp_path, one_compared_frame, monkeypatch, capsys
+):
     """Check that the commands of docs/robots.md write a robot data set from a clip."""
     import pyarrow.parquet as pq
 
@@ -182,9 +183,13 @@ TABLE2_ROWS = {
 
 
 def test_table_page_leads_from_raw_data_to_the_papers_tables(
-    training_folder, take_writers, network_writers, monkeypatch
+    training_folder, take_writers, network_writers, one_compared_frame, monkeypatch
 ):
     pytest.importorskip("cdfvd.fvd")
+    # I3D of one layer, which test_reference_packages.py has whole, and shorter searches.
+    i3d_name = "cdfvd.third_party.i3d.pytorch_i3d.InceptionI3d"
+    monkeypatch.setattr(i3d_name, network_writers.StandInI3d)
+    monkeypatch.setattr("egox_train.metrics.temporal.UPDATES", 1)  # of 20
     monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)  # of 8 points a side
     raw_folder = training_folder / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):

@@ -11,6 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.file_names import DEPTH, HANDS, META, SEEN, TRUTH
+from egox_core.robots.fit import CameraFit
 from egox_core.safe_files import read_json, write_json
 from egox_core.video import probe_video
 from egox_train.data import robot_clips
@@ -25,7 +26,20 @@ from tests.refusals import refuses
 pytest.importorskip("pyarrow", reason="writes parquet")
 
 
-def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
+@pytest.fixture
+def measured_clips(monkeypatch) -> list[int]:
+    """Leave out the search of each clip's cameras, and list the frames of those it is asked for."""
+    frame_counts = []
+
+    def leave_untested(scene, trajectory, ego, *others, **options) -> CameraFit:
+        frame_counts.append(len(ego))
+        return CameraFit.untested(len(ego))
+
+    monkeypatch.setattr(robot_clips, "camera_fit", leave_untested)
+    return frame_counts
+
+
+def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path, measured_clips):
     clip_records = read_manifest(training_set / "manifest.jsonl")
     options = RobotOptions(clips=training_set, out=tmp_path, task="move things", seen=True)
     assert len(list(write_robots(options))) == len(clip_records)
@@ -39,7 +53,7 @@ def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
 
 
 def test_a_recorded_clip_keeps_every_frame_and_a_generated_one_whole_latents(
-    take_writers, tmp_path
+    take_writers, tmp_path, measured_clips
 ):
     take_folder = take_writers.write_synthetic(tmp_path / "takes", 1, frames=12) / "synthetic_000"
     generated = tmp_path / "ego" / "synthetic_000.mp4"
@@ -75,7 +89,8 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
     assert (robot_clips._digest(source, options) == digest_before) is (changed_part is None)
 
 
-def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
+def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root, monkeypatch):
+    monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 3)  # of 9
     good, bad = (tmp_path / "clips" / name for name in ("a_good", "b_bad"))
     for clip in (good, bad):
         shutil.copytree(repo_root / "sample" / "calm_room", clip)
@@ -91,7 +106,9 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
     assert fit_flags == [1] * 9 + [0] * 9
 
 
-def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_root, monkeypatch):
+def test_clips_without_usable_hands_are_left_out_before_any_work(
+    tmp_path, repo_root, measured_clips
+):
     for name in ("a_none", "b_unseen", "c_whole"):
         shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "clips" / name)
     (tmp_path / "clips/a_none" / HANDS).unlink()
@@ -99,22 +116,16 @@ def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_
     hands = read_json(hands_file)
     hands["joints"][2:] = [[None, None]] * 7
     write_json(hands_file, {**hands, "reason": [[1, 1]] * 9})
-    measured_clips, camera_fit = [], robot_clips.camera_fit
-    monkeypatch.setattr(
-        robot_clips,
-        "camera_fit",
-        lambda *args, **more: measured_clips.append(args) or camera_fit(*args, **more),
-    )
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path / "set", task="work")
     with refuses("2 of 3 clips.*a_none, b_unseen.*the others are in the set"):
         list(write_robots(options))
     assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["c_whole"]
-    assert len(measured_clips) == 1
+    assert measured_clips == [9]
     lines = []
     with refuses("1 of 3 clips.*b_unseen.*nothing was written"):
         for line in write_robots(replace(options, check=True)):
             lines.append(line)
-    assert "a_none: The cameras fit" in lines[-3]
+    assert "a_none: Whether the cameras fit" in lines[-3]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_
     ],
 )
 def test_an_ego_video_of_another_rate_is_refused(
-    tmp_path, repo_root, frames, speed_factor, expected_text
+    tmp_path, repo_root, measured_clips, frames, speed_factor, expected_text
 ):
     """Check that an ego video with another frame rate than the clip's is refused."""
     room_folder, ego_folder = repo_root / "sample" / "calm_room", tmp_path / "ego"

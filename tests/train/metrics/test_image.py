@@ -1,6 +1,5 @@
 """Test PSNR, SSIM, flicker and patch correlation against known values."""
 
-import sys
 from itertools import product
 
 import numpy as np
@@ -92,12 +91,6 @@ def test_unequal_and_small_videos_are_refused():
     ):
         with refuses("frames to compare"):
             psnr(noise_video(*first_shape), noise_video(*second_shape))
-
-
-def test_missing_torchmetrics_is_refused_with_its_install_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
-    with refuses("pip install torchmetrics"):
-        require_torchmetrics()
 
 
 def test_flicker_of_known_videos_is_exact():

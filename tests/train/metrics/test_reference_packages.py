@@ -76,16 +76,3 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
     np.testing.assert_allclose(our_features, reference_features, rtol=1e-5, atol=1e-6)
     with refuses("at least 16"):
         egox_network(video.repeat(3, 1, 1, 1))
-
-
-@pytest.fixture
-def vbench(monkeypatch):
-    """Import the package vbench for one test."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("motion_smoothness", "dynamic_degree"):
-        pytest.importorskip(
-            f"vbench.{name}", reason="vbench, decord, easydict or omegaconf missing"
-        )
-    yield sys.modules["vbench"]
-    for name in [n for n in sys.modules if n.partition(".")[0] in ("vbench", "networks")]:
-        del sys.modules[name]

@@ -23,7 +23,7 @@ from egox_train.options import EvaluateOptions, RobotOptions
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.train.prepared_takes import prepare_and_read
 
-FRAMES, EGO_SIZE, EXO_SIZE = 9, 128, (224, 128)
+FRAMES, EGO_SIZE, EXO_SIZE = 5, 128, (224, 128)
 POSE_ERROR = Rotation.from_rotvec([2.0, 6.0, -2.0], degrees=True).as_matrix()
 
 
