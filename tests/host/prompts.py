@@ -84,6 +84,18 @@ def node_id_of_type(prompt: dict[str, Any], kind: str) -> str:
     return node_ids[0]
 
 
+def end_at(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Keep what leads to the only node of a type, and show its first output instead of the rest."""
+    end_id = node_id_of_type(prompt, kind)
+    kept_ids, waiting_ids = set(), [end_id]
+    while waiting_ids:
+        kept_ids.add(node_id := waiting_ids.pop())
+        sources = prompt[node_id]["inputs"].values()
+        waiting_ids += {link[0] for link in sources if isinstance(link, list)} - kept_ids
+    kept_prompt = {node_id: node for node_id, node in prompt.items() if node_id in kept_ids}
+    return kept_prompt | {"end": {"class_type": "PreviewAny", "inputs": {"source": [end_id, 0]}}}
+
+
 def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
     """List the videos that a run saved, by the last part of their name prefix."""
     videos = {}

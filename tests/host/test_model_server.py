@@ -5,6 +5,7 @@ from typing import Any
 from tools.setup.api_client import Event
 
 from .prompts import (
+    end_at,
     inputs_of_type,
     node_id_of_type,
     run_successfully,
@@ -58,12 +59,13 @@ def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_graph_of_patch_and_comfyuis_sampler_runs(client, load_workflow):
-    run_successfully(client, use_separate_nodes(shrink_graph(load_workflow("egox_demo"))))
+    prompt = use_separate_nodes(shrink_graph(load_workflow("egox_demo")))
+    run_successfully(client, end_at(prompt, "SamplerCustomAdvanced"))
 
 
 def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
-    prompt = shrink_graph(load_workflow("egox_demo"))
-    inputs_of_type(prompt, "EgoXWanSampler").update(seed=77, steps=3)  # so that it really runs
+    prompt = end_at(shrink_graph(load_workflow("egox_demo"), steps=3), "EgoXWanSampler")
+    inputs_of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
     texts = []
 
     def record_text(event: Event) -> None:
@@ -89,13 +91,13 @@ def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
 
 def test_a_changed_input_runs_only_the_nodes_that_depend_on_it(client, load_workflow):
     prompt = use_standin_loaders(shrink_graph(load_workflow("egox_basic"), steps=1))
+    prompt = end_at(prompt, sampler := "EgoXWanSampler")
     run_successfully(client, prompt)
-    sampling_types = {"EgoXWanSampler", "EgoXDecodeEgoHalf"}
-    lora_types = {"EgoXLoadLora", "EgoXConditioning"}  # the latter by what it remembers
     for class_type, name, value, expected in (
-        ("EgoXWanSampler", "lambda_g", 1.5, sampling_types),
-        ("EgoXLoadLora", "strength", 0.9, sampling_types | lora_types),
-        ("EgoXText", "negative", "blurred", sampling_types | {"EgoXText", "EgoXConditioning"}),
+        (sampler, "lambda_g", 1.5, {sampler}),
+        # Conditioning by what it remembers.
+        ("EgoXLoadLora", "strength", 0.9, {sampler, "EgoXLoadLora", "EgoXConditioning"}),
+        ("EgoXText", "negative", "blurred", {sampler, "EgoXText", "EgoXConditioning"}),
     ):
         inputs_of_type(prompt, class_type)[name] = value
         executed_types = {
