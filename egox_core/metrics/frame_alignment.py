@@ -8,6 +8,7 @@ scene's picture at each step. Only what the scene covers counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -201,8 +202,10 @@ class PictureMatch:
         scene_mask = mask[GRID_PIXELS].ravel() > 0
         if not scene_mask.any():
             return np.zeros(len(pixel_indices))
-        video_contrast, scene_contrast = (
-            _even_contrast(blur_inside(picture, picture_mask, GRID_BLUR_PX), picture_mask, LOCAL_PX)
+        (video_contrast,), (scene_contrast,) = (
+            _even_contrasts(
+                (blur_inside(picture, picture_mask, GRID_BLUR_PX),), picture_mask, LOCAL_PX
+            )
             for picture, picture_mask in (
                 (self.video[t], self.lens),
                 (self.views.pictures[t], mask),
@@ -323,10 +326,7 @@ class FrameView:
         video = cv2.remap(  # ty: ignore[no-matching-overload]
             self.video, video_positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
-        video, scene = (
-            _even_contrast(picture, mask, LOCAL_PX / level.stride)
-            for picture in (video, self.scene)
-        )
+        video, scene = _even_contrasts((video, self.scene), mask, LOCAL_PX / level.stride)
         return valid, mask, video, scene
 
 
@@ -369,7 +369,7 @@ def frame_equations(
     if valid.mean() < MIN_OVERLAP or inner_mask.sum() < 20:
         return None
     differences = (video - scene)[inner_mask]
-    error = np.square(differences).mean(1)
+    error = _mean_of_channels(np.square(differences))
     weight = 1 / np.square(1 + error / level.half_weight_error)
     gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
     gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
@@ -381,15 +381,16 @@ def frame_equations(
     normal_matrix = weighted_slope.reshape(-1, count).T @ slope.reshape(-1, count)
     normal_matrix += shift_prior * noise
     normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(count)
+    video_values, scene_values = video[overlap_mask], scene[overlap_mask]
     return FrameEquations(
         matrix=normal_matrix,
         slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
         gradients=gradients,
         inner_mask=inner_mask,
         sums=(
-            (video[overlap_mask] * scene[overlap_mask]).sum(),
-            np.square(video[overlap_mask]).sum(),
-            np.square(scene[overlap_mask]).sum(),
+            (video_values * scene_values).sum(),
+            np.square(video_values).sum(),
+            np.square(scene_values).sum(),
         ),
     )
 
@@ -433,8 +434,10 @@ def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarr
     return blurred_sum / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
 
 
-def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Normalise local brightness and contrast within a mask."""
+def _even_contrasts(
+    pictures: Sequence[np.ndarray], mask: np.ndarray, sigma: float
+) -> list[np.ndarray]:
+    """Normalise local brightness and contrast of pictures within a mask."""
     box_px = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
 
     def box_blur(values: np.ndarray) -> np.ndarray:
@@ -444,6 +447,15 @@ def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.nd
 
     inverse_share = 1 / np.maximum(box_blur(mask), 1e-3)
     inside = mask[..., None]
-    deviations = (picture - box_blur(picture * inside) * inverse_share[..., None]) * inside
-    spread = box_blur(np.square(deviations).mean(2)) * inverse_share
-    return deviations / np.sqrt(spread + MIN_CONTRAST**2)[..., None]
+    even_pictures = []
+    for picture in pictures:
+        mean_picture = box_blur(picture * inside) * inverse_share[..., None]
+        deviations = (picture - mean_picture) * inside
+        spread = box_blur(_mean_of_channels(np.square(deviations))) * inverse_share
+        even_pictures.append(deviations / np.sqrt(spread + MIN_CONTRAST**2)[..., None])
+    return even_pictures
+
+
+def _mean_of_channels(values: np.ndarray) -> np.ndarray:  # [..., 3] -> [...]
+    """Compute ``values.mean(-1)``, to the same bits but ten times as fast."""
+    return (values[..., 0] + values[..., 1] + values[..., 2]) / 3

@@ -68,15 +68,14 @@ def camera_fit(
     trajectory.check_moments(scene.frames, "scene")
     place_notes = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
     is_impossible = any(note.kind == RemarkKind.IMPOSSIBLE_PLACE for note in place_notes)
-    path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
-    if exact_views is not None:
-        path_error = replace(path_error, clip=exact_views.clip_turn(ego))
+    views = PathViews.of(scene, trajectory, progress=progress)
+    errors = [views.error(ego, with_clip=False)]
+    if not generated and float(errors[0].score.median()) < MIN_SCORE:
+        errors.append(exo_turned_error(scene, trajectory, ego, progress))
+    path_error = max(errors, key=lambda error: float(error.score.median()))
     score = float(path_error.score.median())
-    if not generated and score < MIN_SCORE:
-        turned_error = exo_turned_error(scene, trajectory, ego, progress)
-        turned_score = float(turned_error.score.median())
-        if turned_score > score:
-            path_error, score = turned_error, turned_score
+    if path_error is errors[0]:
+        path_error = replace(path_error, clip=(exact_views or views).clip_turn(ego))
     path_deg = CameraFit.untested(len(ego)).path_deg
     ordered_deg = path_error.ordered_deg(trajectory)
     path_deg[:: path_error.step] = ordered_deg.nan_to_num(NOT_TESTABLE)

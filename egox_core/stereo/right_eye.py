@@ -76,7 +76,10 @@ def second_eye(
             the depth it was built of.
     """
     trajectory.check_moments(scene.frames, "scene")
-    path_error = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
+    views = PathViews.of(scene, trajectory, progress=progress)
+    path_error = views.error(video.cpu(), with_clip=False)
+    if not path_error.judged.any():
+        path_error = replace(path_error, clip=views.clip_turn(video.cpu()))
     count, height, width, _ = video.shape
     turns, shifts = _motion_per_frame(path_error, count)
     ego = trajectory.ego.resized(width, height).upright
