@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import egox_core
 from tests.paths import ROOT
@@ -141,68 +143,94 @@ def test_comments_name_only_source_files_that_exist():
     assert not dead_names
 
 
+class Definition(NamedTuple):
+    """Docstring of a module, class or function, and the names that it may describe."""
+
+    name: str  # "": the module
+    docstring: str
+    arguments: frozenset[str]  # of a class its fields, and what its functions take
+
+
+class PythonFile(NamedTuple):
+    text: str
+    definitions: list[Definition]
+    names: set[str]  # that it defines, imports or sets
+
+
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def python_files() -> dict[Path, PythonFile]:
+    """Read what all tracked Python files define, once for all tests."""
+    files = {}
+    for path, text in tracked_texts(".py"):
+        tree = ast.parse(text)
+        files[path] = file = PythonFile(text, [], set())
+        file.definitions.append(Definition("", ast.get_docstring(tree) or "", frozenset()))
+        for node in ast.walk(tree):
+            if isinstance(node, DEFINITIONS):
+                file.names.add(node.name)
+                docstring = ast.get_docstring(node) or ""
+                arguments = argument_names(node) if "Args:" in docstring else ()
+                file.definitions.append(Definition(node.name, docstring, frozenset(arguments)))
+            elif isinstance(node, ast.arg):
+                file.names.add(node.arg)
+            elif isinstance(node, ast.alias):
+                file.names.update((*node.name.split("."), node.asname or node.name))
+            elif isinstance(getattr(node, "ctx", None), ast.Store):
+                file.names.add(getattr(node, "id", getattr(node, "attr", "")))
+    return files
+
+
+def argument_names(definition: ast.AST) -> set[str]:
+    return {part.arg for part in ast.walk(definition) if isinstance(part, ast.arg)} | {
+        part.target.id
+        for part in definition.body
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+    }
+
+
 def test_docstrings_have_no_semicolon_and_no_question_word_first():
     """Check that docstrings contain no semicolon and start with no question word."""
-    bad_docstrings = []
-    for path, text in tracked_texts(".py"):
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                first_paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
-                if ";" in first_paragraph or first_paragraph.startswith(
-                    ("(", "[", "What ", "How ")
-                ):
-                    bad_docstrings.append(f"{path.relative_to(ROOT)}: {first_paragraph}")
-    assert not bad_docstrings
+    first_paragraphs = [
+        (path, definition.docstring.split("\n\n")[0])
+        for path, file in python_files().items()
+        for definition in file.definitions
+    ]
+    assert not [
+        (path, paragraph)
+        for path, paragraph in first_paragraphs
+        if ";" in paragraph or paragraph.startswith(("(", "[", "What ", "How "))
+    ]
 
 
 def test_docstrings_describe_only_arguments_that_exist():
-    stale_names = []
-    for path, text in tracked_texts(".py"):
-        for node in ast.walk(ast.parse(text)):
-            if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                continue
-            section = re.search(r"(?m)^Args:\n((?: {4}.*\n?|\n)+)", ast.get_docstring(node) or "")
-            # Of a class its fields, and what its functions take.
-            known_names = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)} | {
-                part.target.id
-                for part in node.body
-                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
-            }
-            stale_names += [
-                (path, node.name, name)
-                for described in re.findall(r"(?m)^ {4}(\w[\w, ]*):", section[1] if section else "")
-                for name in described.split(", ")
-                if name not in known_names
-            ]
-    assert not stale_names
-
-
-def names_in(text: str) -> set[str]:
-    """List the names that a Python file defines, imports or sets."""
-    names = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.alias):
-            names |= {*node.name.split("."), node.asname or node.name}
-        elif isinstance(getattr(node, "ctx", None), ast.Store):
-            names.add(getattr(node, "id", getattr(node, "attr", "")))
-    return names
+    sections = [
+        (path, definition, section[1])
+        for path, file in python_files().items()
+        for definition in file.definitions
+        if (section := re.search(r"(?m)^Args:\n((?: {4}.*\n?|\n)+)", definition.docstring))
+    ]
+    assert not [
+        (path, definition.name, name)
+        for path, definition, section in sections
+        for described in re.findall(r"(?m)^ {4}(\w[\w, ]*):", section)
+        for name in described.split(", ")
+        if name not in definition.arguments
+    ]
 
 
 def test_docstrings_refer_only_to_names_that_exist():
     """Check that a reference names something of its file or, with a dot, of any file."""
-    names_of_file = {path: names_in(text) for path, text in tracked_texts(".py")}
-    module_names = {name for path in names_of_file for name in (path.stem, path.parent.name)}
-    all_names = module_names.union(*names_of_file.values())
+    files = python_files()
+    module_names = {name for path in files for name in (path.stem, path.parent.name)}
+    all_names = module_names.union(*(file.names for file in files.values()))
     assert not [
         (path, name)
-        for path, text in tracked_texts(".py")
-        for name in re.findall(r":(?:data|func|meth|attr|class|mod):`~?([\w.]+)`", text)
-        if name.split(".")[-1]
-        not in (all_names if "." in name else names_of_file[path] | module_names)
+        for path, file in files.items()
+        for name in re.findall(r":(?:data|func|meth|attr|class|mod):`~?([\w.]+)`", file.text)
+        if name.split(".")[-1] not in (all_names if "." in name else file.names | module_names)
     ]
 
 

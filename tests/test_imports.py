@@ -57,6 +57,7 @@ def list_imports(path: Path) -> list[tuple[int, str, str]]:
     return import_entries
 
 
+@cache
 def imported_file(path: Path, level: int, module: str, name: str) -> Path | None:
     """Find the file in the repository that an import statement refers to."""
     module_parts = [part for part in module.split(".") if part]
