@@ -82,7 +82,7 @@ def test_a_turned_latent_is_straightened_or_its_path_corrected(pack, decode_modu
 
     vae = model_rig.load_vae(repo_root / "models" / "demo" / "vae" / "egox_demo_vae.safetensors")
     spec = SyntheticSpec(
-        seed=900_001, frames=5, exo_width=224, exo_height=128, ego_size=128, edge_samples=1
+        seed=900_001, frames=1, exo_width=224, exo_height=128, ego_size=128, edge_samples=1
     )
     take = make_take(spec)
     turn_deg = torch.tensor([-1.0, -7.0, 1.0], dtype=torch.float64)

@@ -14,7 +14,7 @@ from tests.refusals import refuses
 @pytest.fixture(scope="module")
 def take() -> SyntheticTake:
     return make_take(
-        SyntheticSpec(frames=5, exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+        SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
     )
 
 
@@ -34,7 +34,7 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, take, scene, tmp_pa
     for layout, sv3d_count in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
         side_by_side, video, right_frames = EgoXSecondEye.execute(*left_eye, *options).args
-        assert side_by_side.shape == (5, 128, 256, 3)
+        assert side_by_side.shape == (2, 128, 256, 3)
         assert right_frames.shape == take.ego_rgb.shape
         video.save_to(str(video_path))
         assert ("pair_180_LR.mp4 is a flat film" in caplog.text) is (layout == "flat")

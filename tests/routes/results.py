@@ -1,7 +1,4 @@
-"""Compute what follows from depth and cameras, and compare it with the truth.
-
-Fields of payloads are read by the first functions alone.
-"""
+"""Compute what follows from depth and cameras, and compare it with the truth."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +11,6 @@ import torch
 from torch import Tensor
 
 from egox_core import stages
-from egox_core.cameras import CameraModel
 from egox_core.exchange import CameraFile
 from egox_core.gga import gga_geometry
 from egox_core.hands import HandTrack
@@ -27,22 +23,6 @@ from egox_core.stereo.right_eye import SecondEye
 from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry, PointCloud
 
 from .drawn_clip import CLIP_FRAMES, Clip, relative_poses
-
-
-def depth_lens(depth: DepthVideo) -> CameraModel:
-    return depth.exo.camera
-
-
-def depth_exo_poses(depth: DepthVideo, count: int) -> Tensor:  # [count, 3, 4]
-    return depth.exo.poses(count)
-
-
-def path_lens(path: CameraTrajectory) -> CameraModel:
-    return path.ego.camera
-
-
-def ego_from_exo(path: CameraTrajectory) -> Tensor:  # [T, 3, 4] as the path itself has it
-    return relative_poses(path.ego.w2c, path.required_exo.poses(len(path)))
 
 
 def read_exo_poses(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
@@ -183,7 +163,7 @@ def decibels(first_image: Tensor, second_image: Tensor) -> float:
 
 
 def check_cameras(clip: Clip, result: DepthAndPath, pose_tolerance: float) -> None:
-    lens, expected_k = depth_lens(result.depth), torch.tensor(clip.intrinsics())
+    lens, expected_k = result.depth.exo.camera, torch.tensor(clip.intrinsics())
     x_scale, y_scale = (
         side / stored_side
         for side, stored_side in zip(clip.picture.size, lens.stored_size, strict=True)
@@ -199,16 +179,15 @@ def check_cameras(clip: Clip, result: DepthAndPath, pose_tolerance: float) -> No
         )
         < 1e-6
     )
+    assert largest_difference(result.depth.exo.poses(CLIP_FRAMES), clip.exo_w2c) < pose_tolerance
+    path_exo_w2c = result.path.required_exo.poses(CLIP_FRAMES)
+    ego_from_exo = relative_poses(result.path.ego.w2c, path_exo_w2c)
     assert (
-        largest_difference(depth_exo_poses(result.depth, CLIP_FRAMES), clip.exo_w2c)
-        < pose_tolerance
-    )
-    assert (
-        largest_difference(ego_from_exo(result.path), relative_poses(clip.ego_w2c, clip.exo_w2c))
+        largest_difference(ego_from_exo, relative_poses(clip.ego_w2c, clip.exo_w2c))
         < 3 * pose_tolerance
     )
     assert largest_difference(result.path.ego.frames.times_s, clip.frames.times_s) < 1e-9
-    assert path_lens(result.path) == clip.ego
+    assert result.path.ego.camera == clip.ego
 
 
 def check_later_results(clip: Clip, result: DepthAndPath) -> None:
