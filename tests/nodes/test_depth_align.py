@@ -140,25 +140,6 @@ def test_a_symbolic_link_to_a_meta_file_is_not_followed(
     assert "60 degrees" in report and "give exo_fov of Depth Align" in report
 
 
-def test_the_field_of_view_is_used_where_no_file_gives_the_lens(
-    align_depth, select_frames, take_folder
-):
-    file = {"depth_file": "room/depth.npz", "frames": select_frames(), "exo_fov": 90.0}
-    moge = {"moge_geometry": moge_payload(draw_room_depth(), focal=70.0), "depth_file": ""}
-    for has_meta, sockets, focal_px in (
-        (True, {}, FOCAL_PX),
-        (False, {}, WIDTH / 2),
-        (False, {"frames": None}, WIDTH / 2),
-        (False, moge, WIDTH / 2),
-        (False, {**moge, "exo_fov": 0.0}, 70.0),
-    ):
-        if not has_meta:
-            (take_folder / "meta.json").unlink(missing_ok=True)
-        depth, _, _, report, _ = align_depth(**file | sockets)
-        assert depth.exo.camera.fx == pytest.approx(focal_px) and not depth.exo.lens_guessed
-        assert "60 degrees" not in report
-
-
 def moge_payload(depth: torch.Tensor, focal: float = FOCAL_PX) -> dict:
     """Build the output of ComfyUI's MoGe node."""
     count, height, width = depth.shape

@@ -201,19 +201,6 @@ def meta_poses(clip) -> list:
     return poses.tolist()
 
 
-def test_poses_follow_the_loaded_frames(meta_poses):
-    frames = load_video(start_frame=8, target_fps=10.0)[3]
-    trajectory, prompt, _ = run_pose_node(frames=frames)
-    assert prompt == "a corridor"
-    assert trajectory.ego.camera.stored_size == (48, 48)
-    assert trajectory.ego.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
-    assert len(run_pose_node(exo_images=torch.zeros(9, 8, 8, 3))[0].ego.w2c) == 9
-    path_alone = run_pose_node(exo_images=None, declared="ego.unit=mm")[0].ego
-    assert path_alone.camera.stored_size == (448, 448)
-    expected_m = [frame / 1e4 for frame in range(FRAME_COUNT)]
-    assert path_alone.w2c[:, 2, 3].tolist() == pytest.approx(expected_m)
-
-
 def test_bad_poses_are_refused(meta_poses, clip):
     from egox_pack.nodes.pose_inputs import BESIDE
 

@@ -39,10 +39,6 @@ PICTURES: Mapping[str, Picture] = {
 }
 
 
-FULLY_COMPARED_PICTURES = ("as it is", "square")
-"""Pictures of whose clips every later result is compared, not only the cameras."""
-
-
 def relative_poses(target: Tensor, source: Tensor) -> Tensor:  # w2c [T, 3, 4] each
     """Compute relative camera poses target_from_source [T, 3, 4]."""
     bottom_row = torch.tensor([[[0.0, 0, 0, 1]]]).double().expand(len(target), 1, 4)

@@ -4,38 +4,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from egox_core import stages
 from egox_core.cameras import CameraModel
 from egox_core.exchange import export_path
-from egox_core.file_names import HEAD_TRAJECTORY
-from egox_core.hands import HandTrack, draw_hands
+from egox_core.hands import draw_hands
 from egox_core.robots import camera_fit, make_episodes
 from egox_core.scene import viewer_camera
 from egox_core.stereo import StereoForm, second_eye
-from egox_core.takes import read_meta
 from egox_core.types import CameraTrajectory, DepthVideo, of_frames
-from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
-from lab.drawn import write_take
-from lab.sample import write_keypoints
 from tests.path_forms import FORMS, FORMS_WITH_BOTH_CAMERAS
 from tests.refusals import refuses
-from tests.train.prepared_takes import prepare_and_read
-from train_egox import main as train_egox
 
 from .drawn_clip import (
     CLIP_FRAMES,
     FPS,
-    PICTURES,
-    SOURCE_FRAMES,
     Clip,
     drawn_take,
-    intrinsics_matrix,
 )
-from .input_forms import align_depth
 from .results import (
     ARRAY_TOLERANCE,
     FILE_TOLERANCE,
@@ -53,64 +41,6 @@ from .results import (
     reference_scene,
     true_results,
 )
-
-
-def test_wide_intrinsics_beside_a_narrower_video(load_drawn_clip) -> None:
-    """Check the lens when the intrinsics belong to a wider picture than the video."""
-    clip, size = load_drawn_clip("as it is", "from 0", False), (126, 72)  # of whole 128x72
-    frames = replace(clip.frames, source_size=size, size=size)
-    narrow_depth_file = clip.folder / "narrow.npz"
-    np.savez(narrow_depth_file, depth_m=np.full((SOURCE_FRAMES, *size[::-1]), 2, np.float32))
-    meta = read_meta(clip.meta("wide", intrinsics_matrix(1540, 960, 540)))
-    lens = stages.align(narrow_depth_file, frames=frames, meta=meta)[0].exo.camera
-    assert (lens.fx, lens.cx, lens.cy) == pytest.approx((1540 * 72 / 1080, 63, 36), abs=1e-6)
-    assert lens.fy == pytest.approx(lens.fx)
-
-
-def test_lens_of_another_aspect_ratio(load_drawn_clip) -> None:
-    """Check that a wide lens is cropped to the square ego picture."""
-    clip = load_drawn_clip("as it is", "from 0", False)
-    source_poses = clip.poses(of_exo=False)
-    wide_poses = replace(
-        source_poses, intrinsics=intrinsics_matrix(1000, 959.5, 539.5), size=(1920, 1080)
-    )
-    for form in ("colmap text", "transforms", "ours"):
-        folder = clip.folder / f"wide {form}"
-        folder.mkdir()
-        ego_path, notes = stages.path(
-            FORMS[form](folder, wide_poses),
-            frames=clip.frames,
-            ego_size=256,
-            scene=reference_scene(clip),
-        )
-        lens = ego_path.ego.camera
-        expected_focal = 1000 * 256 / 1080
-        assert (lens.fx, lens.fy, lens.cx, lens.cy) == pytest.approx(
-            (expected_focal, expected_focal, 127.5, 127.5)
-        )
-        assert lens.stored_size == (256, 256) and "1080x1080" in notes.placed
-
-
-def test_contradicting_arguments_are_refused(load_drawn_clip) -> None:
-    """Check that an argument that contradicts the input file is refused."""
-    clip = load_drawn_clip("as it is", "from 0", False)
-    other_intrinsics, meta = intrinsics_matrix(50, 48, 32), read_meta(clip.exact_meta_file())
-    depth = reference_result(clip).depth
-    for source, options in (
-        (clip.depth_file(), {"meta": meta, "camera": other_intrinsics}),
-        (clip.depth_file(), {"meta": meta, "exo_w2c": clip.exo_pose + [[0, 0, 0, 1.0]]}),
-        (depth, {"camera": other_intrinsics}),
-        (depth, {"exo_w2c": clip.exo_pose + [[0, 0, 0, 1.0]]}),
-    ):
-        with refuses("camera|exo_w2c"):
-            stages.align(source, frames=clip.frames, **options)
-    with refuses("camera"):
-        stages.scene(clip.exo, depth, camera=other_intrinsics)
-    for source, options in ((clip.depth_file(), {"meta": meta}), (depth, {})):
-        result = align_depth(
-            clip, source, camera=clip.source_intrinsics, exo_w2c=clip.exo_pose, **options
-        )
-        check_cameras(clip, result, ARRAY_TOLERANCE)
 
 
 def test_different_frames_are_refused(load_drawn_clip) -> None:
@@ -255,48 +185,6 @@ def test_worlds_that_contradict_are_remarked(load_drawn_clip) -> None:
         assert "the same one, these are two worlds" in str(remark)
 
 
-def test_distorted_lenses(load_drawn_clip) -> None:
-    """Check that distorted lenses are cropped and resized together with the picture."""
-    lenses = (
-        {"lens": "opencv", "distortion": (-0.1, 0.02, 0.001, -0.002)},
-        {"lens": "opencv_fisheye", "distortion": (0.03, -0.01, 0.002, 0.0)},
-        {"lens": "pinhole"},
-    )
-    for picture_name in PICTURES:
-        clip = load_drawn_clip(picture_name, "from 4", False)
-        (width, height), used_picture, scale_factor = (
-            clip.picture.source,
-            clip.picture,
-            clip.picture.scale,
-        )
-        for lens_index, lens_fields in enumerate(lenses):
-            lens = CameraModel(
-                width=width,
-                height=height,
-                fx=70,
-                fy=71,
-                cx=width / 2 - 4,
-                cy=height / 2 + 3,
-                **lens_fields,
-            )
-            meta = read_meta(clip.meta(f"lens {lens_index}", exo_camera=lens.to_json()))
-            points = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
-            points = points * torch.tensor([0.4, 0.3, 0.1]) + torch.tensor([0, 0, 1.5])
-            source_uv = lens.project(points)[0] + 0.5
-            expected_uv = (source_uv - torch.tensor([used_picture.left_px, 0])) * scale_factor - 0.5
-            for result in (
-                align_depth(clip, clip.depth_file(), meta=meta),
-                align_depth(clip, clip.depth_file(), camera=lens),
-                align_depth(clip, camera=lens),
-            ):
-                result_lens = result.depth.exo.camera
-                result_uv = result_lens.rescale(*used_picture.size).project(points)[0]
-                assert largest_difference(result_uv, expected_uv) < 1e-6, (
-                    picture_name,
-                    lens_fields["lens"],
-                )
-
-
 def test_keyframes_without_a_lens_are_upright(load_drawn_clip) -> None:
     """Check that keyframes without a lens are read as an upright view."""
     clip = load_drawn_clip("as it is", "from 4", False)
@@ -314,74 +202,3 @@ def test_keyframes_without_a_lens_are_upright(load_drawn_clip) -> None:
             assert largest_difference(ego_path.ego.upright_w2c, upright_w2c) < ARRAY_TOLERANCE
     _, notes = stages.path(keyframe_json, frames=clip.frames)
     assert "turned by 90 degrees" in notes.placed
-
-
-def test_viewer_angle_of_a_pinhole(load_drawn_clip) -> None:
-    """Check that the viewer opens with the pinhole camera's angle of view."""
-    clip = load_drawn_clip("as it is", "from 0", False)
-    path, _ = stages.path(
-        clip.take.ego.camera.upright_poses(clip.ego_w2c).numpy(),
-        frames=clip.frames,
-        camera=CameraModel.pinhole(64, 64, 32),
-        exo_w2c=clip.exo_pose,
-    )
-    viewer_settings = viewer_camera(path)
-    assert viewer_settings["fov"] == pytest.approx(90)
-    quaternion = torch.tensor(list(viewer_settings["quaternion"].values())).double()
-    assert (
-        largest_difference(quaternion * quaternion[3].sign(), true_results(clip)["viewer's turn"])
-        < 1e-5
-    )
-
-
-def test_prepared_clips(load_drawn_clip) -> None:
-    """Check the cameras that prepared clips store."""
-    for exo_moves, step, (width, height) in ((True, 1, (64, 64)), (False, 2, (48, 32))):
-        picture_name = "square" if width == height else "half"
-        clip = load_drawn_clip(picture_name, "from 4" if step == 1 else "every second", exo_moves)
-        takes_folder = clip.folder / f"takes {exo_moves}"
-        write_take(drawn_take((96, 64), exo_moves), takes_folder / "a", quality=1)
-        prepare_options = PrepareOptions(
-            frames=CLIP_FRAMES,
-            stride=4,
-            step=step,
-            exo_size=(width, height),
-            ego_size=height,
-            device="cpu",
-        )
-        records, _ = prepare_and_read(
-            takes_folder, clip.folder / f"set {exo_moves}", prepare_options
-        )
-        clip_record = next(
-            prepared_record
-            for prepared_record in records
-            if prepared_record.start == clip.indices[0]
-        )
-        folder = clip.folder / f"set {exo_moves}" / clip_record.folder
-        meta = read_meta(folder / "meta.json")
-        depth, _ = stages.align(folder / "depth.npz", meta=meta)
-        path, _ = stages.path(meta, count=CLIP_FRAMES)
-        frames = clip.frames.without_sizes
-        cut_depth_and_path = (
-            replace(depth, exo=replace(depth.exo, frames=frames)),
-            replace(path, ego=replace(path.ego, frames=frames)),
-        )
-        check_cameras(clip, DepthAndPath(*cut_depth_and_path), FILE_TOLERANCE)
-
-
-def test_headpose_file(load_drawn_clip) -> None:
-    """Check that a head pose file also gives the exo camera of a cropped picture."""
-    clip = load_drawn_clip("square", "from 4", False)
-    folder = clip.folder / "with head"
-    write_take(clip.take, folder)
-    write_keypoints(clip.take.spec, folder / "points.json")
-    assert train_egox(["headpose", str(folder), "--keypoints", str(folder / "points.json")]) == 0
-    path, _ = stages.path(folder / HEAD_TRAJECTORY, frames=clip.frames)
-    black_frames = torch.zeros(CLIP_FRAMES, 64, 64, 3, dtype=torch.uint8)
-    hands = HandTrack.unknown(CLIP_FRAMES)
-    columns = episode_columns(clip.exo, black_frames, reference_result(clip).depth, path, hands)
-    for name in ("egox.exo_K", "egox.exo_c2w"):
-        assert (
-            largest_difference(torch.from_numpy(columns[name]), true_results(clip)[name])
-            < FILE_TOLERANCE
-        ), name

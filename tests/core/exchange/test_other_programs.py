@@ -21,7 +21,6 @@ from egox_core.takes.take_cameras import exo_lens_of_size, given_lens, meta_lens
 from egox_core.trajectory import PoseTrack
 from egox_core.types import TakeMeta
 from tests.core.exchange.test_camera_files import (
-    POSE_COUNT,
     path_w2c,
 )
 from tests.poses import make_path
@@ -277,15 +276,3 @@ def expand_ranges(ranges_text: str) -> list[int]:
         for range_end_pair in range_ends
         for n in range(int(range_end_pair[0]), int(range_end_pair[-1]) + 1)
     ]
-
-
-def test_every_nth_and_file_frames_together_are_refused(tmp_path):
-    transforms_file = write_transforms(tmp_path, "{}")
-    with refuses("every_nth -2 and file_frames 'source'"):
-        read_trajectory(
-            transforms_file,
-            EGO,
-            make_frames(POSE_COUNT, range(4)),
-            every_nth=-2,
-            file_frames="source",
-        )

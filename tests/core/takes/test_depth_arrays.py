@@ -1,12 +1,10 @@
 """Test depth npz files that contain intrinsics, poses, masks and other arrays."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, CameraPath
+from egox_core.cameras import CameraPath
 from egox_core.takes import load_depth_file
 from egox_core.types import TakeMeta
 from tests.refusals import refuses
@@ -112,15 +110,3 @@ def test_masks_need_a_key_that_names_their_meaning(tmp_path):
         save_and_load(tmp_path, K=np.eye(4))
     with refuses("2 poses for 3 maps"):
         save_and_load(tmp_path, w2c=MOVING_W2C[:2])
-
-
-@pytest.mark.parametrize(
-    ("first_k1", "second_k1", "is_same"),
-    [(-0.12, 0.2, False), (-0.12, -0.12, True), (0.0, 1e-7, True), (0.0, 0.05, False)],
-)
-def test_lenses_of_different_distortion_differ(first_k1, second_k1, is_same):
-    lens = CameraModel(lens="opencv", width=64, height=48, fx=50, fy=50, cx=31.5, cy=23.5)
-    first_lens, second_lens = (
-        replace(lens, distortion=(k, 0.0, 0.0, 0.0)) for k in (first_k1, second_k1)
-    )
-    assert first_lens.agrees(second_lens) is is_same

@@ -101,27 +101,6 @@ def test_take_folder_without_unicode_name_is_skipped_in_training(take_folder, tm
     )
 
 
-def test_all_parts_of_a_take_have_the_same_frames(take_folder):
-    full_take = load_take(take_folder, frame_count=33)
-    assert (
-        full_take.read_exo().shape == (33, 48, 80, 3)
-        and full_take.notes.prompt == "a corridor"
-        and full_take.name == "corridor"
-    )
-    assert full_take.trajectory.ego.camera == preset_camera("aria_released", 48)
-    half_rate_take = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10)
-    frame_indices = half_rate_take.frames.indices.tolist()
-    assert frame_indices == list(range(8, 33, 2))
-    assert torch.equal(half_rate_take.depth.depth_m, full_take.depth.depth_m[frame_indices])
-    assert torch.equal(
-        half_rate_take.trajectory.ego.w2c, full_take.trajectory.ego.w2c[frame_indices]
-    )
-    assert torch.equal(half_rate_take.read_exo(), full_take.read_exo()[frame_indices])
-    assert torch.equal(
-        half_rate_take.trajectory.ego.frames.times_s, half_rate_take.depth.exo.frames.times_s
-    )
-
-
 def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
     assert load_take(take_folder, frame_count=None).frames.indices.shape == (33,)
     with refuses("depth depth.npz: got 33 frames"):

@@ -106,17 +106,6 @@ def meta_content() -> dict:
     }
 
 
-def test_released_meta_json_is_read(tmp_path):
-    write_json(tmp_path / "meta.json", meta_content())
-    path, notes = read_trajectory(tmp_path / "meta.json", CAMERA, select_frames(range(49)))
-    assert path.ego.w2c.shape == (49, 3, 4) and path.ego.camera == CAMERA
-    assert notes.prompt.startswith("[Exo view]") and path.exo.lens.stored_size == (80, 48)
-    assert float(notes.meta_intrinsics[0, 0]) == 150
-    file_camera = preset_camera("pinhole", 40)
-    write_json(tmp_path / "own.json", meta_content() | {"ego_camera": file_camera.to_json()})
-    assert read_trajectory(tmp_path / "own.json", CAMERA)[0].ego.camera == file_camera
-
-
 def list_entry(name: str, **changes) -> dict:
     return meta_content() | {"exo_path": f"./videos/{name}/exo.mp4", "prompt": name} | changes
 
