@@ -511,9 +511,10 @@ def memory_table() -> str:
         + " | main memory |",
         "|---" * (len(TABLE_RANKS) + 4) + "|",
     ]
+    models = {base_name: meta_model(base_name) for base_name in BASES}
     for canvas, grid in CANVASES.items():
         for base_name, row_title, settings in ROWS:
-            table_cells, model = [], meta_model(base_name)
+            table_cells, model = [], models[base_name]
             config = parse_config(
                 {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
             )
@@ -528,17 +529,16 @@ def memory_table() -> str:
             table_lines.append(
                 f"| {canvas} | {base_name} | {row_title} | {' | '.join(table_cells)} |"
             )
-    return "\n".join((*table_lines, "", *_part_lines()))
+    return "\n".join((*table_lines, "", *_part_lines(models["14B"])))
 
 
-def _part_lines() -> list[str]:
+def _part_lines(model: WanTransformer3DModel) -> list[str]:
     """Format a Markdown table of the parts of a step for small cards, with validation samples."""
     lines = [
         "| canvas | rank | exo | base | LoRA, optimizer | gradients | checkpoints | a block | step "
         "| with samples | main memory | samples not parked |",
         "|---" * 12 + "|",
     ]
-    model = meta_model()
     config = parse_config(
         {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
     )

@@ -1,5 +1,7 @@
 """Test the predicted memory of a training step against measurements."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -20,6 +22,8 @@ from train_egox import main as train_egox
 CONFIGS = ROOT / "configs"
 RELEASED_GRID, SMALLER_GRID = CANVASES.values()
 GB = 1e9
+shared_model = cache(meta_model)
+"""Model of a base, which tests only read."""
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ def test_every_weight_is_counted_in_the_prediction(name, optimizer, state_bytes)
     ],
 )
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, main_gb):
-    model = meta_model("1.3B" if file == "train_24gb.yaml" else "14B")
+    model = shared_model("1.3B" if file == "train_24gb.yaml" else "14B")
     grid = SMALLER_GRID if "16gb" in file else RELEASED_GRID
     machine = Machine(gpu_bytes=gigabytes * GB, main_bytes=main_gb * GB)
     memory_notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
@@ -76,7 +80,7 @@ def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
         "steps": 1,
         "memory": {"base_dtype": base},
     }
-    predicted = predict(parse_config(training_settings), meta_model(), RELEASED_GRID)
+    predicted = predict(parse_config(training_settings), shared_model("14B"), RELEASED_GRID)
     assert measured_gb < predicted.total / GB < 1.05 * measured_gb
 
 
@@ -106,7 +110,7 @@ def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings,
     with refuses(message_pattern):
         check_memory(
             config,
-            meta_model(),
+            shared_model("14B"),
             RELEASED_GRID,
             Machine(gpu_bytes=card_gb * GB, main_bytes=main_gb * GB),
         )

@@ -11,7 +11,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.file_names import DEPTH, HANDS, META, SEEN, TRUTH
-from egox_core.robots.fit import CameraFit
+from egox_core.frozen import content_digest
+from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.safe_files import read_json, write_json
 from egox_core.video import probe_video
 from egox_train.data import robot_clips
@@ -90,6 +91,15 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
 
 
 def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root, monkeypatch):
+    fits = {}
+
+    def fit_once(scene, trajectory, *others, **options) -> CameraFit:
+        key = content_digest(trajectory.ego.w2c)
+        if key not in fits:
+            fits[key] = camera_fit(scene, trajectory, *others, **options)
+        return fits[key]
+
+    monkeypatch.setattr(robot_clips, "camera_fit", fit_once)
     monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 3)  # of 9
     good, bad = (tmp_path / "clips" / name for name in ("a_good", "b_bad"))
     for clip in (good, bad):
