@@ -385,7 +385,7 @@ def path(
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
         _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
-        check_made_on(poses, video_mark(Frames.video_of(frames)))
+        check_made_on(poses, video_mark(frames_in_use.source))
         trajectory = trajectory_of_keyframes(poses, default_lens, frames_in_use, scene)
         if lens_given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)

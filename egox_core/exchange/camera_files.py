@@ -29,8 +29,8 @@ from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses, states_direct
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import blender_camera, blender_times, opengl_c2w, read_blender, unread_remarks
-from .colmap import names_frames, read_pictures
-from .pose_tables import PoseTable, poses_of_lines, read_csv
+from .colmap import read_pictures
+from .pose_tables import poses_of_lines, read_csv
 from .scans import POLYCAM_KEY, holds_matrices, poses_of_matrices, read_polycam, read_record3d
 
 FORMAT = "egox_trajectory"
@@ -70,25 +70,27 @@ class CameraFile:
         **numbering_fields: Any,
     ) -> CameraFile:
         """Make a camera path file from poses, and from what it states of their frames."""
-        stated = StatedPoses(name=name, poses=w2c, camera_to_world=False, world=world)
-        return cls.of_stated(stated, lens=lens, **numbering_fields)
+        stated = StatedPoses(
+            name=name,
+            poses=w2c,
+            camera_to_world=False,
+            world=world,
+            moments=numbering_fields,
+            read_lens=lens,
+        )
+        return cls.of_stated(stated)
 
     @classmethod
-    def of_stated(
-        cls,
-        stated: StatedPoses,
-        *,
-        lens: Callable[[], CameraModel] | None = None,
-        remarks: tuple[Remark, ...] = (),
-        **numbering_fields: Any,
-    ) -> CameraFile:
-        """Make a camera path file from poses as a file states them.
-
-        ``numbering_fields`` are what it says of their frames; without any they are frames 0, 1, 2.
-        """
+    def of_stated(cls, stated: StatedPoses) -> CameraFile:
+        """Make a camera path file from poses as a file states them."""
         count = 1 if stated.poses.ndim == 2 else len(stated.poses)
-        numbering = Numbering(what=stated.name, count=count, **numbering_fields)
-        return cls(name=stated.name, stated=stated, numbering=numbering, lens=lens, remarks=remarks)
+        return cls(
+            name=stated.name,
+            stated=stated,
+            numbering=Numbering(what=stated.name, count=count, **stated.moments),
+            lens=stated.read_lens,
+            remarks=stated.remarks,
+        )
 
     @property
     def path(self) -> CameraPath:
@@ -119,7 +121,7 @@ class CameraFile:
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise _unknown_format(path.name)
-        return reader(path)
+        return cls.of_stated(reader(path))
 
     @classmethod
     def parse(cls, content: object, name: str, folder: Path | None = None) -> CameraFile:
@@ -131,9 +133,9 @@ class CameraFile:
         file_form = identify_form(content)
         times_s = None
         if isinstance(content, Mapping) and POLYCAM_KEY in content:
-            return _parse_polycam(content, name, folder)
+            return cls.of_stated(read_polycam(content, name, folder))
         if callable(file_form):
-            return file_form(content, name)
+            return cls.of_stated(file_form(content, name))
         if not isinstance(content, Mapping):
             raise _unknown_format(name)
         if file_form == "ours":
@@ -222,29 +224,16 @@ def _text_lines(path: Path) -> list[str]:
     return decode_text(path.read_bytes(), path.name).replace(",", " ").splitlines()
 
 
-def _read_colmap(path: Path) -> CameraFile:
-    lens, poses, names = read_pictures(path)
-    camera_file = CameraFile.of_poses(
-        path.parent.name, poses, names=names, frames_named=names_frames(path), lens=lens
-    )
-    return _without_gravity(camera_file)
-
-
-def _without_gravity(file: CameraFile) -> CameraFile:
-    """Mark the world of a camera file as one without a vertical axis."""
-    return replace(file, stated=replace(file.stated, gravity=False))
-
-
-def _read_text(path: Path) -> CameraFile:
+def _read_text(path: Path) -> StatedPoses:
     if path.name in ("images.txt", "cameras.txt"):
-        return _read_colmap(path)
+        return read_pictures(path)
     lines = _text_lines(path)
     pose_rows = _rows_of_lines(lines, path.name, 8, 12, 13, 16, 17)
     if pose_rows.shape[1] != 8:
         table = poses_of_lines(pose_rows, path.name)
         if table is None:
             raise _unknown_format(path.name, f"lines of {pose_rows.shape[1]} numbers")
-        return _of_table(table)
+        return table
     # TUM's: time, place, quaternion
     order, statements = "xyzw", ()
     for header_line in lines[:10]:
@@ -260,41 +249,40 @@ def _read_text(path: Path) -> CameraFile:
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         rotations = scipy.spatial.transform.Rotation.from_quat(pose_rows[:, 4:])
         c2w = _c2w(rotations, pose_rows)
-    stated = StatedPoses(
+    return StatedPoses(
         name=path.name,
         poses=c2w,
         camera_to_world=True,
         statements=statements,
         quaternion=order,
+        moments={"times_s": torch.from_numpy(pose_rows[:, 0])},
     )
-    return CameraFile.of_stated(stated, times_s=torch.from_numpy(pose_rows[:, 0]))
 
 
-def _of_table(table: PoseTable) -> CameraFile:
-    return CameraFile.of_stated(table.stated, times_s=table.times_s)
-
-
-def _read_npy(path: Path) -> CameraFile:
+def _read_npy(path: Path) -> StatedPoses:
     with path.open("rb") as file:
         size = path.stat().st_size
         shape, dtype = read_npy_header(file, f"camera path {path.name}", size)
         if size > MAX_ARRAY_BYTES or dtype.kind not in "fiu":
             raise _unknown_format(path.name, f"{dtype} of shape {shape}")
         values = np.frombuffer(file.read(), dtype).reshape(shape)
-    return CameraFile.of_stated(poses_of_matrices(values, path.name))
+    return poses_of_matrices(values, path.name)
 
 
-def _read_chan(path: Path) -> CameraFile:
+def _read_chan(path: Path) -> StatedPoses:
     # 8 numbers with an angle of view, 9 with a focal length
     pose_rows = _rows_of_lines(_text_lines(path), path.name, 8, 7, 9)
     rotations = scipy.spatial.transform.Rotation.from_euler(
         NUKE_ORDER, pose_rows[:, [6, 4, 5]], degrees=True
     )
     names = tuple(f"{number:.0f}" for number in pose_rows[:, 0])
-    stated = StatedPoses(
-        name=path.name, poses=_c2w(rotations, pose_rows), camera_to_world=True, axes="opengl"
+    return StatedPoses(
+        name=path.name,
+        poses=_c2w(rotations, pose_rows),
+        camera_to_world=True,
+        axes="opengl",
+        moments={"names": names},
     )
-    return CameraFile.of_stated(stated, names=names)
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
@@ -302,20 +290,19 @@ def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  
     return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 
 
-def _read_npz(path: Path) -> CameraFile:
+def _read_npz(path: Path) -> StatedPoses:
     with open_zip(path, "camera path", MAX_ARRAY_BYTES) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         key = next((key for key in sorted(names) if states_direction(key) is not None), None)
         if not names & {"data", "inds", "R_w2c", "t_w2c"} and key is not None:
             values = read_array(archive, key, f"{key} of {path.name}")
             label = f"{key} of {path.name}"
-            stated = StatedPoses(
+            return StatedPoses(
                 name=path.name,
                 poses=as_poses(values.reshape(-1, *values.shape[-2:]).copy(), label),
                 camera_to_world=states_direction(key),
                 label=label,
             )
-            return CameraFile.of_stated(stated)
         if not names & {"data", "inds", "R_w2c", "t_w2c"}:
             raise _unknown_format(
                 path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}"
@@ -324,16 +311,22 @@ def _read_npz(path: Path) -> CameraFile:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _parse_gvhmr(arrays, path.name)
     w2c = read_poses(path)
-    camera_file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
-    return _without_gravity(camera_file)
+    return StatedPoses(
+        name=path.name,
+        poses=w2c,
+        camera_to_world=False,
+        world="take",
+        gravity=False,
+        moments={"numbers": torch.arange(len(w2c))},
+    )
 
 
-READERS: Mapping[str, Callable[[Path], CameraFile]] = {
+READERS: Mapping[str, Callable[[Path], StatedPoses]] = {
     ".txt": _read_text,
     ".tum": _read_text,
-    ".bin": _read_colmap,
+    ".bin": read_pictures,
     ".chan": _read_chan,
-    ".csv": lambda path: _of_table(read_csv(path)),
+    ".csv": read_csv,
     ".npy": _read_npy,
     ".npz": _read_npz,
 }
@@ -342,10 +335,10 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 
 def identify_form(
     content: object,
-) -> Callable[[Any, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
+) -> Callable[[Any, str], StatedPoses] | Literal["ours", "keyframes", "meta"]:
     """Identify the format of a camera path's JSON content."""
     if holds_matrices(content):
-        return _parse_matrices
+        return poses_of_matrices
     if isinstance(content, list):
         return "keyframes"
     if not isinstance(content, Mapping):
@@ -359,13 +352,13 @@ def identify_form(
     if "cameras" in content and "timeline" in content:
         return _parse_omnicam
     if POLYCAM_KEY in content:
-        return _parse_polycam
+        return read_polycam
     if "poses" in content and {"K", "perFrameIntrinsicCoeffs"} & content.keys():
-        return _parse_record3d
+        return read_record3d
     return _parse_transforms if isinstance(content.get("frames"), list) else "meta"
 
 
-def _parse_transforms(content: Mapping, name: str) -> CameraFile:
+def _parse_transforms(content: Mapping, name: str) -> StatedPoses:
     parsed = dict(content)
     stated, times_s = read_blender(parsed, name), blender_times(parsed, name)
     names = tuple(frame.get("file_path") for frame in parsed["frames"])
@@ -373,35 +366,24 @@ def _parse_transforms(content: Mapping, name: str) -> CameraFile:
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    remarks = unread_remarks(parsed, name)
-    return CameraFile.of_stated(
-        stated, times_s=times_s, times_in_shares=True, names=names, lens=lens, remarks=remarks
+    return replace(
+        stated,
+        moments={"times_s": times_s, "times_in_shares": True, "names": names},
+        read_lens=lens,
+        remarks=unread_remarks(parsed, name),
     )
 
 
-def _parse_record3d(content: Mapping, name: str) -> CameraFile:
-    stated, lens, fields = read_record3d(content, name)
-    return CameraFile.of_stated(stated, lens=lens, **fields)
-
-
-def _parse_polycam(content: Mapping, name: str, folder: Path | None = None) -> CameraFile:
-    stated, lens, fields = read_polycam(content, name, folder)
-    return CameraFile.of_stated(stated, lens=lens, **fields)
-
-
-def _parse_matrices(content: object, name: str) -> CameraFile:
-    return CameraFile.of_stated(poses_of_matrices(content, name))
-
-
-def _parse_gvhmr(content: Mapping, name: str) -> CameraFile:
+def _parse_gvhmr(content: Mapping, name: str) -> StatedPoses:
     with intact("camera path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
         rotations, translations = (
             torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
         )
-        return CameraFile.of_poses(name, torch.cat((rotations, translations[..., None]), -1))
+        poses = torch.cat((rotations, translations[..., None]), -1)
+        return StatedPoses(name=name, poses=poses, camera_to_world=False)
 
 
-def _parse_omnicam(content: Mapping, name: str) -> CameraFile:
+def _parse_omnicam(content: Mapping, name: str) -> StatedPoses:
     """Read the keyframes of the active camera in an OmniCam scene, interpolated linearly."""
     expected_form = (
         "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
@@ -434,4 +416,4 @@ def _parse_omnicam(content: Mapping, name: str) -> CameraFile:
         look_at(state[:3], state[3:6], up, roll_deg=-state[6])
         for state in np.stack(interpolated_columns, 1)
     ]
-    return CameraFile.of_poses(name, torch.stack(w2c))
+    return StatedPoses(name=name, poses=torch.stack(w2c), camera_to_world=False)

@@ -5,7 +5,7 @@ COLMAP knows no turned sensors and puts pixel centres at half integers: cameras 
 centre."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cameras import LENSES, CameraModel, CameraPath, one_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..facts import StatedPoses
 from ..safe_files import atomic_write, decode_text, require_file
 
 MAX_TEXT_BYTES, MAX_BINARY_BYTES = 64 * 2**20, 512 * 2**20  # binary files keep all points
@@ -83,10 +84,8 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
     _write_lines(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 
 
-def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[str, ...]]:
+def read_pictures(path: Path) -> StatedPoses:
     """Read the poses (w2c [N, 3, 4], upright) and picture names of images.txt or images.bin.
-
-    The first result reads the camera, which may have any lens until it is called.
 
     Raises:
         EgoXInputError: files missing, malformed, no picture; by the camera's reader: cameras that
@@ -126,7 +125,14 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
             ]
         return one_camera(used_cameras, f"COLMAP folder {colmap_folder.name}")
 
-    return lens, poses, tuple(pose_by_name)
+    return StatedPoses(
+        name=colmap_folder.name,
+        poses=poses,
+        camera_to_world=False,
+        gravity=False,
+        moments={"names": tuple(pose_by_name), "frames_named": names_frames(path)},
+        read_lens=lens,
+    )
 
 
 def names_frames(path: Path) -> bool:

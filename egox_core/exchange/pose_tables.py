@@ -4,12 +4,10 @@ OptiTrack and Aria."""
 import csv
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import scipy
 import torch
-from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..facts import UNITS_M, StatedPoses, Statement
@@ -23,14 +21,7 @@ TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds
 EXPECTED = "columns of a time, a place (x, y, z) and a quaternion (x, y, z, w), by their names"
 
 
-class PoseTable(NamedTuple):
-    """Poses of a table, and the times of its lines."""
-
-    stated: StatedPoses
-    times_s: Tensor | None  # [N] in any unit, unless a column's name says which
-
-
-def poses_of_lines(rows: np.ndarray, name: str) -> PoseTable | None:
+def poses_of_lines(rows: np.ndarray, name: str) -> StatedPoses | None:
     """Read lines of 12 numbers (KITTI), or of 16, each perhaps after its frame's number or time.
 
     None is returned for lines of another form. Nothing tells the direction of 16 numbers alone.
@@ -40,16 +31,16 @@ def poses_of_lines(rows: np.ndarray, name: str) -> PoseTable | None:
     if count not in (12, 13, 16, 17) or not np.allclose(matrices[:, 3:], [0, 0, 0, 1]):
         return None
     is_of_kitti = count != 16
-    stated = StatedPoses(
+    return StatedPoses(
         name=name,
         poses=torch.from_numpy(matrices[:, :3].copy()),
         camera_to_world=True if is_of_kitti else None,
         axes="opencv" if is_of_kitti else None,
+        moments={"times_s": torch.from_numpy(rows[:, 0].copy())} if count % 4 else {},
     )
-    return PoseTable(stated, torch.from_numpy(rows[:, 0].copy()) if count % 4 else None)
 
 
-def read_csv(path: Path) -> PoseTable:
+def read_csv(path: Path) -> StatedPoses:
     """Read the poses of a CSV whose header names its columns.
 
     Raises:
@@ -88,19 +79,19 @@ def read_csv(path: Path) -> PoseTable:
     rotations = scipy.spatial.transform.Rotation.from_quat(numbers[:, 3:7]).as_matrix()
     words = set(re.findall("[a-z]+", " ".join(titles).lower()))
     is_of_optitrack = bool(statements)
-    stated = StatedPoses(
+    moments = {}
+    if "time" in columns:
+        unit_words = re.findall("[a-z]+", titles[columns["time"]].lower())
+        factor = next((TIME_UNITS[word] for word in unit_words if word in TIME_UNITS), 1.0)
+        moments["times_s"] = torch.from_numpy(numbers[:, 7] * factor)
+    return StatedPoses(
         name=name,
         poses=torch.from_numpy(np.concatenate((rotations, numbers[:, :3, None]), 2)),
         camera_to_world=True,
         statements=statements,
         of_body=is_of_optitrack or bool(words & BODY_WORDS),
+        moments=moments,
     )
-    times = None
-    if "time" in columns:
-        unit_words = re.findall("[a-z]+", titles[columns["time"]].lower())
-        factor = next((TIME_UNITS[word] for word in unit_words if word in TIME_UNITS), 1.0)
-        times = torch.from_numpy(numbers[:, 7] * factor)
-    return PoseTable(stated, times)
 
 
 def _titles(cells: list[list[str]], name: str) -> tuple[list[str], int, tuple[Statement, ...]]:

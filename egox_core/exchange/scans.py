@@ -1,9 +1,8 @@
 """Read the camera paths that scans of a phone carry: Record3D's metadata, Polycam's cameras, and
 bare matrices as of ARKit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy
@@ -46,9 +45,7 @@ def poses_of_matrices(values: object, name: str) -> StatedPoses:
     return StatedPoses(name=name, poses=poses, camera_to_world=None, axes=None)
 
 
-def read_record3d(
-    content: Mapping, name: str
-) -> tuple[StatedPoses, Callable[[], CameraModel], dict[str, Any]]:
+def read_record3d(content: Mapping, name: str) -> StatedPoses:
     """Read Record3D's metadata: its poses, its camera, and the times of its frames.
 
     Raises:
@@ -58,12 +55,6 @@ def read_record3d(
         rows = np.array(content["poses"], dtype=float).reshape(-1, 7)
         rotations = scipy.spatial.transform.Rotation.from_quat(rows[:, :4]).as_matrix()
         times = np.array(content.get("frameTimestamps") or [], dtype=float)
-    stated = StatedPoses(
-        name=name,
-        poses=torch.from_numpy(np.concatenate((rotations, rows[:, 4:, None]), 2)),
-        camera_to_world=True,
-        axes="opengl",
-    )
 
     def lens() -> CameraModel:
         with intact(f"K of {name}", (*NO_NUMBERS, KeyError), expected="9 numbers, w and h"):
@@ -73,12 +64,17 @@ def read_record3d(
             return CameraModel.from_intrinsics(intrinsics, int(content["w"]), int(content["h"]))
 
     has_times = times.shape == (len(rows),) and len(rows) > 1
-    return stated, lens, {"times_s": torch.from_numpy(times)} if has_times else {}
+    return StatedPoses(
+        name=name,
+        poses=torch.from_numpy(np.concatenate((rotations, rows[:, 4:, None]), 2)),
+        camera_to_world=True,
+        axes="opengl",
+        moments={"times_s": torch.from_numpy(times)} if has_times else {},
+        read_lens=lens,
+    )
 
 
-def read_polycam(
-    content: Mapping, name: str, folder: Path | None
-) -> tuple[StatedPoses, Callable[[], CameraModel], dict[str, Any]]:
+def read_polycam(content: Mapping, name: str, folder: Path | None = None) -> StatedPoses:
     """Read the cameras of a Polycam scan: one JSON for each picture, named by its time.
 
     Raises:
@@ -104,12 +100,6 @@ def read_polycam(
             [[float(camera[f"t_{row}{column}"]) for column in range(4)] for row in range(3)]
             for _, camera in numbered
         ]
-    stated = StatedPoses(
-        name=name,
-        poses=torch.tensor(matrices, dtype=torch.float64),
-        camera_to_world=True,
-        axes="opengl",
-    )
 
     def lens() -> CameraModel:
         label = f"camera of {name}"
@@ -121,10 +111,14 @@ def read_polycam(
                 lens="pinhole", width=int(width), height=int(height), fx=fx, fy=fy, cx=cx, cy=cy
             )
 
-    return (
-        stated,
-        lens,
-        {"times_s": torch.tensor([time for time, _ in numbered], dtype=torch.float64)},
+    times = torch.tensor([time for time, _ in numbered], dtype=torch.float64)
+    return StatedPoses(
+        name=name,
+        poses=torch.tensor(matrices, dtype=torch.float64),
+        camera_to_world=True,
+        axes="opengl",
+        moments={"times_s": times},
+        read_lens=lens,
     )
 
 

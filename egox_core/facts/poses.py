@@ -1,8 +1,8 @@
 """Settle what the poses of a file are: axes of its cameras and of its world, unit."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..cameras import CameraModel, CameraPath, World, invert, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..frozen import frozen
-from ..remarks import FactRow, StageReport
+from ..remarks import FactRow, Remark, StageReport
 from .declared import Declared
 from .settle import Statement, settle
 from .table import AXIS_SIGNS
@@ -43,6 +43,10 @@ class StatedPoses:
     of_body: bool = False  # of a tracked body that carries the camera
     quaternion: str = ""  # order in which its quaternions were read; empty: it has none
     label: str = ""  # of the poses in errors; empty: "path NAME"
+    # what it states of their frames, as fields of Numbering; nothing: they are frames 0, 1, 2, ...
+    moments: Mapping[str, Any] = field(default_factory=dict)
+    read_lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
+    remarks: tuple[Remark, ...] = ()  # on what of the file isn't read
 
 
 def settle_poses(

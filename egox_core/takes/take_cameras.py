@@ -186,12 +186,10 @@ def exo_poses(
     Raises:
         EgoXInputError: a pose per frame that may be of other frames.
     """
-    exo = CameraPath.of_exo(None) if meta is None else meta.exo
-    w2c = exo.w2c
-    if meta is not None:
-        numbering = _numbering_of(meta, exo, "camera_extrinsics", file_frames)
-        w2c = w2c[entries_of(frames, numbering).at]
-    return FrameSelection.shown_by(frames, exo, w2c=w2c, lens=lens, lens_guessed=lens_guessed)
+    meta = meta or TakeMeta(name="no file")
+    numbering = _numbering_of(meta, meta.exo, "camera_extrinsics", file_frames)
+    w2c = meta.exo.w2c[entries_of(frames, numbering).at]
+    return FrameSelection.shown_by(frames, meta.exo, w2c=w2c, lens=lens, lens_guessed=lens_guessed)
 
 
 def _numbering_of(

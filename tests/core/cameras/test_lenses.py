@@ -80,7 +80,7 @@ def test_added_lens_is_exported_to_colmap_and_blender(equisolid_camera, tmp_path
     camera_path = make_path(w2c, equisolid_camera)
     write_colmap(tmp_path / "colmap", camera_path.ego, camera_path.frames.indices)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
-    assert read_pictures(tmp_path / "colmap" / "images.txt")[0]() == equisolid_camera
+    assert read_pictures(tmp_path / "colmap" / "images.txt").read_lens() == equisolid_camera
     write_blender(tmp_path / "transforms.json", camera_path.ego)
     transforms_text = (tmp_path / "transforms.json").read_text("utf-8")
     assert (

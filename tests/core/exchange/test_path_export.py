@@ -40,7 +40,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
         original_content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
         with refuses(message_pattern):
-            read_pictures(tmp_path / "images.txt")[0]()
+            read_pictures(tmp_path / "images.txt").read_lens()
         (tmp_path / name).write_bytes(original_content)
     (tmp_path / "images.txt").unlink()
     with refuses("not there"):
