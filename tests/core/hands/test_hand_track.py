@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
+from egox_core.hands.forms import SHARES
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND_JOINTS
 from tests.refusals import refuses
@@ -46,6 +47,14 @@ def test_wrist_rotations_are_exact_and_robust_to_noise():
     hands[3, 0, PALM[2], 1] = torch.nan
     assert wrist_turns(hands)[3, 0].isnan().all()
     assert wrist_turns(hands)[3, 1].isfinite().all()
+
+
+def test_shares_of_bones_at_the_wrist_are_those_of_the_palm():
+    palm_lengths = (PALMS[1][1:] - PALMS[1][0]).norm(dim=-1)
+    wrist_shares = SHARES[torch.tensor(PALM[1:]) - 1]
+    palm_shares = palm_lengths / palm_lengths.sum() * wrist_shares.sum()
+    assert torch.allclose(wrist_shares, palm_shares, atol=5e-4)
+    assert float(SHARES.sum()) == pytest.approx(1)
 
 
 def test_hand_file_keeps_unknown_joints_and_reasons(tmp_path):
