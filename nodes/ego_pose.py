@@ -12,14 +12,14 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.exchange import read_trajectory
 from ..egox_core.facts import NOTHING_DECLARED, Declared
 from ..egox_core.file_names import META
-from ..egox_core.frames import Frames
+from ..egox_core.frames import Frames, settle_frames
 from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
 from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, is_a
+from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
@@ -240,7 +240,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if exo_images is not None:
             frame_count = len(exo_images)
             picture_size = exo_images.shape[1]
-        picture_size = picture_size if frames is None else frames.size[1]
+        used_frames = settle_frames(frames, Frames.of_count(0))
+        shown = FrameSelection.of_picture(used_frames, (picture_size, picture_size))
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
         declared_facts = NOTHING_DECLARED
@@ -257,7 +258,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             frames=frames,
             count=frame_count,
             camera=None if camera == AUTO else camera,
-            ego_size=picture_size,
+            ego_size=shown.size[1],
             entry=entry,
             scene=scene,
             every_nth=every_nth,

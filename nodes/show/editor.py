@@ -30,6 +30,7 @@ def collect_editor_data(
     whose pose is a guess."""
     frame_count = len(trajectory)
     used_frames = select_editor_frames(trajectory, frames, scene)
+    video_frames = settle_frames(frames, Frames.of_count(0))
     editor_data = {
         "frames": frame_count,
         "indices": used_frames.indices.tolist(),
@@ -37,10 +38,10 @@ def collect_editor_data(
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
-        "source_frames": frames and frames.total,
+        "source_frames": video_frames.total,
         "camera": trajectory.ego.camera.to_json(),
         "scene": None,
-        "video": video_mark(Frames.video_of(frames)),
+        "video": video_mark(video_frames.source),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
