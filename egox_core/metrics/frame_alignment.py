@@ -315,7 +315,8 @@ class FrameView:
         points = ((self.points + shift) @ rotation.T).astype(np.float32)
         uv, valid = (values.numpy() for values in self.camera.project(torch.from_numpy(points)))
         height, width = self.lens.shape
-        valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
+        u, v = uv.T
+        valid &= (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = self.lens[row, column] > 0.5
         video_positions = np.full((*self.covered_mask.shape, 2), -9.0, np.float32)

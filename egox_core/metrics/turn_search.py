@@ -32,6 +32,7 @@ from .frame_alignment import (
     SHIFT_PRIOR_M,
     SPREAD_FACTOR,
     FrameView,
+    PathRenders,
     PictureMatch,
     Pose,
     align_frame,
@@ -71,6 +72,15 @@ class _Features(NamedTuple):
     directions: np.ndarray  # [S, S] complex: twice the gradient's angle, whichever its sign
 
 
+class _FramePair(NamedTuple):
+    """Features of a video frame, which is drawn into the map of the renders, and of its render."""
+
+    number: int  # of the render
+    video: _Features
+    video_mask: np.ndarray  # [S, S] float
+    scene: _Features
+
+
 def find_clip_turn(match: PictureMatch) -> ClipTurn:
     """Search the turn of all frames of a video against the renders of its path."""
     views = match.views
@@ -80,12 +90,13 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
         return ClipTurn.unjudged("the scene covers too little of what the camera sees")
     upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
     coarse_views = [FrameView.of(match, t, COARSE) for t in numbers]
-    starts = _best_turns(match, numbers, upright_axes)
+    pairs = _frame_pairs(match, numbers)
+    starts = _best_turns(views, pairs, upright_axes)
     poses = [_align_clip(coarse_views, Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
     finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
     finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
     clip_pose = max(finalists, key=lambda pose: pose.score)
-    evidence = clip_pose.score + _edge_correlation(match, numbers, clip_pose)
+    evidence = clip_pose.score + _edge_correlation(views, pairs, clip_pose)
     if evidence < MIN_EVIDENCE:
         return ClipTurn.unjudged("the video looks too little like the scene", clip_pose.score)
     frame_poses = []
@@ -148,13 +159,13 @@ def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
 
 
 def _best_turns(
-    match: PictureMatch, numbers: list[int], upright_axes: np.ndarray
+    views: PathRenders, pairs: list[_FramePair], upright_axes: np.ndarray
 ) -> list[np.ndarray]:
     """Find the best rotations on the grid that lie apart from each other."""
     grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     rotations = rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
     roll = np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64)
-    scores = _grid_scores(match, numbers, rotations.astype(np.float32), roll)
+    scores = _grid_scores(views, pairs, rotations.astype(np.float32), roll)
     best_turns = []
     for _ in range(STARTS):
         best_rotation = rotations[int(scores.argmax())]
@@ -165,28 +176,25 @@ def _best_turns(
 
 
 def _grid_scores(
-    match: PictureMatch,
-    numbers: list[int],
+    views: PathRenders,
+    pairs: list[_FramePair],
     rotations: np.ndarray,  # [G, 3, 3]
     roll: np.ndarray,  # [G] complex, by which directions are turned
 ) -> np.ndarray:  # [G]
     """Sum the features' correlations over the frames, each feature by its own spread."""
-    views = match.views
     points = views.rays[GRID_PIXELS].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
     _, pixel_indices, valid = (
         values.numpy() for values in views.map_camera.look_up(torch.from_numpy(points))
     )
     products, scene_sums, video_sums = np.zeros((3, 3, len(rotations)))
     overlap, covered_count = np.zeros(len(rotations)), 0
-    for t in numbers:
-        video_features, video_mask = _video_features(match, t)
-        scene_features = _features(views.pictures[t], views.masks[t])
-        covered_mask = views.masks[t][GRID_PIXELS].ravel() > 0
+    for pair in pairs:
+        covered_mask = views.masks[pair.number][GRID_PIXELS].ravel() > 0
         indices = pixel_indices[:, covered_mask]
-        seen_mask = valid[:, covered_mask] & (video_mask.ravel()[indices] > 0)
+        seen_mask = valid[:, covered_mask] & (pair.video_mask.ravel()[indices] > 0)
         overlap += seen_mask.sum(1)
         covered_count += int(covered_mask.sum())
-        for k, (scene, video) in enumerate(zip(scene_features, video_features, strict=True)):
+        for k, (scene, video) in enumerate(zip(pair.scene, pair.video, strict=True)):
             scene_values = scene[GRID_PIXELS].ravel()[covered_mask]
             video_values = video.ravel()[indices] * seen_mask
             product = video_values @ scene_values.conj()
@@ -204,23 +212,26 @@ def _grid_scores(
     return scores
 
 
-def _video_features(match: PictureMatch, t: int) -> tuple[_Features, np.ndarray]:
-    """Draw a video frame into the map of the renders, and compute its features and mask."""
-    uv, valid = (
-        values.numpy() for values in match.camera.project(torch.from_numpy(match.views.rays))
-    )
+def _frame_pairs(match: PictureMatch, numbers: list[int]) -> list[_FramePair]:
+    """Draw video frames into the map of the renders, and compute the features of both."""
+    views = match.views
+    uv, valid = (values.numpy() for values in match.camera.project(torch.from_numpy(views.rays)))
     height, width = match.lens.shape
     valid &= (uv >= 0).all(-1) & (uv <= (width - 1, height - 1)).all(-1)
     if match.camera.lens != "pinhole":
         centre = (width - 1) / 2, (height - 1) / 2
         valid &= np.linalg.norm(uv - centre, axis=-1) < DISK * min(height, width) / 2
     positions = np.where(valid[..., None], uv, -9.0).astype(np.float32)
-    # OpenCV takes None for the second map, which its stubs don't know.
-    picture = cv2.remap(  # ty: ignore[no-matching-overload]
-        match.video[t], positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-    )
     mask = valid.astype(np.float32)
-    return _features(picture, mask), mask
+    pairs = []
+    for t in numbers:
+        # OpenCV takes None for the second map, which its stubs don't know.
+        picture = cv2.remap(  # ty: ignore[no-matching-overload]
+            match.video[t], positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        scene = _features(views.pictures[t], views.masks[t])
+        pairs.append(_FramePair(t, _features(picture, mask), mask, scene))
+    return pairs
 
 
 def _features(
@@ -316,25 +327,23 @@ def _align_halves(views: list[FrameView], pose: Pose) -> list[Pose]:
     ]
 
 
-def _edge_correlation(match: PictureMatch, numbers: list[int], pose: Pose) -> float:
+def _edge_correlation(views: PathRenders, pairs: list[_FramePair], pose: Pose) -> float:
     """Correlate the gradients' lengths of all frames and renders, aligned by a pose."""
-    views = match.views
     every_second = (slice(1, None, 2),) * 2
     rays = views.rays[every_second].reshape(-1, 3)
     sums = np.zeros(3)
-    for t in numbers:
-        video_features, video_mask = _video_features(match, t)
-        scene_edges = _features(views.pictures[t], views.masks[t]).edges[every_second].ravel()
-        points = (rays * views.metres[t][every_second].reshape(-1, 1) + pose.shift) @ (
+    for pair in pairs:
+        scene_edges = pair.scene.edges[every_second].ravel()
+        points = (rays * views.metres[pair.number][every_second].reshape(-1, 1) + pose.shift) @ (
             pose.rotation.T
         )
         _, pixel_indices, valid = (
             values.numpy()
             for values in views.map_camera.look_up(torch.from_numpy(points.astype(np.float32)))
         )
-        both_mask = valid & (video_mask.ravel()[pixel_indices] > 0)
-        both_mask &= views.masks[t][every_second].ravel() > 0
-        video_edges = video_features.edges.ravel()[pixel_indices][both_mask]
+        both_mask = valid & (pair.video_mask.ravel()[pixel_indices] > 0)
+        both_mask &= views.masks[pair.number][every_second].ravel() > 0
+        video_edges = pair.video.edges.ravel()[pixel_indices][both_mask]
         scene_edges = scene_edges[both_mask]
         sums += video_edges @ scene_edges, video_edges @ video_edges, scene_edges @ scene_edges
     return float(sums[0] / max(math.sqrt(sums[1] * sums[2]), 1e-9))
