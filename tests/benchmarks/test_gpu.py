@@ -18,10 +18,6 @@ from egox_core.safe_files import read_json
 from tests.paths import ROOT
 
 CPU = torch.device("cpu")
-BLOCKED_PACKAGES = (
-    "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av cv2"
-)
-BLOCKED_PACKAGES += " filelock imageio scipy comfy torchao"
 
 
 @pytest.mark.slow

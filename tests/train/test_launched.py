@@ -58,9 +58,12 @@ def run(rank, file, is_twin, flow_loss=loop.flow_loss):
     loop.train(load_config(Path(file)))
 
 context = multiprocessing.get_context("fork")
-for number, file in enumerate(sys.argv[1:]):
+for word in sys.argv[1:]:
+    if "=" in word:
+        os.environ.update([word.split("=")])
+        continue
     os.environ.update(MASTER_PORT=str(find_free_port()))
-    pair = [context.Process(target=run, args=(rank, file, number == 1)) for rank in (0, 1)]
+    pair = [context.Process(target=run, args=(rank, word, "passes" in word)) for rank in (0, 1)]
     for process in pair: process.start()
     for process in pair: process.join()
     if any(process.exitcode for process in pair): sys.exit(1)
@@ -68,17 +71,19 @@ for number, file in enumerate(sys.argv[1:]):
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 
 
-def run_forked_pairs(training_processes, *config_files: Path, **environment: str) -> str:
-    """Train by each file in two processes, by the second one with the twin of ``exo_halves``."""
+def run_forked_pairs(training_processes, *words: str | Path) -> str:
+    """Train by each configuration in two processes, by those named "passes" with the twin of
+    ``exo_halves``.
+
+    A word NAME=VALUE sets the environment of those that follow."""
     result = subprocess.run(
-        [sys.executable, "-c", FORKED_PAIRS, *map(str, config_files)],
+        [sys.executable, "-c", FORKED_PAIRS, *map(str, words)],
         cwd=training_processes.ROOT,
         text=True,
         env={
             **training_processes.ENVIRONMENT,
             "WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1",
-            **environment,
         },
         capture_output=True,
         timeout=300,
@@ -88,45 +93,46 @@ def run_forked_pairs(training_processes, *config_files: Path, **environment: str
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    ("launch", "memory"),
-    [
-        pytest.param("ddp", FLOAT32, marks=pytest.mark.slow),
-        ("ddp", {**BFLOAT16, "checkpoint_offload": True}),
-        pytest.param("fsdp2", FLOAT32, marks=pytest.mark.slow),
-        ("fsdp2", BFLOAT16),
-    ],
-)
+@pytest.mark.parametrize("memory", [pytest.param(FLOAT32, marks=pytest.mark.slow), BFLOAT16])
 def test_exo_alone_in_two_processes_equals_two_passes_bit_for_bit(
-    training_folder, tiny_training, training_processes, launch, memory
+    training_folder, tiny_training, training_processes, memory
 ):
-    """Check losses, norms of the gradients, and the weights after three steps."""
-    environment = {}
-    if launch == "fsdp2":
-        shipped_file = training_processes.ROOT / "configs/accelerate_fsdp2.yaml"
-        fsdp_options = yaml.safe_load(shipped_file.read_text("utf-8"))["fsdp_config"]
-        environment = {
-            name.upper().replace("_LAYER", ""): str(value) for name, value in fsdp_options.items()
-        } | {"ACCELERATE_USE_FSDP": "true"}
-    settings = tiny_training.make_settings(
-        training_folder, steps=3, batch_size=1, conditioning={"exo": "alone"}, memory=memory
-    )
-    files = [
-        training_processes.write_config(training_folder, name, settings)
-        for name in ("blocks", "passes")
+    """Check losses, norms of the gradients, and the weights after three steps, by DDP with the
+    checkpoints parked and by FSDP2."""
+    shipped_file = training_processes.ROOT / "configs/accelerate_fsdp2.yaml"
+    fsdp_options = yaml.safe_load(shipped_file.read_text("utf-8"))["fsdp_config"]
+    fsdp_words = [
+        "ACCELERATE_USE_FSDP=true",
+        *(f"{name.upper().replace('_LAYER', '')}={value}" for name, value in fsdp_options.items()),
     ]
-    printed = run_forked_pairs(training_processes, *files, **environment)
-    assert printed.count("by two passes") == 2 * 3
-    assert ("FSDP2 True, " in printed and ", 0 of" not in printed) == (launch == "fsdp2")
-    (curve, lora), (twin_curve, twin_lora) = (
-        (
-            tiny_training.read_log(training_folder / name),
-            load_file(training_folder / name / "lora.safetensors"),
+    words: list[str | Path] = []
+    for launch, launch_words in (("ddp", []), ("fsdp2", fsdp_words)):
+        parking = {"checkpoint_offload": launch == "ddp" and memory is BFLOAT16}
+        settings = tiny_training.make_settings(
+            training_folder,
+            steps=3,
+            batch_size=1,
+            conditioning={"exo": "alone"},
+            memory=memory | parking,
         )
-        for name in ("blocks", "passes")
-    )
-    assert len(curve) == 3 and curve == twin_curve and lora.keys() == twin_lora.keys()
-    assert all(float(x.abs().max()) > 0 and torch.equal(x, twin_lora[n]) for n, x in lora.items())
+        names = f"{launch}_blocks", f"{launch}_passes"
+        words += launch_words
+        words += [training_processes.write_config(training_folder, n, settings) for n in names]
+    printed = run_forked_pairs(training_processes, *words)
+    assert printed.count("by two passes") == 2 * 2 * 3
+    assert printed.count("FSDP2 True, ") == printed.count("FSDP2 False, 0 of") == 4
+    assert "FSDP2 True, 0 of" not in printed
+    for launch in ("ddp", "fsdp2"):
+        (curve, lora), (twin_curve, twin_lora) = (
+            (
+                tiny_training.read_log(training_folder / f"{launch}_{name}"),
+                load_file(training_folder / f"{launch}_{name}" / "lora.safetensors"),
+            )
+            for name in ("blocks", "passes")
+        )
+        assert len(curve) == 3 and curve == twin_curve and lora.keys() == twin_lora.keys()
+        for name, tensor in lora.items():
+            assert float(tensor.abs().max()) > 0 and torch.equal(tensor, twin_lora[name]), name
 
 
 @needs_fork

@@ -74,14 +74,14 @@ def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set,
     assert prepare(synthetic_takes, tmp_path / "set", options, HALF_HELD_OUT).new >= 1
 
 
-@pytest.mark.parametrize("root", ["mask_root", "depth_root"])
 @pytest.mark.parametrize(
-    ("file_options", "expected_text"),
+    ("root", "file_options", "expected_text"),
     [
-        (None, "nothing of that name"),
-        ({"frames": 7}, "7 frames"),
-        ({"size": (120, 64)}, "undistort"),
-        ({"size": (64, 64)}, "64x64"),
+        ("mask_root", None, "nothing of that name"),
+        ("mask_root", {"size": (120, 64)}, "undistort"),
+        ("depth_root", {"frames": 7}, "7 frames"),
+        ("depth_root", {"size": (120, 64)}, "undistort"),
+        ("depth_root", {"size": (64, 64)}, "64x64"),
     ],
 )
 def test_unfitting_files_are_reported_before_decoding(
