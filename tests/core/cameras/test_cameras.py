@@ -172,37 +172,6 @@ def test_points_beyond_the_fold_of_the_distortion_are_invalid(device):
     assert torch.isfinite(rays_and_mask[0]).all()
 
 
-def test_quarter_turn_is_the_rotation_of_the_stored_picture():
-    sensor = replace(ARIA.rescale(8, 6), quarter_turns=0)
-    sensor_rays = sensor.pixel_rays(torch.float64)[0].numpy()  # [6, 8, 3]
-    for turns in (1, 2, 3):
-        turned_rays = replace(sensor, quarter_turns=turns).pixel_rays(torch.float64)[0].numpy()
-        assert np.allclose(turned_rays, np.rot90(sensor_rays, k=-turns, axes=(0, 1)), atol=1e-12)
-
-
-@with_every_quarter_turn
-def test_crop_and_rescale_are_exact(turns, device):
-    camera = replace(FISHEYE, quarter_turns=turns)
-    points = random_points(camera, device, count=200)
-    uv, _ = camera.project(points)
-    cropped_camera = camera.crop(37, -5, 300, 210)
-    assert cropped_camera.stored_size == (300, 210)
-    assert torch.allclose(cropped_camera.project(points)[0], uv - uv.new_tensor([37.0, -5.0]))
-    width, height = camera.stored_size
-    half_size_camera = camera.rescale(width // 2, height // 2)
-    assert half_size_camera.stored_size == (width // 2, height // 2)
-    assert torch.allclose(half_size_camera.project(points)[0], (uv + 0.5) / 2 - 0.5)
-    assert half_size_camera.rescale(width, height) == camera
-
-
-def test_points_inside_the_picture_are_found(device):
-    uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]]).to(
-        device
-    )
-    assert PINHOLE.inside(uv).tolist() == [True, False, True, False, False]
-    assert PINHOLE.inside(uv, margin=1).all()
-
-
 @pytest.mark.parametrize(
     ("intrinsics", "message"),
     [

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.path import CameraPath
-from egox_core.cameras.poses import camera_centre, compose, invert, look_at, transform, validate_w2c
+from egox_core.cameras.poses import invert, look_at, transform, validate_w2c
 from tests.refusals import refuses
 
 
@@ -15,18 +15,6 @@ def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
     return torch.from_numpy(
         np.concatenate((rotation, np.random.default_rng(5).normal(size=(count, 3, 1))), axis=-1)
     )
-
-
-def test_inverse_composition_and_centre():
-    first_poses = random_poses(4)
-    second_poses = random_poses(8)[4:]
-    points = torch.randn(4, 7, 3, dtype=torch.float64)
-    assert torch.allclose(transform(invert(first_poses), transform(first_poses, points)), points)
-    assert torch.allclose(
-        transform(compose(first_poses, second_poses), points),
-        transform(first_poses, transform(second_poses, points)),
-    )
-    assert transform(first_poses, camera_centre(first_poses)[:, None]).abs().max() < 1e-12
 
 
 def test_valid_poses_are_accepted():

@@ -9,7 +9,7 @@ from egox_core import stages
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, look_at
-from egox_core.prior import drawing, gaussians, render
+from egox_core.prior import gaussians, render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.prior.splat_points import SplatOptions
@@ -191,16 +191,6 @@ def test_scene_scale_draws_a_small_scene_at_its_true_size(take, scene, full_prio
         ) is not is_remarked
     with refuses("scene_scale: got 0"):
         stages.prior(small_scene, small_path, "clean", scene_scale=0.0)
-
-
-def test_points_beyond_the_near_and_far_bounds_are_not_drawn(monkeypatch):
-    monkeypatch.setattr(drawing, "NEAR_M", 1.0)
-    scene = make_cloud(make_points([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))
-    options = PriorOptions(far_m=4.0)
-    prior = render_ego_prior(scene, make_path(still_poses(1), EGO_CAMERAS[-1]), options)
-    drawn_depths = prior.depth_m[prior.coverage]
-    assert len(drawn_depths) > 0
-    assert bool(((drawn_depths > 1.9) & (drawn_depths < 2.1)).all())
 
 
 def test_near_bound_is_a_distance_not_a_z_depth():

@@ -49,25 +49,6 @@ def points_on_two_planes(count: int = 3000) -> ScreenPoints:
     )
 
 
-def one_point(u: float, v: float, depth: float = 2.0, size: float = 4.0) -> ScreenPoints:
-    return ScreenPoints(
-        uv=torch.tensor([[float(u), float(v)]]),
-        depth=torch.tensor([depth]),
-        rgb=torch.tensor([[1.0, 0.5, 0.25]]),
-        axes=size * torch.eye(2)[None],
-        extent=torch.zeros(1),
-    )
-
-
-def join_points(*parts: ScreenPoints) -> ScreenPoints:
-    return ScreenPoints(
-        **{
-            name: torch.cat([getattr(points, name) for points in parts])
-            for name in ScreenPoints.__slots__
-        }
-    )
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -104,29 +85,6 @@ def test_fast_splatter_equals_the_plain_implementation(options, count, splat):
     )
     assert torch.equal(torch.isnan(fast_image.depth), ~fast_image.coverage)
     assert not fast_image.rgb[~fast_image.coverage].any()
-
-
-@pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
-def test_nearer_point_hides_the_farther_one(options, splat):
-    far_point = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
-    image = splat(join_points(far_point, one_point(30, 28, depth=1.0)), 64, 56, options)
-    assert torch.allclose(image.rgb[28, 30], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
-    assert float(image.depth[28, 30]) == pytest.approx(1.0)
-
-
-def test_dense_points_leave_no_holes_and_sparse_ones_do(splat):
-    for spacing, has_holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
-        grid_positions = torch.arange(-5.0, 75.0, spacing)
-        point_count = len(grid_positions) ** 2
-        point_grid = ScreenPoints(
-            uv=torch.cartesian_prod(grid_positions, grid_positions),
-            depth=torch.ones(point_count),
-            rgb=torch.ones(point_count, 3),
-            axes=spacing * torch.eye(2).expand(point_count, 2, 2),
-            extent=torch.zeros(point_count),
-        )
-        image = splat(point_grid, 64, 56, SURFACE)
-        assert image.coverage.all() != has_holes, spacing
 
 
 def test_gaps_are_filled_without_growing_outlines():

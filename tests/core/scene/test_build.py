@@ -8,7 +8,6 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
-from egox_core.cameras.poses import transform
 from egox_core.scene.background import fuse_static, mean_background
 from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
@@ -57,34 +56,6 @@ def draw_wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor,
         )
         moving_masks.append(ball_mask)
     return torch.stack(frames), torch.stack(depths), torch.stack(moving_masks)
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_fused_background_shows_the_wall_behind_the_ball(noise):
-    frames, depth, _ = draw_wall_with_ball(noise)
-    background = fuse_static(frames, depth)
-    wall_depth = 4 + 0.01 * torch.arange(WIDTH).float().expand(HEIGHT, WIDTH)
-    # The mean of 12 samples: noise / sqrt(12), and a little for the window's bias towards the far
-    # side.
-    assert float((background.depth_m / wall_depth - 1).abs().mean()) <= (
-        1e-6 if noise == 0 else 0.8 * noise
-    )
-    wall_texture = torch.cat((frames[-1][:, :40], frames[0][:, 40:]), 1)
-    assert float((background.rgb.float() - wall_texture.float()).abs().max()) <= 2
-
-
-def test_masked_pixels_are_not_in_the_background():
-    frames, depth, moving_mask = draw_wall_with_ball()
-    # something that stands still in front, known by the mask in half of the frames
-    depth[:, 20:28, 28:36] = 2.0
-    depth[FRAME_COUNT // 2 :, 20:28, 28:36] = 4.3
-    moving_mask[: FRAME_COUNT // 2, 20:28, 28:36] = True
-    background = fuse_static(frames, depth, moving_mask)
-    assert torch.allclose(background.depth_m[22:26, 30:34], torch.tensor(4.3), atol=1e-3)
-    fully_masked_background = fuse_static(
-        frames, depth, torch.ones(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool)
-    )
-    assert bool(torch.isnan(fully_masked_background.depth_m).all())
 
 
 def test_mean_background_equals_the_released_renderers():
@@ -163,26 +134,6 @@ def test_moving_pixels_are_found_without_a_mask(noise):
         assert mask_iou >= 0.85, f"frame {t}: {float(mask_iou):.2f}"
 
 
-def test_scene_points_lie_at_depth_and_pose(take):
-    scene = build_scene(take.exo_rgb, take.depth_video())
-    assert scene.exo.world == "take"
-    assert scene.frame_count == 17
-    moving_points = scene.moving[3]
-    moving_mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
-    points_in_exo = transform(take.exo.pose, moving_points.xyz.double())
-    mask_depth = take.exo_depth_m[3][moving_mask]
-    assert len(moving_points) == int(moving_mask.sum()) and torch.allclose(
-        points_in_exo[:, 2].float(), mask_depth, rtol=1e-4
-    )
-    assert torch.equal(moving_points.rgb, take.exo_rgb[3][moving_mask])
-    assert bool((moving_points.instance > 0).all())
-    assert bool((scene.static.instance == 0).all())
-    exo_frame_scene = build_scene(take.exo_rgb, replace_exo_pose(take.depth_video(), None))
-    assert exo_frame_scene.exo.world == "exo"
-    static_in_exo = transform(take.exo.pose, scene.static.xyz.double()).float()
-    assert torch.allclose(static_in_exo, exo_frame_scene.static.xyz, atol=1e-4)
-
-
 def test_moving_points_are_left_out_or_taken_from_the_mask(take):
     static_scene = build_scene(take.exo_rgb, take.depth_video(), "none")
     assert len(static_scene.moving[0]) == 0
@@ -191,17 +142,6 @@ def test_moving_points_are_left_out_or_taken_from_the_mask(take):
     assert len(maskless_scene.moving[0]) == 0
     with refuses("what moves"):
         build_scene(take.exo_rgb, take.depth_video(), "some")
-
-
-def test_sky_is_left_out(take):
-    sky_mask = torch.zeros_like(take.exo_dynamic)
-    sky_mask[:, :40] = True
-    scene = build_scene(take.exo_rgb, replace(take.depth_video(), sky=sky_mask))
-    points_in_exo = transform(
-        take.exo.pose, torch.cat((scene.static.xyz, scene.moving[5].xyz)).double()
-    )
-    pixel_rows = points_in_exo[:, 1] / points_in_exo[:, 2] * take.exo.camera.fy + take.exo.camera.cy
-    assert float(pixel_rows.min()) > 39.4
 
 
 def test_a_moving_exo_camera_gives_one_world():

@@ -37,7 +37,7 @@ def move_to_world(take, world_from_room):
 
 @pytest.mark.parametrize("world_name", ["z up", "first camera's"])
 def test_up_is_found_from_floor_and_cameras(takes, world_name):
-    for take in takes if world_name != "z up" else takes[::3]:
+    for take in takes[::3] if world_name == "z up" else takes[::2]:
         world_from_room = (
             torch.eye(3, 4, dtype=torch.float64) if world_name == "z up" else take.exo.w2c[0]
         )
@@ -65,7 +65,7 @@ def pitched_from_room(degrees):
 
 @pytest.mark.parametrize("degrees", [15, 40])
 def test_tilted_world_has_no_vertical_axis(takes, degrees):
-    for take in takes:
+    for take in takes[::2]:
         exo_path, ego_path, depth, true_up = move_to_world(take, pitched_from_room(degrees))
         estimated_up = find_up([exo_path], ego_path, [depth])
         assert "axis" not in estimated_up.text()
@@ -97,8 +97,9 @@ def test_cameras_alone_take_an_axis_or_the_estimate_as_either_is_known_more_clos
         assert up_error_deg(up, upright) < up.within_deg
 
 
-@pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
-@pytest.mark.parametrize("place", ["low", "overhead", "ceiling"])
+@pytest.mark.parametrize(
+    ("posture", "place"), [("lying", "overhead"), ("bent", "low"), ("climbing", "ceiling")]
+)
 def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
     spec = SyntheticSpec(seed=6201, edge_samples=1, posture=posture, exo_place=place, **SMALL_TAKE)
     take = make_take(spec)
@@ -117,7 +118,7 @@ def test_lying_head_does_not_decide_the_up_direction(takes):
     """Check that a head tilted by 90 degrees doesn't change the up direction of floor and
     cameras."""
     roll_rotation = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
-    for take in takes:
+    for take in takes[::2]:
         exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])
         lying_path = CameraPath(
             lens=ego_path.camera.upright(),
