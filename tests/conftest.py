@@ -252,13 +252,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort the collected tests by duration, and skip slow tests unless selected."""
-    items.sort(
-        key=lambda item: (
-            process_group(item.nodeid) not in ONE_PROCESS_FOLDERS,
-            # Long files: at the end the other processes would wait for them.
-            not item.nodeid.startswith("tests/train/"),
-        )
-    )
+    first_groups = [*ONE_PROCESS_FOLDERS, "train"]  # at the end other processes would wait for them
+
+    def sort_key(item: pytest.Item) -> int:
+        room_folder = item.nodeid.split("/")[1]
+        return first_groups.index(room_folder) if room_folder in first_groups else len(first_groups)
+
+    items.sort(key=sort_key)
     if config.option.device != "cpu":
         cpu_only_items = [item for item in items if "device" not in item.fixturenames]
         config.hook.pytest_deselected(items=cpu_only_items)

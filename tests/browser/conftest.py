@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from tools.setup.server import Server
 
 from .placeholder_weights import place_weights
 
+RUNNING = ExitStack()
+"""Server and browser of these tests."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close server and browser after the folder's last test, since an open page draws."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        RUNNING.close()
+
 
 @pytest.fixture(scope="session")
 def browser_file() -> Path:
@@ -31,21 +42,19 @@ def browser_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser_server(browser_file, environment, standin_models, tmp_path_factory) -> Iterator[Server]:
+def browser_server(browser_file, environment, standin_models, tmp_path_factory) -> Server:
     """Start a ComfyUI server with stand-in models."""
     layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standin_models, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
-    with Server(environment, base, base.root / "server.log") as running_server:
-        yield running_server
+    return RUNNING.enter_context(Server(environment, base, base.root / "server.log"))
 
 
 @pytest.fixture(scope="session")
-def start_browser(browser_file) -> Iterator[Callable[[bool], Any]]:
-    with open_browsers(browser_file) as running_browsers:
-        yield running_browsers
+def start_browser(browser_file) -> Callable[[bool], Any]:
+    return RUNNING.enter_context(open_browsers(browser_file))
 
 
 @pytest.fixture
@@ -55,27 +64,34 @@ def api_client(browser_server) -> ApiClient:
 
 
 @pytest.fixture
-def open_page(start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
+def open_page(request, start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
     """Provide a function that opens ComfyUI's page with a theme, size and node style.
 
-    Each test has a new user's storage and settings, and a server without cached results. One page
-    is open at a time, and fails when it is closed if it asked for anything outside the machine or
-    if a script failed."""
-    pages: list[PageUnderTest] = []
+    Each test has a new user's storage and settings, and a server without cached results. With
+    ``stays_open`` the page of an earlier test is emptied for it, and its own for a later one, unless
+    it fails. One page is open at a time, and fails when it is closed if it asked for anything
+    outside the machine or if a script failed."""
+    pages: list[tuple[PageUnderTest, bool]] = []
+    failed_before = request.session.testsfailed
     api_client.post("/free", {"unload_models": True, "free_memory": True})
 
-    def open_new_page(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
+    def open_new_page(
+        path: str = "/", *, webgl: bool = False, stays_open: bool = False, **options: Any
+    ) -> PageUnderTest:
         close_page()
-        pages.append(PageUnderTest(start_browser(webgl), api_client, **options))
-        return pages[-1].open(path)
+        page = PageUnderTest(start_browser(webgl), api_client, **options)
+        pages.append((page, stays_open))
+        return page.open(path, anew=not stays_open)
 
     def close_page() -> None:
         if pages:
-            page = pages.pop()
+            page, stays_open = pages.pop()
+            is_sound = False
             try:
                 page.check()
+                is_sound = request.session.testsfailed == failed_before
             finally:
-                page.close()
+                page.close(stays_open=stays_open and is_sound)
 
     yield open_new_page
     close_page()

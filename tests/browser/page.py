@@ -9,7 +9,9 @@ from typing import Any
 from tools.rigs.comfy_page import FORM_ROW, ComfyPage, PageError
 
 _LISTEN_SCRIPT = """() => {
+  const listens = window.egoxSeen;
   window.egoxSeen = [];
+  if (listens) return;
   for (const kind of ['execution_start', 'execution_cached', 'executed', 'execution_success', 'execution_error',
                       'execution_interrupted']) {
     app.api.addEventListener(kind, (event) => window.egoxSeen.push({ kind, data: event.detail }));
@@ -50,9 +52,9 @@ END_KINDS = {"execution_success", "execution_error", "execution_interrupted"}
 class PageUnderTest(ComfyPage):
     """Drive a page and record the messages that it gets from the server."""
 
-    def open(self, path: str = "/") -> "PageUnderTest":
+    def open(self, path: str = "/", *, anew: bool = False) -> "PageUnderTest":
         """Open ComfyUI's page and start recording its messages."""
-        super().open(path)
+        super().open(path, anew=anew)
         self.evaluate(_LISTEN_SCRIPT)
         return self
 
@@ -142,7 +144,7 @@ class PageUnderTest(ComfyPage):
             event_kinds = self.evaluate("() => window.egoxSeen.map(({ kind }) => kind)")
             if END_KINDS & {*event_kinds}:
                 return event_kinds
-            self.browser_tab.wait_for_timeout(200)
+            self.browser_tab.wait_for_timeout(500)
         raise PageError(
             f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: "
             f"{self.console_lines[-8:]}"

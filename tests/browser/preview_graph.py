@@ -72,11 +72,11 @@ def connect_everything(page: PageUnderTest) -> None:
 
 def wait_for_preview(page: PageUnderTest, node: str) -> dict[str, Any]:
     """Wait until a node's preview shows the result of the last run."""
-    page.browser_tab.wait_for_function(
+    page.wait_until(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
         "const { previews, chosen } = p.items; "
         "return p.clips.length && (!previews.length || p.told === previews[chosen]); }",
-        arg=node,
+        node,
     )
     return read_preview(page, node)
 

@@ -17,9 +17,25 @@ _PLACE_SCRIPT = """([kind, wires, values]) => {
 }"""
 
 
-def shrink_graph_on_canvas(page: PageUnderTest, sampler: str = "EgoXWanSampler") -> None:
+_END_AT_LATENT_SCRIPT = """() => {
+  const decode = app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf'), show = LiteGraph.createNode('PreviewAny');
+  const link = app.graph.links.get(decode.inputs.find((slot) => slot.name === 'latent').link);
+  app.graph.add(show);
+  app.graph.getNodeById(link.origin_id).connect(link.origin_slot, show, 0);
+  for (const node of app.graph.nodes.filter((n) => n === decode || n.type === 'SaveVideo')) app.graph.remove(node);
+}"""
+
+
+def end_at_latent(page: PageUnderTest) -> None:
+    """Show the sampled latent in place of the decoded video, which takes longer than the rest."""
+    page.evaluate(_END_AT_LATENT_SCRIPT)
+
+
+def shrink_graph_on_canvas(
+    page: PageUnderTest, sampler: str = "EgoXWanSampler", frames: int = FRAMES
+) -> None:
     for kind, name, value in (
-        ("EgoXLoadExoVideo", "frame_count", FRAMES),
+        ("EgoXLoadExoVideo", "frame_count", frames),
         ("EgoXLoadExoVideo", "height", HEIGHT),
         ("EgoXLoadExoVideo", "width", WIDTH),
         (sampler, "steps", STEPS),

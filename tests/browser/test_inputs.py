@@ -67,7 +67,7 @@ def are_rows_packed(state: dict[str, Any]) -> bool:
 
 
 def test_rare_inputs_are_shown_hidden_and_saved_on_the_classic_canvas(open_page, read_unpacked):
-    page = open_page(size=(1200, 800))
+    page = open_page(size=(1200, 800), stays_open=True)
     node = "EgoXWanSampler"
     page.load(read_unpacked("egox_demo"))
     page.show(page.node_bounds(node))
@@ -151,7 +151,7 @@ def read_prompt_lambda(page) -> float:
 
 
 def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, read_shipped):
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     page.load(read_shipped("egox_demo"))
     assert read_slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     node = page.evaluate(_SUBGRAPH_SCRIPT)
@@ -209,7 +209,7 @@ _HAS_ROW_ELEMENTS_SCRIPT = "() => !!document.querySelector('[data-testid=node-wi
 def test_a_subgraphs_inputs_show_names_and_tooltips(open_page, read_shipped):
     """Check the tooltips on the classic canvas, in the form and in the help panel, and the name of
     a text that a link fills."""
-    page = open_page(size=(1400, 900))
+    page = open_page(size=(1400, 900), stays_open=True)
     page.load(read_shipped("egox_basic"))
     page.show()
     page.settle()
@@ -238,7 +238,7 @@ def test_a_subgraphs_inputs_show_names_and_tooltips(open_page, read_shipped):
 
 
 def test_the_newer_nodes_show_names_and_tooltips(open_page, read_shipped):
-    page = open_page(size=(1400, 900), vue_nodes=True)
+    page = open_page(size=(1400, 900), stays_open=True, vue_nodes=True)
     page.load(read_shipped("egox_basic"))
     page.show(page.node_bounds(page.evaluate(_SUBGRAPH_SCRIPT)))
     page.browser_tab.locator("[data-node-id]").get_by_text("prompt").first.wait_for()

@@ -8,14 +8,13 @@ from safetensors.torch import save_file
 
 from tools.setup.base_dir import PACK_NAME
 
-from .small_graph import place_node, shrink_graph_on_canvas
-from .test_workflows_in_page import WORKFLOW_NAMES
+from .small_graph import end_at_latent, place_node, shrink_graph_on_canvas
 
 MUTED, BYPASSED = 2, 4
 DIALOG, ON, WITHOUT, CANCEL = (
     f'[data-testid="egox-lora-{name}"]' for name in ("off", "on", "without", "cancel")
 )
-_OFF_SCRIPT = f"""async () => (await (await import('/extensions/{PACK_NAME}/lora_off.js')).loraOff())
+OFF_SCRIPT = f"""async () => (await (await import('/extensions/{PACK_NAME}/lora_off.js')).loraOff())
   .map(([node]) => node.widgets.find((w) => w.name === 'lora_name').value)"""
 _SWITCH_SCRIPT = """([mode, name]) => {
   const nodes = [app.graph, ...app.graph.nodes.map((n) => n.subgraph).filter(Boolean)].flatMap((g) => g.nodes);
@@ -40,9 +39,9 @@ def has_lora(page) -> bool:
 
 @pytest.mark.parametrize("vue_nodes", [False, True])
 def test_a_run_without_its_lora_is_asked_first(open_page, read_shipped, vue_nodes):
-    page = open_page(size=(1600, 900), vue_nodes=vue_nodes)
+    page = open_page(size=(1600, 900), stays_open=True, vue_nodes=vue_nodes)
     page.load(read_shipped("egox_demo"))
-    shrink_graph_on_canvas(page)
+    shrink_graph_on_canvas(page, frames=1)
     for mode in (MUTED, BYPASSED):
         switch_lora(page, mode)
         page.queue()
@@ -53,6 +52,7 @@ def test_a_run_without_its_lora_is_asked_first(open_page, read_shipped, vue_node
         assert not page.evaluate("() => window.egoxSeen.length") and not has_lora(page)
     if vue_nodes:
         return
+    end_at_latent(page)
     page.queue()
     page.browser_tab.locator(ON).click()
     page.wait_for_run()
@@ -70,15 +70,10 @@ def test_a_run_without_its_lora_is_asked_first(open_page, read_shipped, vue_node
 def test_other_forms_of_a_lora_are_not_asked_about(
     open_page, read_shipped, read_unpacked, browser_server
 ):
-    page = open_page(size=(1600, 900))
-    for name in WORKFLOW_NAMES:
-        page.load(read_shipped(name))
-        assert page.evaluate(_OFF_SCRIPT) == [], name
-        switch_lora(page, BYPASSED, "distill")
-        assert page.evaluate(_OFF_SCRIPT) == [], f"{name}: two LoRAs, of which EgoX's is on"
+    page = open_page(size=(1600, 900), stays_open=True)
     page.load(read_shipped("egox_fast"))
     switch_lora(page, BYPASSED, "pytorch_lora")
-    (lora_name,) = page.evaluate(_OFF_SCRIPT)
+    (lora_name,) = page.evaluate(OFF_SCRIPT)
     assert lora_name.startswith("pytorch_lora_weights"), "the distilled one alone"
 
     model_folder = browser_server.base.models / "diffusion_models"
@@ -89,18 +84,18 @@ def test_other_forms_of_a_lora_are_not_asked_about(
     }
     page.load(read_shipped("egox_demo"))
     switch_lora(page, BYPASSED)
-    assert len(page.evaluate(_OFF_SCRIPT)) == 1
+    assert len(page.evaluate(OFF_SCRIPT)) == 1
     for name, metadata in metadata_of_file.items():
         model_file = model_folder / f"{name}.safetensors"
         save_file({"x": torch.zeros(1)}, model_file, metadata)
         try:
             page.set_widget("UNETLoader", "unet_name", model_file.name)
-            assert page.evaluate(_OFF_SCRIPT) == [], name
+            assert page.evaluate(OFF_SCRIPT) == [], name
         finally:
             model_file.unlink()
     page.load(read_unpacked("egox_demo"))
     switch_lora(page, BYPASSED)
-    assert len(page.evaluate(_OFF_SCRIPT)) == 1
+    assert len(page.evaluate(OFF_SCRIPT)) == 1
     place_node(page, "LoraLoaderModelOnly", {"model": ("UNETLoader", "MODEL")})
     page.evaluate(_LOAD_BEFORE_SCRIPT)
-    assert page.evaluate(_OFF_SCRIPT) == [], "ComfyUI's own loader"
+    assert page.evaluate(OFF_SCRIPT) == [], "ComfyUI's own loader"

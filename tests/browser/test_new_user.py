@@ -24,7 +24,7 @@ def first_page(start_browser, api_client, open_page) -> PageUnderTest:
     page = PageUnderTest(start_browser(False), api_client, size=(1600, 900))
     api_client.post("/settings", {"Comfy.TutorialCompleted": False})
     try:
-        yield page.open()
+        yield page.open(anew=True)
         page.check()
     finally:
         page.close()
@@ -47,9 +47,9 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     find_form_row(page, "λ_g: trust in geometry (little here)").locator(
         '[role="slider"]'
     ).wait_for()
-    shrink_graph_on_canvas(page)
+    shrink_graph_on_canvas(page, frames=1)
     page.run_form()
-    first_address = page.browser_tab.wait_for_function(_FILM_SCRIPT).json_value()
+    first_address = page.wait_until(_FILM_SCRIPT).json_value()
 
     slider = page.browser_tab.locator(
         FORM_ROW, has=page.browser_tab.locator('[role="slider"]')
@@ -84,6 +84,4 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
         and stage_box["y"] + stage_box["height"] <= run_button["y"]
     ), "in sight, not below"
     # The prior came from the server's cache; the film is shown, which was made after it.
-    page.browser_tab.wait_for_function(
-        f"(first) => ![first, undefined].includes(({_FILM_SCRIPT})())", arg=first_address
-    )
+    page.wait_until(f"(first) => ![first, undefined].includes(({_FILM_SCRIPT})())", first_address)

@@ -24,7 +24,7 @@ def show_node(page, node: str) -> None:
 
 
 def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, read_unpacked):
-    page = open_page(vue_nodes=True, theme="light")
+    page = open_page(vue_nodes=True, theme="light", stays_open=True)
     page.load(read_unpacked("egox_demo"))
     empty_state = read_preview(page, "EgoXRenderEgoPrior")
     assert "Run the graph" in empty_state["message"]
@@ -48,12 +48,12 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     # The next run is in the server's cache.
     page.queue()
     page.wait_for_run()
-    page.browser_tab.wait_for_function(
+    page.wait_until(
         (
             "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === "
             "type).egoxPreview.clips.length)"
         ),
-        arg=list(STREAM_NAMES),
+        list(STREAM_NAMES),
     )
     live_state = read_preview(page, "EgoXWanSampler")
     assert live_state["streams"] == [] and "During sampling" in live_state["message"], (

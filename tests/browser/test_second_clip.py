@@ -73,14 +73,14 @@ def upload_and_wait(page, file: Path, words: str) -> str:
 
 
 def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder, tmp_path):
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     page.open_form(read_shipped("egox_one_video"))
     fast_clip = write_grey_clip(tmp_path / "fast.mp4", 60, 120, upright=True)
     text = upload_and_wait(page, fast_clip.rename(tmp_path / "fast.mov"), "60 per second")
     assert "A portrait video" in text
     assert "of 2 s" in text
     page.browser_tab.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
-    page.browser_tab.wait_for_function(_HAS_PICTURE_SCRIPT, arg="egox/fast/fast.mov")
+    page.wait_until(_HAS_PICTURE_SCRIPT, "egox/fast/fast.mov")
     page.browser_tab.keyboard.press("Escape")
     for name, seconds in (("Start, seconds", "0.4"), ("Length, seconds", "1.2")):
         number_field = page.browser_tab.locator(FORM_ROW).get_by_role(
@@ -92,9 +92,7 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
     assert wait_for_note(page, "2 chunks")
     trim_control(page, "length").fill("49")
     picture = trim_control(page, "picture")
-    page.browser_tab.wait_for_function(
-        "(img) => img.naturalHeight === 128", arg=picture.element_handle()
-    )
+    page.wait_until("(img) => img.naturalHeight === 128", picture.element_handle())
     picture_box = picture.bounding_box()
     assert picture_box["width"] > 200 and picture_box["width"] / picture_box[
         "height"
@@ -151,7 +149,7 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
     ]
     joined_video = tmp_path / "joined.mp4"
     write_video(joined_video, torch.cat(rooms), 10.0)
-    page = open_page(size=(1024, 768))
+    page = open_page(size=(1024, 768), stays_open=True)
     page.open_form(read_shipped("egox_demo"))
     page.evaluate(_KEEP_LOADER_SCRIPT, LOADER)
     upload_and_wait(page, joined_video, "9 frames")
@@ -159,9 +157,7 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
     with pytest.raises(PageError, match="a cut at frame 5"):
         page.run_form()
     trim_control(page, "one-shot").get_by_text("It is one shot").wait_for()
-    page.browser_tab.wait_for_function(
-        _IS_WHOLLY_IN_SIGHT_SCRIPT, arg=trim_control(page, "one-shot").element_handle()
-    )
+    page.wait_until(_IS_WHOLLY_IN_SIGHT_SCRIPT, trim_control(page, "one-shot").element_handle())
     trim_control(page, "one-shot").click()
     assert "Look for cuts again" in trim_control(page, "one-shot").inner_text()
     page.run_form()
@@ -182,7 +178,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     open_page, read_shipped, upload_folder, repo_root, tmp_path
 ):
     own_take = shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "own")
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     open_over_tab(page, read_shipped("egox_demo"))
     choose_files(page, LOADER, *(own_take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     wait_for_upload_note(page, LOADER, "Set in")
@@ -192,16 +188,16 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
         page.browser_tab.locator(PRIOR_BUTTON).first.click()
     set_value(page, LOADER, "file", SAMPLE_VIDEO)  # while the run is on
     page.wait_for_run()
-    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'true,true'")
+    page.wait_until(f"() => String(({_IS_GREY})()) === 'true,true'")
     badge = page.browser_tab.get_by_test_id("egox-preview-badge").locator("visible=true")
     assert "exo/exo.mp4, which is no longer chosen" in badge.inner_text()
     set_value(page, LOADER, "file", own_video)
-    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
+    page.wait_until(f"() => String(({_IS_GREY})()) === 'false,false'")
     assert badge.count() == 0
     open_over_tab(page, page.serialize_graph() | {"extra": read_shipped("egox_demo")["extra"]})
-    page.browser_tab.wait_for_function(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
+    page.wait_until(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
     open_over_tab(page, read_shipped("egox_demo"))
-    page.browser_tab.wait_for_function(
+    page.wait_until(
         "() => [...app.rootGraph.nodes].some((n) => n.widgets?.some((w) => "
         "w.value?.startsWith?.('sample/')))"
     )
@@ -217,9 +213,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
         shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json")
     )
     drop_from_desktop(page, (500, 600), dropped_workflow)
-    page.browser_tab.wait_for_function(
-        "(id) => app.rootGraph.id === id", arg=read_shipped("egox_long")["id"]
-    )
+    page.wait_until("(id) => app.rootGraph.id === id", read_shipped("egox_long")["id"])
     assert (
         read_value(page, LOADER, "file") == SAMPLE_VIDEO and len(list(upload_folder.glob("*"))) == 1
     )

@@ -24,7 +24,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     open_page, read_unpacked, upload_folder, repo_root, tmp_path
 ):
     take = Path(shutil.copytree(repo_root / "sample" / "synthetic_room", tmp_path / "take"))
-    page = open_page(vue_nodes=True, size=(1400, 900))
+    page = open_page(vue_nodes=True, size=(1400, 900), stays_open=True)
     page.load(read_unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     sample_values = [read_value(page, *widget) for widget in FILE_WIDGETS]
@@ -40,9 +40,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     assert "video (49 frames), ground truth" in wait_for_upload_note(page, LOADER, "Set in")
     assert "upload its depth too" in wait_for_toast(page, "Set in")
     trim_note = page.browser_tab.get_by_test_id("egox-trim-note").first
-    page.browser_tab.wait_for_function(
-        NOTE_CONTAINS_SCRIPT, arg=[trim_note.element_handle(), "No depth lies beside"]
-    )
+    page.wait_until(NOTE_CONTAINS_SCRIPT, [trim_note.element_handle(), "No depth lies beside"])
     page.show(page.node_bounds(DEPTH))
     choose_files(page, DEPTH, take / "depth.npz", take / "meta.json")
     text = wait_for_upload_note(page, DEPTH, "Set in")
@@ -102,7 +100,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
 def test_comfyuis_own_video_button_names_the_upload_limit(open_page, read_shipped, tmp_path):
     with (tmp_path / "long.mp4").open("wb") as file:
         file.truncate(101 * 2**20)
-    page = open_page(size=(1200, 800))
+    page = open_page(size=(1200, 800), stays_open=True)
     page.load(read_shipped("egox_demo"))
     file_before = read_value(page, LOADER, "file")
     with page.browser_tab.expect_file_chooser() as chooser:

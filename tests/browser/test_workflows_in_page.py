@@ -10,6 +10,8 @@ from tools import api_forms
 from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 
+from .test_lora_off import BYPASSED, OFF_SCRIPT, switch_lora
+
 WORKFLOW_NAMES = list(shipped_workflows(ROOT))
 TEMPLATE_NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
@@ -87,7 +89,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, api_client, read_shipped, is_pinned_host
 ):
     """Check that the stored API form of each workflow equals the page's export."""
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     faults = []
     for name in WORKFLOW_NAMES:
         page.load(read_shipped(name))
@@ -102,6 +104,9 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
                 for title, is_subgraph, rows in page.evaluate(_ROWS_SCRIPT)
                 if len(rows) > (MAX_SUBGRAPH_ROWS if is_subgraph else MAX_ROWS)
             ]
+        assert page.evaluate(OFF_SCRIPT) == [], name
+        switch_lora(page, BYPASSED, "distill")
+        assert page.evaluate(OFF_SCRIPT) == [], f"{name}: two LoRAs, of which EgoX's is on"
     assert not faults
     assert not page.complaints()
     for path in BLUEPRINTS:
@@ -123,13 +128,11 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
 
 def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, read_shipped):
     """Check the form of every shipped graph, and of a graph that a Japanese page saved."""
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     for name in WORKFLOW_NAMES:
         saved_graph = read_shipped(name)
         page.open_form(saved_graph)
-        page.browser_tab.wait_for_function(
-            f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)"
-        )
+        page.wait_until(f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)")
         labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
         form_rows = saved_graph["extra"]["linearData"]["inputs"]
         assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
@@ -169,14 +172,14 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
                     .first
                 )
                 picture.scroll_into_view_if_needed()
-                page.browser_tab.wait_for_function(
-                    "(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle()
+                page.wait_until(
+                    "(img) => img.complete && img.naturalWidth > 100", picture.element_handle()
                 )
             page.browser_tab.get_by_test_id(f"template-workflow-{name}").click()
-        page.browser_tab.wait_for_function(_IS_OPENED_SCRIPT, arg=name)
+        page.wait_until(_IS_OPENED_SCRIPT, name)
         page.browser_tab.locator(FORM_ROW).first.wait_for()
         page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
-        page.browser_tab.wait_for_function(  # the fit is animated
+        page.wait_until(  # the fit is animated
             f"() => app.canvas.ds.scale >= {MIN_ZOOM} && !({_OUTSIDE_SCRIPT})().length"
         )
         assert not page.problems(read_shipped(name)), name
@@ -184,9 +187,9 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
 
 def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
     """Check that nodes don't overlap in ComfyUI's newer node design."""
-    page = open_page(vue_nodes=True, size=(1600, 900))
+    page = open_page(vue_nodes=True, size=(1600, 900), stays_open=True)
     for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))
         page.show()
-        page.browser_tab.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
+        page.wait_until(f"() => !({OVERLAPS_SCRIPT})().length")
         assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name

@@ -41,9 +41,7 @@ TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid=
 
 def wait_for_toast(page: PageUnderTest, words: str) -> str:
     """Wait for the page's message that contains these words, and return its text."""
-    page.browser_tab.wait_for_function(
-        f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words
-    )
+    page.wait_until(f"(words) => ({TOASTS})().some((text) => text.includes(words))", words)
     return next(text for text in page.evaluate(TOASTS) if words in text)
 
 
@@ -72,9 +70,9 @@ def choose_files(page: PageUnderTest, kind: str, *files: Path) -> None:
 
 def wait_for_upload_note(page: PageUnderTest, kind: str, words: str) -> str:
     """Wait until the node's upload note contains these words, and return its text."""
-    page.browser_tab.wait_for_function(
+    page.wait_until(
         f"([kind, words]) => {{ {_NODE_SCRIPT} return {_NOTE_EXPRESSION}.includes(words); }}",
-        arg=[kind, words],
+        [kind, words],
     )
     return page.evaluate(_NOTE_SCRIPT, kind)
 

@@ -14,6 +14,7 @@ from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
 WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
+POLL_MS = 100  # between two looks at a condition: at each frame the page would draw all the time
 QUIET_PATH = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
@@ -33,6 +34,28 @@ SETTINGS = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.RightSidePanel.IsOpen": False,  # a help page that was opened before leaves it open
 }
+
+_EMPTY_SCRIPT = """async (settings) => {
+  if (!window.app?.extensionManager) return false;
+  const { command, setting, toast, workflow } = app.extensionManager;
+  app.canvas.pause_rendering = false;
+  (toast.dismissAll ?? toast.removeAll)();
+  await command.execute('Comfy.NewBlankWorkflow');
+  for (const tab of [...workflow.openWorkflows]) if (tab !== workflow.activeWorkflow) await workflow.closeWorkflow(tab);
+  localStorage.clear();
+  sessionStorage.clear();
+  for (const [name, value] of Object.entries(settings)) await setting.set(name, value);
+  await app.refreshComboInNodes();
+  return true;
+}"""
+"""Empties an open page, and sets its settings as a new user's."""
+
+_REST_SCRIPT = """async () => {
+  if (!window.app?.extensionManager) return;
+  await app.extensionManager.command.execute('Comfy.NewBlankWorkflow');
+  app.canvas.pause_rendering = true;
+}"""
+"""Leaves a page nothing to draw."""
 
 _BOUNDS_SCRIPT = """() => {
   const boxes = [...app.graph.nodes].map((n) => n.boundingRect ?? n.getBounding())
@@ -61,14 +84,14 @@ class PageError(RuntimeError):
 
 
 class PagePool:
-    """Reuse pages of a headless browser, so that scripts aren't compiled again."""
+    """Keep the pages of a headless browser open, since ComfyUI's page takes long to start."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
         self._free: dict[bool, list[Any]] = {False: [], True: []}
 
     def take(self, size: tuple[int, int], touch: bool) -> Any:
-        """Return an empty browser page of the given size."""
+        """Return a browser page of the given size, in which ComfyUI's page may be open."""
         width, height = size
         if self._free[touch]:
             page = self._free[touch].pop()
@@ -79,20 +102,17 @@ class PagePool:
         )
         return browser_context.new_page()
 
-    def give_back(self, page: Any, address: str, touch: bool) -> None:
-        """Empty a browser page and keep it for reuse."""
+    def give_back(self, page: Any, address: str, touch: bool, *, stays_open: bool) -> None:
+        """Keep a browser page for reuse, with or without ComfyUI's page."""
         from playwright.sync_api import Error
 
         try:
             page.unroute_all(behavior="ignoreErrors")
-            page.goto(address + QUIET_PATH)  # no script of the host's that could write again
-            page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
-            devtools_session = page.context.new_cdp_session(page)
-            devtools_session.send(
-                "Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"}
-            )
-            devtools_session.detach()
             page.mouse.move(0, 0)
+            if stays_open:
+                page.evaluate(_REST_SCRIPT)
+            else:
+                page.goto(address + QUIET_PATH)
         except Error:  # a page that a failed test left in the middle of something
             page.context.close()
         else:
@@ -143,10 +163,12 @@ class ComfyPage:
         self.faults: list[str] = []
         self.console_lines: list[str] = []
         """Console output of the page, for a failing test's message."""
-        client.post(
-            "/settings",
-            {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes},
-        )
+        self._settings = {
+            **SETTINGS,
+            "Comfy.ColorPalette": theme,
+            "Comfy.VueNodes.Enabled": vue_nodes,
+        }
+        client.post("/settings", self._settings)
         self.browser_tab = pages.take(size, touch)
         self.browser_tab.set_default_timeout(WAIT_LIMIT_S * 1000)
         self._give_back = partial(pages.give_back, self.browser_tab, self.address, touch)
@@ -168,10 +190,21 @@ class ComfyPage:
     def _on_console(self, message: Any) -> None:
         self.console_lines.append(f"{message.type}: {message.text}")
 
-    def open(self, path: str = "/") -> "ComfyPage":
-        """Open ComfyUI's page and wait for its first workflow."""
+    def open(self, path: str = "/", *, anew: bool = False) -> "ComfyPage":
+        """Open ComfyUI's page, or empty the one that is open, and wait for its first workflow.
+
+        With ``anew``, and for another address than the first page's, it starts as a new user's."""
+        if path == "/" and not anew and self.evaluate(_EMPTY_SCRIPT, self._settings):
+            self.settle()
+            return self
+        self.browser_tab.goto(self.address + QUIET_PATH)  # no script of the host's that could write
+        self.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        devtools_session = self.browser_tab.context.new_cdp_session(self.browser_tab)
+        all_data = {"origin": self.address, "storageTypes": "all"}
+        devtools_session.send("Storage.clearDataForOrigin", all_data)
+        devtools_session.detach()
         self.browser_tab.goto(self.address + path, wait_until="domcontentloaded")
-        self.browser_tab.wait_for_function(
+        self.wait_until(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
             "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
             "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
@@ -184,11 +217,11 @@ class ComfyPage:
         self.settle()
         return self
 
-    def close(self) -> None:
+    def close(self, *, stays_open: bool = False) -> None:
         """Return the browser page to the pool without its listeners."""
         for event, listener in self._listeners.items():
             self.browser_tab.remove_listener(event, listener)
-        self._give_back()
+        self._give_back(stays_open=stays_open)
 
     def check(self) -> None:
         """Fail if the page sent a request to the network or a script failed.
@@ -213,6 +246,10 @@ class ComfyPage:
             ),
             argument,
         )
+
+    def wait_until(self, script: str, argument: Any = None) -> Any:
+        """Wait until a JavaScript function returns something true, and return its handle."""
+        return self.browser_tab.wait_for_function(script, arg=argument, polling=POLL_MS)
 
     def settle(self, frames: int = 3) -> None:
         """Wait until the page has drawn some frames."""
