@@ -17,5 +17,5 @@ from .poses import (
     settle_poses,
 )
 from .settle import Statement, settle
-from .table import UNITS_M
+from .table import FACTS, UNITS_M
 from .unread import unread_fields

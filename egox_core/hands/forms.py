@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..facts import UNITS_M
+from ..facts import FACTS, UNITS_M
 from .track import BONES, bone_lengths, complete_hands
 
 SIZES_M = (0.3, 1.6)  # of the sum of a hand's bones: a grown-up's is 0.8
@@ -80,10 +80,11 @@ def hands_unit(
         UNITS_M[name] for name, bounds in SIZES.items() if bounds[0] < hand_size < bounds[1]
     )
     unit_m = next(own_units, None) if stated_m is None else stated_m
+    unit_text = "a unit not stated" if unit_m is None else FACTS["hands.unit"].show(unit_m)
     if unit_m is None or not SIZES_M[0] < hand_size * unit_m < SIZES_M[1]:
         raise EgoXInputError(
             f"unit of {label}",
-            got=(f"hands whose bones are {hand_size:.3g} long together, in {unit_words(unit_m)}"),
+            got=f"hands whose bones are {hand_size:.3g} long together, in {unit_text}",
             expected="0.8 m",
             fix=f"state the joints' unit as 'unit': {', '.join(UNITS_M)}; or declare hands.unit",
         )
@@ -97,10 +98,3 @@ def hands_unit(
             "its translation",
         )
     return unit_m
-
-
-def unit_words(unit_m: float | None) -> str:
-    """Name a unit."""
-    if unit_m is None:
-        return "a unit not stated"
-    return next((name for name, metres in UNITS_M.items() if metres == unit_m), f"{unit_m:g} m")

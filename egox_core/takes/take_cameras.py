@@ -262,18 +262,6 @@ def take_exo(
     return exo_poses(meta, frames, file_frames, lens=chosen.lens, lens_guessed=chosen.guessed)
 
 
-def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
-    """Select the take's exo camera like :func:`take_exo`, without its lens if K can't belong to the
-    frames.
-
-    Such a K is refused where a lens is used.
-    """
-    try:
-        return take_exo(meta, frames, file_frames)
-    except EgoXInputError:
-        return exo_poses(meta, frames, file_frames)
-
-
 def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
     """Refuse a take whose number of ego poses doesn't fit all frames of the video.
 
@@ -352,7 +340,10 @@ def meta_trajectory(
     numbering = _numbering_of(meta, meta.ego, "ego_extrinsics", file_frames)
     entries = entries_of(frames, numbering)
     w2c = meta.ego.w2c[entries.at]
-    exo = _exo_or_without_lens(meta, frames, file_frames)
+    try:
+        exo = take_exo(meta, frames, file_frames)
+    except EgoXInputError:  # a K that can't be of these frames is refused where a lens is used
+        exo = exo_poses(meta, frames, file_frames)
     lens, lens_note = ego_lens(meta, camera)
     ego = replace(
         meta.ego,
