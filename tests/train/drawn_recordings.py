@@ -1,6 +1,6 @@
 """Draw recordings of scenes with sound and unsynchronised clocks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,29 +24,15 @@ class RecordingSpec:
     """Specification of a drawn recording: its video files, clocks, sounds and true cameras."""
 
     seed: int
-    seconds: float = 15.0
+    seconds: float
+    late_frames: int  # that ego begins after exo (negative: before)
+    size: tuple[int, int, int]  # width and height of exo, side of ego
     fps: int = 8
-    late_frames: int = 0  # that ego begins after exo (negative: before)
-    drift: float = 0.0  # of ego's clock against exo's
-    codecs: tuple[str, str] = ("aac", "aac")
-    sound: bool = True
-    strangers: bool = False  # two files of different moments
-    texture: str = "papered"
-    turning_deg: float = 60.0
-    motion: float = 1.0
-    exo_side: str = "front"
-    size: tuple[int, int, int] = (320, 192, 192)
-    keypoints: bool = False
-    depth_scale: float = 0.0  # of exo's depth, against the truth; 0: none is there
 
     @property
     def offset_s(self) -> float:
         """Seconds by which a moment is later in the ego file than in the exo file."""
         return -self.late_frames / self.fps
-
-    def take(self) -> SyntheticTake:
-        """Draw the take that was recorded."""
-        return make_take(self.spec())
 
     def spec(self) -> SyntheticSpec:
         """Build the specification of the recorded scene."""
@@ -57,45 +43,31 @@ class RecordingSpec:
             exo_width=self.size[0],
             exo_height=self.size[1],
             ego_size=self.size[2],
-            texture=self.texture,
-            turning_deg=self.turning_deg,
-            motion=self.motion,
-            exo_side=self.exo_side,
+            texture="papered",
+            turning_deg=60.0,
             edge_samples=1,
         )
 
 
-def write_recording(
-    spec: RecordingSpec, folder: Path, take: SyntheticTake | None = None
-) -> SyntheticTake:
-    """Write the ego and exo video files of a drawn recording, and return the drawn take."""
-    take = take or spec.take()
+def write_recording(spec: RecordingSpec, folder: Path) -> SyntheticTake:
+    """Write the files of a drawn recording (ego, exo, its depth and key points), and return the
+    drawn take."""
+    take = make_take(spec.spec())
     folder.mkdir(parents=True, exist_ok=True)
     first_frames = {"exo": max(0, -spec.late_frames), "ego": max(0, spec.late_frames)}
-    sounds = room_sound(spec, take) if spec.sound else {}
-    for (name, frames), codec in zip(
-        (("exo", take.exo_rgb), ("ego", take.ego_rgb)), spec.codecs, strict=True
-    ):
-        clock_drift = spec.drift if name == "ego" else 0.0
-        file_sound = None
-        if spec.sound:
-            file_sound = sounds[name][
-                round(first_frames[name] / spec.fps * (1 + clock_drift) * SAMPLE_RATE_HZ) :
-            ]
+    sounds = room_sound(spec, take)
+    for name, frames in (("exo", take.exo_rgb), ("ego", take.ego_rgb)):
+        file_sound = sounds[name][round(first_frames[name] / spec.fps * SAMPLE_RATE_HZ) :]
         pictures = frames[first_frames[name] :].numpy()
-        write_film(
-            folder / f"{name}{SUFFIX_BY_CODEC[codec]}", pictures, spec.fps, file_sound, codec
-        )
-    if spec.depth_scale:
-        depth = (take.exo_depth_m * spec.depth_scale)[first_frames["exo"] :]
-        np.savez_compressed(folder / "exo_depth.npz", depth_m=depth.half().numpy())
-    if spec.keypoints:
-        person = project_person(draw_layout(spec.spec()))
-        rng = np.random.default_rng([spec.seed, 77])
-        uv, scores = network_points(person, take.exo.camera, rng)
-        people = [[person_points] for person_points in zip(uv, scores, strict=True)]
-        keypoint_frames = openpose_content(people, spec.size[:2])[first_frames["exo"] :]
-        write_json(folder / "exo_keypoints.json", keypoint_frames)
+        write_film(folder / f"{name}.mp4", pictures, spec.fps, file_sound, "aac")
+    depth = take.exo_depth_m[first_frames["exo"] :]
+    np.savez_compressed(folder / "exo_depth.npz", depth_m=depth.half().numpy())
+    person = project_person(draw_layout(spec.spec()))
+    rng = np.random.default_rng([spec.seed, 77])
+    uv, scores = network_points(person, take.exo.camera, rng)
+    people = [[person_points] for person_points in zip(uv, scores, strict=True)]
+    keypoint_frames = openpose_content(people, spec.size[:2])[first_frames["exo"] :]
+    write_json(folder / "exo_keypoints.json", keypoint_frames)
     return take
 
 
@@ -123,11 +95,7 @@ def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray
         local_noise = _bursts(rng, sample_count, 0.3, 0.4)
         sound += 0.4 * local_noise * np.std(sound) / max(np.std(local_noise), 1e-9)
         sound += 0.02 * np.std(sound) * rng.normal(size=sample_count)
-        if spec.strangers and name == "ego":
-            sound = _bursts(rng, sample_count, 0.25, 0.5)
         sound_by_camera[name] = 0.2 * sound / max(np.abs(sound).max(), 1e-9)
-    times = np.arange(sample_count) / (1 + spec.drift)
-    sound_by_camera["ego"] = np.interp(times, np.arange(sample_count), sound_by_camera["ego"])
     return sound_by_camera
 
 
@@ -194,8 +162,3 @@ def write_film(
                 frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
-
-
-def copy_take(take: SyntheticTake, **changes) -> SyntheticTake:
-    """Copy a drawn take with some changed fields."""
-    return replace(take, **changes)

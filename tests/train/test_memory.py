@@ -199,7 +199,7 @@ def test_configurations_for_small_gpus_train_identically(tmp_path, tiny_training
 
     def train_and_load(name: str, *more: str) -> dict[str, torch.Tensor]:
         settings = [
-            *(f"base={tmp_path}/base.safetensors", f"cache={tmp_path}/cache", "steps=12"),
+            *(f"base={tmp_path}/base.safetensors", f"cache={tmp_path}/cache", "steps=6"),
             *(f"output={tmp_path / name}", "lora.rank=32", "lora.alpha=32", "log.trackers=[]"),
             *("validation.every=0", "gradient_accumulation=2", f"optimizer.name={optimizer}"),
             *("optimizer.warmup_steps=2", "optimizer.learning_rate=1e-2", *more),

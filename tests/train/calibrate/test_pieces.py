@@ -115,8 +115,8 @@ def test_loop_that_drifts_is_told_by_its_period():
 
 
 def test_drift_that_blurs_the_windows_is_measured():
-    world_sound = draw_sound(1, 70)
-    times = np.arange(40 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    world_sound = draw_sound(1, 40)
+    times = np.arange(24 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     world_times = np.arange(len(world_sound)) / SAMPLE_RATE_HZ
     exo_sound = np.interp(times + 5, world_times, world_sound).astype(np.float32)
     ego_sound = np.interp(times / 1.001 + 5, world_times, world_sound).astype(np.float32)

@@ -22,9 +22,7 @@ from tests.train.cli.test_first_commands import (
 )
 from tests.train.drawn_recordings import RecordingSpec, write_film, write_recording
 
-RECORDING = RecordingSpec(
-    seed=5, seconds=11, late_frames=-9, depth_scale=1.0, keypoints=True, size=(448, 256, 224)
-)
+RECORDING = RecordingSpec(seed=5, seconds=11, late_frames=-9, size=(448, 256, 224))
 
 
 @pytest.fixture(scope="module")
