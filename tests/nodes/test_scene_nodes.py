@@ -3,11 +3,14 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from tests.poses import replace_ego
 from tests.refusals import refuses
+from tools.rigs.model_rig import node_defaults
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +152,30 @@ def test_facts_stand_folded_and_disputed_ones_first(take, scene):
     assert first_line == "ego.unit: cm (by declared); otherwise: m (a file)"
     assert "depth.unit: m (by default)" in other_lines
     assert first_line not in preview["text"] and facts["text"] in ui["text"][0]
+
+
+def test_3d_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
+    """Check the camera that is passed to ComfyUI's 3-D viewers."""
+    from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
+    from egox_pack.nodes.scene import EgoXBuildScene
+
+    ego_trajectory = take.trajectory()
+    half_frames = take.exo_frames()[:, ::2, ::2]  # are resized to the depth
+    built_scene, cloud = EgoXBuildScene.execute(half_frames, take.depth_video(), "auto").args[:2]
+    assert built_scene.exo.camera.stored_size == (128, 64)
+    xyz, _ = read_ply(cloud.get_data())
+    inputs = {**node_defaults(EgoXEgoPoseInput), "base": ego_trajectory}
+    viewer_camera = EgoXEgoPoseInput.execute(**inputs).args[2]
+    position, target, quaternion = (
+        np.array(list(viewer_camera[name].values()))
+        for name in ("position", "target", "quaternion")
+    )
+    rotation = Rotation.from_quat(quaternion)
+    local_points = rotation.inv().apply(xyz - position) * [1, -1, -1]
+    w2c = ego_trajectory.ego.upright_w2c[0].numpy()
+    points = np.concatenate([scene.static.xyz.numpy(), scene.moving[0].xyz.numpy()])
+    np.testing.assert_allclose(local_points, points @ w2c[:, :3].T + w2c[:, 3], atol=1e-4)
+    np.testing.assert_allclose(rotation.apply([0, 0, -1]), target - position)
 
 
 def test_connected_masks_replace_those_of_the_depth(take):
