@@ -88,7 +88,7 @@ def dismiss_toasts(page: PageUnderTest) -> None:
 def test_the_form_names_the_field_and_the_next_click(
     open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1600, 900))
     page.open_form(read_shipped("egox_demo"))
     sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
     choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
@@ -147,7 +147,7 @@ def read_panel(page: PageUnderTest) -> dict[str, Any]:
 def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     open_page, read_shipped, hidden_weights
 ):
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_fast"))
     page.browser_tab.evaluate(
         "() => navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }"
@@ -252,7 +252,7 @@ def test_a_video_without_depth_marks_no_number(
 ):
     """Check that a video without depth, in a graph without model files, marks only the head's row
     in the form as wrong."""
-    page = open_page(size=(1024, 768), stays_open=True)
+    page = open_page(size=(1024, 768))
     page.open_form(read_shipped("egox_basic"))
     sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
     choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
@@ -279,7 +279,7 @@ def set_strength(page: PageUnderTest, value: float) -> None:
 
 def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_server):
     """Check where a wrong model and numbers beyond a slider are told."""
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1600, 900))
     page.load(read_unpacked("egox_demo"))
     shrink_graph_on_canvas(page)
     model_name = next(
@@ -373,7 +373,7 @@ def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
     open_page, read_shipped, hidden_weights, upload_folder, repo_root
 ):
     """Check that the graph makes an ego prior without any model file."""
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_from_any_video"))
     assert "green shirt" in read_prompt_sections(page)
     take_folder = repo_root / "sample" / "synthetic_room"
