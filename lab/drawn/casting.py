@@ -164,6 +164,8 @@ def first_hits(
     if visible is None or tile_of_ray is None:
         visible = torch.ones(len(indices), 1, dtype=torch.bool, device=device)
         tile_of_ray = torch.zeros(len(rays), dtype=torch.int64, device=device)
+    rays_by_tile = tile_of_ray.argsort()
+    rays_of_tile = torch.bincount(tile_of_ray, minlength=visible.shape[1])
     for solid_kind in KINDS:
         rows = [row for row, i in enumerate(indices) if solids[i].kind == solid_kind]
         if not rows:
@@ -172,7 +174,8 @@ def first_hits(
             [solids[i].size for i in indices], dtype=torch.float64, device=device
         )
         solid_numbers = torch.tensor(indices, device=device)
-        for row, ray in _candidate_pairs(visible, torch.tensor(rows, device=device), tile_of_ray):
+        row_numbers = torch.tensor(rows, device=device)
+        for row, ray in _candidate_pairs(visible, row_numbers, rays_by_tile, rays_of_tile):
             rotation, centre, origin = bundle.solid_poses(ray, solid_numbers[row])
             hit_depth = intersect(
                 solid_kind,
@@ -191,10 +194,15 @@ def first_hits(
 def _candidate_pairs(
     visible: Tensor,  # [S, F * M] bool
     rows: Tensor,  # [R] int64, of ``visible``
-    tile_of_ray: Tensor,  # [N] int64
+    rays_by_tile: Tensor,  # [N] int64, rays sorted by their tile
+    rays_of_tile: Tensor,  # [F * M] int64, number of rays
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
     """Yield pairs of a solid and a ray that may meet, in chunks."""
-    rays_at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
-    for row_chunk in rows.split(rays_at_once):
-        row, ray = visible[row_chunk][:, tile_of_ray].nonzero(as_tuple=True)
-        yield from zip(row_chunk[row].split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)
+    first_ray = rays_of_tile.cumsum(0) - rays_of_tile
+    row, tile = visible[rows].nonzero(as_tuple=True)
+    pair_counts = rays_of_tile[tile]
+    steps = first_ray[tile] - (pair_counts.cumsum(0) - pair_counts)
+    steps = steps.repeat_interleave(pair_counts)
+    row = rows[row].repeat_interleave(pair_counts)
+    ray = rays_by_tile[steps.add_(torch.arange(len(steps), device=steps.device))]
+    yield from zip(row.split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)

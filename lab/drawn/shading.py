@@ -18,6 +18,7 @@ from .textures import albedo_at
 LAMP_REACH_M = 4.0  # at this distance the lamp has half its strength
 CREASE_REACH_M = 0.22  # creases darken within this distance of another standing solid
 CREASE_DEPTH = 0.45
+ROUNDING_M = 1e-4
 
 
 @frozen
@@ -187,73 +188,69 @@ def _crease_light(
 
     It is smooth, so that it adds no detail finer than textures."""
     light_share = torch.ones_like(probes[:, 0])
-    start, run_groups, total = 0, [[]], 0
+    directions, offsets_m, reach_m = _thin_slabs(scene)
+    start, pair_count, pairs = 0, 0, []
     for i, count in runs:
-        for j in neighbours.get(i, ()):
-            if total > PAIRS_AT_ONCE:
-                run_groups.append([])
-                total = 0
-            run_groups[-1].append((scene.solids[j], j, start, count))
-            total += count
-        start += count
-    for run_group in filter(None, run_groups):
-        hit_indices, crease_factor = _crease_factors(scene, probes, *zip(*run_group, strict=True))
-        light_share.scatter_reduce_(0, hit_indices, crease_factor, "prod")
+        solids = torch.tensor(neighbours.get(i, ()), dtype=torch.int64, device=probes.device)
+        for chunk in probes[start : start + count].split(PAIRS_AT_ONCE // max(1, len(solids))):
+            distance_along = directions[solids] @ chunk.T - offsets_m[solids]
+            row, hit = (distance_along.abs() < reach_m[solids]).nonzero(as_tuple=True)
+            pairs.append((solids[row], hit + start))
+            start, pair_count = start + len(chunk), pair_count + len(row)
+        if pair_count > PAIRS_AT_ONCE or start == len(probes):
+            solid_indices, hit_indices = map(torch.cat, zip(*pairs, strict=True))
+            crease_factor = _crease_factors(scene, probes, solid_indices, hit_indices)
+            light_share.scatter_reduce_(0, hit_indices, crease_factor, "prod")
+            pair_count, pairs = 0, []
     return light_share
+
+
+def _thin_slabs(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:  # [S, 3], [S, 1], [S, 1]
+    """Bound what each of S solids darkens between two planes.
+
+    A slab is large along two axes only: its thin axis alone excludes most points. Returned are the
+    planes' normal, the solid's offset along it and how far either plane is from there, in
+    metres."""
+    poses = scene.world_from_solid[0]
+    thin_axes = [
+        min(range(3), key=solid.size.__getitem__) if solid.kind == "box" else 0
+        for solid in scene.solids
+    ]
+    half_widths_m = [
+        solid.size[axis] if solid.kind == "box" else solid.bounding_radius
+        for solid, axis in zip(scene.solids, thin_axes, strict=True)
+    ]
+    directions = poses[range(len(poses)), :, thin_axes]
+    offsets_m = (directions * poses[..., 3]).sum(-1, keepdim=True)
+    reach_m = CREASE_REACH_M + ROUNDING_M + poses.new_tensor(half_widths_m).unsqueeze(-1)
+    return directions, offsets_m, reach_m
 
 
 def _crease_factors(
     scene: Scene,
-    probes: Tensor,  # [n, 3]
-    # P neighbours.
-    solids: tuple[Solid, ...],
-    # The P neighbours' numbers in the scene.
-    numbers: tuple[int, ...],
-    # For each of the P neighbours, the first hit that may be near it.
-    starts: tuple[int, ...],
-    # For each of the P neighbours, the number of such hits.
-    counts: tuple[int, ...],
-) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
-    """Compute how much light one neighbouring solid leaves at each hit."""
-    device, box_flags = probes.device, [solid.kind == "box" for solid in solids]
-    # A slab is large along two axes only: its thin axis alone excludes most points.
-    thin_axes = [
-        min(range(3), key=solid.size.__getitem__) if box else 0
-        for solid, box in zip(solids, box_flags, strict=True)
-    ]
-    reach_m = [
-        CREASE_REACH_M + (solid.size[axis] if box else solid.bounding_radius)
-        for solid, axis, box in zip(solids, thin_axes, box_flags, strict=True)
-    ]
+    probes: Tensor,  # [n, 3] metres, world
+    solid_indices: Tensor,  # [m] int64, the neighbour of each pair
+    hit_indices: Tensor,  # [m] int64, the probe that it may darken
+) -> Tensor:  # [m]
+    """Compute how much light a neighbouring solid leaves at each hit."""
     # A cup darkens less than a wardrobe.
-    crease_weights = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
-    reach_m, crease_weights = probes.new_tensor([reach_m, crease_weights])
-    size = torch.tensor([solid.size for solid in solids], dtype=torch.float64, device=device)
-    kinds = torch.tensor([KINDS.index(solid.kind) for solid in solids], device=device)
-    poses = scene.world_from_solid[0, torch.tensor(numbers, device=device)]
-    rows, total = torch.arange(len(solids), device=device), sum(counts)
-    thin_directions = poses[rows, :, torch.tensor(thin_axes, device=device)]
-    hit_counts = torch.tensor(counts, device=device)
-    first_hits = torch.tensor(starts, device=device) - (hit_counts.cumsum(0) - hit_counts)
-    pair_rows = rows.repeat_interleave(hit_counts, output_size=total)
-    hit_indices = torch.arange(total, device=device) + first_hits[pair_rows]
-    probe_offsets = (
-        probes.index_select(0, hit_indices) - poses[..., 3].index_select(0, pair_rows)
-    ).unsqueeze(1)
-    distance_along = (
-        probe_offsets @ thin_directions.index_select(0, pair_rows).unsqueeze(-1)
-    ).flatten()
-    close_pairs = (distance_along.abs() < reach_m.index_select(0, pair_rows)).nonzero()[:, 0]
-    pair_rows, hit_indices = pair_rows[close_pairs], hit_indices[close_pairs]
-    local_probes = inverse_rotate(
-        probe_offsets[close_pairs, 0], poses[..., :3].index_select(0, pair_rows)
+    crease_weights = probes.new_tensor(
+        [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in scene.solids]
     )
+    size = torch.tensor(
+        [solid.size for solid in scene.solids], dtype=torch.float64, device=probes.device
+    )
+    poses = scene.world_from_solid[0].index_select(0, solid_indices)
+    local_probes = inverse_rotate(
+        probes.index_select(0, hit_indices) - poses[..., 3], poses[..., :3]
+    )
+    kinds = torch.tensor([KINDS.index(solid.kind) for solid in scene.solids], device=probes.device)
+    kind_of_pair = kinds[solid_indices]
     solid_distance = torch.empty_like(local_probes[:, 0])
-    for solid_kind in {solid.kind for solid in solids}:
-        hits_of_kind = (kinds[pair_rows] == KINDS.index(solid_kind)).nonzero()[:, 0]
-        solid_distance[hits_of_kind] = distance(
-            solid_kind, size[pair_rows[hits_of_kind]], local_probes[hits_of_kind]
-        )
-    return hit_indices, 1 - crease_weights[pair_rows] * (
-        1 - solid_distance / CREASE_REACH_M
-    ).clamp_min(0).square()
+    for number, solid_kind in enumerate(KINDS):
+        pairs = (kind_of_pair == number).nonzero()[:, 0]
+        if len(pairs):
+            sizes = size.index_select(0, solid_indices[pairs])
+            solid_distance[pairs] = distance(solid_kind, sizes, local_probes[pairs])
+    nearness = (1 - solid_distance / CREASE_REACH_M).clamp_min(0)
+    return 1 - crease_weights[solid_indices] * nearness.square()
