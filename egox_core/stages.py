@@ -350,7 +350,8 @@ def path(
             frames in use, keyframes of another video.
     """
     declared = Declared.of(declared, own=("ego.", "exo."))
-    frames_in_use = frames or Frames.of_count(count or 0)  # none: as many as there are poses
+    # Without a count they are as many as there are poses.
+    frames_in_use = settle_frames(frames, Frames.of_count(count or 0))
     size = ego_size or (frames.size[1] if is_a(frames, FrameSelection) else REFERENCE_SIZE)
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.

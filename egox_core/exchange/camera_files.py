@@ -53,8 +53,6 @@ class CameraFile:
     name: str
     stated: StatedPoses  # of the upright picture
     numbering: Numbering
-    lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
-    remarks: tuple[Remark, ...] = ()  # on what of the file isn't read
     rows: tuple[FactRow, ...] = ()  # of the facts that were settled
     settled_path: CameraPath | None = None
 
@@ -88,9 +86,17 @@ class CameraFile:
             name=stated.name,
             stated=stated,
             numbering=Numbering(what=stated.name, count=count, **stated.moments),
-            lens=stated.read_lens,
-            remarks=stated.remarks,
         )
+
+    @property
+    def lens(self) -> Callable[[], CameraModel] | None:
+        """Reader of the file's lens, if it has one: it is read when asked for, and may be any."""
+        return self.stated.read_lens
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """Remarks on what of the file isn't read."""
+        return self.stated.remarks
 
     @property
     def path(self) -> CameraPath:

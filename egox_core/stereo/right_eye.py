@@ -77,9 +77,10 @@ def second_eye(
     """
     trajectory.check_moments(scene.frames, "scene")
     views = PathViews.of(scene, trajectory, progress=progress)
-    path_error = views.error(video.cpu(), with_clip=False)
+    left_video = video.cpu()
+    path_error = views.error(left_video, with_clip=False)
     if not path_error.judged.any():
-        path_error = replace(path_error, clip=views.clip_turn(video.cpu()))
+        path_error = replace(path_error, clip=views.clip_turn(left_video))
     count, height, width, _ = video.shape
     turns, shifts = _motion_per_frame(path_error, count)
     ego = trajectory.ego.resized(width, height).upright

@@ -47,7 +47,7 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     turned_back = replace(ClipTurn.unjudged(""), turn_deg=-turn_deg, interval_deg=0.5)
     ordered_file = server_base.root / "input" / "turned.json"
     write_trajectory(ordered_file, turned_back.correct_path(take.trajectory), take.notes)
-    inputs_of_type(prompt, "EgoXLoadExoVideo")["frame_count"] = FRAMES
+    inputs_of_type(prompt, "EgoXLoadExoVideo").update(frame_count=FRAMES, width=336, height=192)
     pose_inputs = inputs_of_type(prompt, "EgoXEgoPoseInput") | {"file": ordered_file.name}
     conditioning = inputs_of_type(prompt, "EgoXConditioning")
     sampler = inputs_of_type(prompt, "EgoXWanSampler")
