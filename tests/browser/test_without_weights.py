@@ -195,7 +195,7 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     page.browser_tab.get_by_test_id("egox-missing").wait_for(state="detached")
 
 
-@pytest.mark.parametrize("depth_source", ["file", "network"])
+@pytest.mark.parametrize("depth_source", [pytest.param("file", marks=pytest.mark.slow), "network"])
 def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
     open_page, read_shipped, hidden_weights, upload_folder, browser_server, tmp_path, depth_source
 ):
