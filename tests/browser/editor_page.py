@@ -58,7 +58,7 @@ class EditorPage:
 
     def wait_for_scene(self) -> None:
         try:
-            self.tab.wait_for_function(
+            self.page.wait_until(
                 "() => document.querySelector('[data-testid=egox-empty]').hidden && "
                 f"{self.script('view.cloud.count')} > 1000"
             )
@@ -80,7 +80,7 @@ class EditorPage:
 
     def wait_for_prior(self) -> None:
         """Wait until the prior picture shows the pose editor's current pose."""
-        self.tab.wait_for_function(
+        self.page.wait_until(
             f"() => {self.script('side.latest')}.wish === null && "
             f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0"
         )
@@ -106,10 +106,10 @@ class EditorPage:
         for share in shares:
             keyframes_before = self.read_keyframes()
             self.tab.mouse.click(*self.point_in_box("exo", *share))
-            self.tab.wait_for_function(
+            self.page.wait_until(
                 f"(old) => app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
                 ".widgets.find((w) => w.name === 'keyframes').value !== old",
-                arg=keyframes_before,
+                keyframes_before,
             )
 
     def go_to_frame(self, frame: int) -> None:

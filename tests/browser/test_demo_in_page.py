@@ -100,14 +100,14 @@ def test_a_click_on_run_shows_the_ego_video(
             f"() => {{ const all = ({_PLAYERS_SCRIPT})(); return all.every((p) => p.clips.length) "
             "&& all; }"
         )
-        prior, ego = page.browser_tab.wait_for_function(has_clips).json_value()
+        prior, ego = page.wait_until(has_clips).json_value()
         assert (prior["title"], ego["title"]) == ("Scene and prior", "EgoX")
         assert prior["clips"] == ["prior", "coverage", "depth", "exo"]
         assert ego["clips"] == ["ego"]
         assert min(prior["shown"], ego["shown"]) > 1000, "px of the page"
         page.wait_for_run()
         # The result is on Decode Ego Half.
-        page.browser_tab.wait_for_function(f"() => !({_PLAYERS_SCRIPT})()[1].clips.length")
+        page.wait_until(f"() => !({_PLAYERS_SCRIPT})()[1].clips.length")
     page.wait_for_run()
     page.show()
     player = page.evaluate(VIDEO_STATE_SCRIPT, "side_by_side_")
@@ -116,13 +116,11 @@ def test_a_click_on_run_shows_the_ego_video(
     assert player["seconds"] > 0
     assert player["shown"] > 100
     assert player["deviation"] > 5, "one flat colour"
-    page.browser_tab.wait_for_function(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
+    page.wait_until(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
     check_report_is_whole(page)
     if not vue_nodes:  # what a run shows makes nodes higher
-        page.browser_tab.wait_for_function(
-            "() => app.graph.nodes.find((n) => n.title === 'Save film').size[1] > 200"
-        )
-        page.browser_tab.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
+        page.wait_until("() => app.graph.nodes.find((n) => n.title === 'Save film').size[1] > 200")
+        page.wait_until(f"() => !({OVERLAPS_SCRIPT})().length")
         check_comparison_of_two_runs(page)
     elif is_pinned_host:
         check_weights_follow_pointer(page)
@@ -220,9 +218,7 @@ def check_comparison_of_two_runs(page) -> None:
     make_button.click()
     assert "8 runs, about" in read_about(page)
     make_button.click()
-    page.browser_tab.wait_for_function(
-        "(maker) => maker.textContent.startsWith('Make')", arg=make_button.element_handle()
-    )
+    page.wait_until("(maker) => maker.textContent.startsWith('Make')", make_button.element_handle())
     assert page.evaluate(_CELL_COUNT_SCRIPT) == 8
     assert read_about(page) == ""
     # A run of another video is compared with nothing, whatever view was chosen.

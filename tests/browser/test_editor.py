@@ -82,7 +82,7 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
         tab.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
         tab.mouse.move(*editor.point_in_box("exo", 0.5, 0.2))
         editor.find("loupe").wait_for()
-        tab.wait_for_function(f"() => !({COVERED_SCRIPT})().length")
+        editor.page.wait_until(f"() => !({COVERED_SCRIPT})().length")
         assert not tab.evaluate(CUT_OFF_SCRIPT), size
 
     # The head by two clicks in the exo picture, then a second keyframe by numbers.
@@ -125,7 +125,7 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     # Looking through the camera: a drag turns the head of this frame, as one step to undo.
     editor.find("tool-look").click()
     editor.drag(editor.point_in_box("view", 0.5, 0.5), (90, 25))
-    tab.wait_for_function(f"() => {editor.script('state.content.keys.length')} === 3")
+    editor.page.wait_until(f"() => {editor.script('state.content.keys.length')} === 3")
     looking_keyframes = editor.read_keyframes()
     editor.find("undo").click()
     assert editor.read_keyframes() == dragged_keyframes
@@ -181,8 +181,8 @@ def test_without_a_scene_the_editor_says_what_to_do(open_page, read_unpacked):
     editor.find("banner").filter(has_text="‘Load scene’ shows it").wait_for()
     dark_background = editor.read_state("view.scene.background.getHex()")
     tab.evaluate(THEME_SCRIPT, "light")
-    tab.wait_for_function(
-        f"(dark) => {editor.script('view.scene.background.getHex()')} > dark", arg=dark_background
+    editor.page.wait_until(
+        f"(dark) => {editor.script('view.scene.background.getHex()')} > dark", dark_background
     )
     tab.evaluate(THEME_SCRIPT, "dark")
     tab.keyboard.press("Escape")
@@ -228,7 +228,7 @@ def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
     assert editor.read_state("view.tool") == "move"
     old_token = editor.read_state("scene.known.token")
     editor.find("load-stale").click()
-    tab.wait_for_function(
+    editor.page.wait_until(
         f"() => {editor.script('scene.trusted')} && "
         f"{editor.script('scene.known.token')} !== {json.dumps(old_token)}"
     )
@@ -258,7 +258,7 @@ def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpack
     ]
     assert text_colours[0] == text_colours[1], "no button looks switched off"
     editor.find("follow").click()
-    tab.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
+    editor.page.wait_until(f"() => {editor.script('exo.step')} === 'look'")
     middle_frame = FRAMES // 2
     assert editor.read_state("state.frame") == middle_frame
     assert not tab.evaluate(CUT_OFF_SCRIPT)
@@ -301,14 +301,14 @@ def test_guessed_frames_are_marked_and_opened(open_page, read_unpacked, upload_f
     )
     editor.page.set_widget(POSE_NODE, "file", "egox/estimate.json")
     editor.open(load=True)
-    editor.tab.wait_for_function(f"() => {editor.script('shown')}")
+    editor.page.wait_until(f"() => {editor.script('shown')}")
     assert (
         editor.read_state("timeline.guessed") == [4, 5, 6] and editor.read_state("state.frame") == 4
     )
     assert "3 of 9 frames" in editor.find("track-notes").inner_text()
     assert "look_at" in editor.read_keyframes(), "nothing is written before something is changed"
     editor.find("take-over").click()
-    editor.tab.wait_for_function(f"() => {editor.script('state.undoable.length')} === 1")
+    editor.page.wait_until(f"() => {editor.script('state.undoable.length')} === 1")
     # A correction leaves the marks; the node's own keyframes have none.
     editor.type_into("yaw", 10)
     assert editor.read_state("timeline.guessed") == [4, 5, 6]
@@ -354,7 +354,7 @@ def test_a_new_field_of_view_keeps_the_clicked_points(
         shutil.copy(repo_root / "sample" / "synthetic_room" / name, upload_folder / name)
     page.set_widget("EgoXLoadExoVideo", "file", "egox/exo.mp4")
     editor.open(load=False).wait_for_scene()  # by itself: there is no head from a file either
-    tab.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
+    editor.page.wait_until(f"() => {editor.script('exo.step')} === 'place'")
     guessed_marks = editor.find("lens-guessed").locator("visible=true")
     assert guessed_marks.count() == 1
     editor.click_exo((0.62, 0.25), (0.4, 0.65))
@@ -376,7 +376,7 @@ def test_a_new_field_of_view_keeps_the_clicked_points(
     assert np.abs(pixels_before - clicked_pixels).max() < 2
     old_token = editor.read_state("scene.known.token")
     editor.find("exo-fov").locator("visible=true").fill("80")
-    tab.wait_for_function(
+    editor.page.wait_until(
         f"() => {editor.script('scene.trusted')} && "
         f"{editor.script('scene.known.token')} !== {json.dumps(old_token)}"
     )

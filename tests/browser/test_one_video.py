@@ -98,7 +98,7 @@ def test_the_video_alone_gives_an_ego_video_and_an_episode(
     # The estimate can be corrected: the editor begins with it.
     editor = EditorPage(page).open(load=False)
     editor.wait_for_scene()
-    editor.tab.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2")
+    editor.page.wait_until(f"() => {editor.script('state.content.keys.length')} >= 2")
     first_position = json.loads(editor.read_state("state.text"))["keyframes"][0]["position"]
     assert np.linalg.norm(np.array(first_position) - camera_centre(shown_path)[0].numpy()) < 0.02
     editor.close()

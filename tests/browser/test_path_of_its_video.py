@@ -42,9 +42,7 @@ _NODE_SCRIPT = f"app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
 
 
 def wait_for_video(page, name: str) -> None:
-    page.browser_tab.wait_for_function(
-        f"(name) => {_NODE_SCRIPT}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
-    )
+    page.wait_until(f"(name) => {_NODE_SCRIPT}.egoxPose.video?.video.endsWith(`/${{name}}`)", name)
 
 
 def read_pose_inputs(page, *names: str) -> tuple:
@@ -67,9 +65,9 @@ def test_the_scene_stays_while_another_workflow_is_open(page):
     page.evaluate(
         "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
     )
-    page.browser_tab.wait_for_function("() => !app.graph.nodes.length")
+    page.wait_until("() => !app.graph.nodes.length")
     page.browser_tab.get_by_text(workflow_name, exact=True).first.click()
-    page.browser_tab.wait_for_function(f"() => {_NODE_SCRIPT}?.egoxPose.data?.scene.points > 1000")
+    page.wait_until(f"() => {_NODE_SCRIPT}?.egoxPose.data?.scene.points > 1000")
 
 
 def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):

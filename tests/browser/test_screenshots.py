@@ -110,7 +110,7 @@ def test_picture_of_the_editor(open_page, read_unpacked):
     add_head(page)
     page.set_widget(POSE_NODE, "source", "estimated")
     editor = EditorPage(page).open(load=True)
-    page.browser_tab.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
+    page.wait_until(f"() => {editor.script('exo.step')} === 'look'")
     for place in ((0.545, 0.655), (0.56, 0.64)):
         editor.click_exo(place)
         editor.find("look-next").click()

@@ -111,7 +111,7 @@ def test_the_form_names_the_field_and_the_next_click(
     assert all(box["right"] <= button["left"] for box, button in toast_boxes), toast_boxes
     choose_files(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
     wait_for_upload_note(page, LOADER, "Set in")
-    page.browser_tab.wait_for_function(f"() => !({MARKED_ROWS})().length")
+    page.wait_until(f"() => !({MARKED_ROWS})().length")
     page.browser_tab.wait_for_function(
         f"() => !({EGOX_TOASTS})().length", timeout=5000
     )  # less than its life
@@ -176,15 +176,11 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     open_small_form(page, read_shipped("egox_one_video"))
     page.browser_tab.get_by_test_id("egox-missing").wait_for(state="hidden")  # of another graph
     page.browser_tab.locator(PRIOR_BUTTON).first.click()
-    page.browser_tab.wait_for_function(
-        f"() => document.querySelector('{PANEL}')?.innerText.includes('moge')"
-    )
+    page.wait_until(f"() => document.querySelector('{PANEL}')?.innerText.includes('moge')")
     (now,) = read_panel(page)["parts"]
     assert now["title"] == "For the picture now: 4 files, 4.8 GB in all"
     press_run(page)
-    page.browser_tab.wait_for_function(
-        f"() => document.querySelector('{PANEL}')?.innerText.includes('qwen')"
-    )
+    page.wait_until(f"() => document.querySelector('{PANEL}')?.innerText.includes('qwen')")
     panel = read_panel(page)
     assert [part["title"] for part in panel["parts"]] == [
         "For the picture now: 4 files, 4.8 GB in all",
@@ -259,9 +255,7 @@ def test_a_video_without_depth_marks_no_number(
     wait_for_upload_note(page, LOADER, "Set in")
     press_run(page)
     wait_for_toast(page, "no depth at all")
-    page.browser_tab.wait_for_function(
-        f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'"
-    )
+    page.wait_until(f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'")
 
 
 _ERROR_INPUTS_SCRIPT = """(kind) => Object.values(app.lastNodeErrors ?? {}).filter((n) => n.class_type === kind)
@@ -297,9 +291,9 @@ def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_serve
             page.set_widget("UNETLoader", "unet_name", name)
             set_strength(page, strength)
             page.queue()
-            page.browser_tab.wait_for_function(
+            page.wait_until(
                 f"(wanted) => String(({_ERROR_INPUTS_SCRIPT})('EgoXWanSampler')) === wanted",
-                arg=inputs[0],
+                inputs[0],
             )
     finally:
         wrong_file.unlink()
@@ -325,7 +319,7 @@ def place_the_head(page: PageUnderTest) -> None:
     editor.find("open").first.click()
     page.browser_tab.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
-    page.browser_tab.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
+    page.wait_until(f"() => {editor.script('exo.step')} === 'place'")
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
 
 

@@ -37,6 +37,7 @@ SETTINGS = {
 
 _EMPTY_SCRIPT = """async (settings) => {
   if (!window.app?.extensionManager) return false;
+  window.egoxWake?.();
   const { command, setting, toast, workflow } = app.extensionManager;
   app.canvas.pause_rendering = false;
   (toast.dismissAll ?? toast.removeAll)();
@@ -54,8 +55,14 @@ _REST_SCRIPT = """async () => {
   if (!window.app?.extensionManager) return;
   await app.extensionManager.command.execute('Comfy.NewBlankWorkflow');
   app.canvas.pause_rendering = true;
+  const frame = window.requestAnimationFrame, waiting = [];
+  window.requestAnimationFrame = (step) => waiting.push(step);
+  window.egoxWake = () => {
+    window.requestAnimationFrame = frame;
+    waiting.splice(0).forEach((step) => frame(step));
+  };
 }"""
-"""Leaves a page nothing to draw."""
+"""Leaves a page nothing to draw, and lets none of its loops look in each frame whether there is."""
 
 _BOUNDS_SCRIPT = """() => {
   const boxes = [...app.graph.nodes].map((n) => n.boundingRect ?? n.getBounding())
