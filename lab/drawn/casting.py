@@ -200,9 +200,11 @@ def _candidate_pairs(
     """Yield pairs of a solid and a ray that may meet, in chunks."""
     first_ray = rays_of_tile.cumsum(0) - rays_of_tile
     row, tile = visible[rows].nonzero(as_tuple=True)
-    pair_counts = rays_of_tile[tile]
-    steps = first_ray[tile] - (pair_counts.cumsum(0) - pair_counts)
-    steps = steps.repeat_interleave(pair_counts)
-    row = rows[row].repeat_interleave(pair_counts)
-    ray = rays_by_tile[steps.add_(torch.arange(len(steps), device=steps.device))]
-    yield from zip(row.split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)
+    chunk_of_tile = torch.div(rays_of_tile[tile].cumsum(0), PAIRS_AT_ONCE, rounding_mode="floor")
+    chunk_lengths = chunk_of_tile.unique_consecutive(return_counts=True)[1].tolist()
+    for chunk_rows, tiles in zip(row.split(chunk_lengths), tile.split(chunk_lengths), strict=True):
+        pair_counts = rays_of_tile[tiles]
+        steps = first_ray[tiles] - (pair_counts.cumsum(0) - pair_counts)
+        steps = steps.repeat_interleave(pair_counts)
+        ray = rays_by_tile[steps.add_(torch.arange(len(steps), device=steps.device))]
+        yield rows[chunk_rows].repeat_interleave(pair_counts), ray
