@@ -167,7 +167,7 @@ class PathViews(PathRenders):
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
         *,
-        # Also search the clip's one turn, which takes two thirds of the time.
+        # Also search the clip's one turn, which takes three quarters of the time.
         with_clip: bool = True,
     ) -> PathError:
         """Measure how far each rendered frame of a video is turned and shifted against its pose.
