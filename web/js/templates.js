@@ -12,7 +12,8 @@ app.registerExtension({
   setup() {
     const say = sayerOf("templates");
     const style = document.createElement("style");
-    style.textContent = ORDER.map((name) => describing(name, say(name))).join("\n");
+    const texts = ORDER.map((name) => textOf(name, say(name)));
+    style.textContent = [SHOWN_TEXT, ...texts].join("\n");
     document.head.append(style);
     const { getWorkflowTemplates } = api;
     api.getWorkflowTemplates = async function () {
@@ -27,9 +28,14 @@ app.registerExtension({
 const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
 
 // By a style: the page writes the card's own text anew whenever it likes, and newer ones leave the
-// second name out.
-const describing = (name, text) => `
-  [data-testid="template-workflow-${name}"] h3 ~ p { display: none; }
-  [data-testid="template-workflow-${name}"] div:has(> h3)::after {
-    content: ${JSON.stringify(text)}; font-size: 0.75rem; line-height: 1.35; opacity: 0.7;
+// second name out. One rule shows the texts of all cards, since the page asks it of each of its
+// parts whenever one of them changes.
+const CARD = '[data-testid^="template-workflow-egox_"]';
+const SHOWN_TEXT = `
+  ${CARD} h3 ~ p { display: none; }
+  ${CARD} div:has(> h3)::after {
+    content: var(--egox-card); font-size: 0.75rem; line-height: 1.35; opacity: 0.7;
   }`;
+
+const textOf = (name, text) =>
+  `[data-testid="template-workflow-${name}"] { --egox-card: ${JSON.stringify(text)}; }`;
