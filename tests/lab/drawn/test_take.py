@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.poses import camera_centre
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
-from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
+from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, shading, write_take
 from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance
 from tests.refusals import refuses
@@ -83,6 +83,20 @@ def test_both_cameras_see_the_same_colours(take):
         assert _psnr(sampled_colours, true_colours) > max(
             25, _psnr(shifted_colours, true_colours) + 4
         )
+
+
+def test_no_solid_darkens_what_lies_beyond_its_slab(two_frame_take, monkeypatch):
+    """Check that colours are the same if every neighbour is asked about every hit."""
+    thin_slabs = shading._thin_slabs
+
+    def endless_slabs(scene) -> tuple[torch.Tensor, ...]:
+        directions, offsets_m, reach_m = thin_slabs(scene)
+        return directions, offsets_m, torch.full_like(reach_m, torch.inf)
+
+    monkeypatch.setattr(shading, "_thin_slabs", endless_slabs)
+    take = make_take(TWO_FRAME_SPEC)
+    assert torch.equal(take.exo_rgb, two_frame_take.exo_rgb)
+    assert torch.equal(take.ego_rgb, two_frame_take.ego_rgb)
 
 
 def test_equal_specs_give_equal_takes(two_frame_take):
