@@ -165,7 +165,7 @@ def first_hits(
         visible = torch.ones(len(indices), 1, dtype=torch.bool, device=device)
         tile_of_ray = torch.zeros(len(rays), dtype=torch.int64, device=device)
     rays_by_tile = tile_of_ray.argsort()
-    rays_of_tile = torch.bincount(tile_of_ray, minlength=visible.shape[1])
+    ray_counts = torch.bincount(tile_of_ray, minlength=visible.shape[1])
     for solid_kind in KINDS:
         rows = [row for row, i in enumerate(indices) if solids[i].kind == solid_kind]
         if not rows:
@@ -175,7 +175,7 @@ def first_hits(
         )
         solid_numbers = torch.tensor(indices, device=device)
         row_numbers = torch.tensor(rows, device=device)
-        for row, ray in _candidate_pairs(visible, row_numbers, rays_by_tile, rays_of_tile):
+        for row, ray in _candidate_pairs(visible, row_numbers, rays_by_tile, ray_counts):
             rotation, centre, origin = bundle.solid_poses(ray, solid_numbers[row])
             hit_depth = intersect(
                 solid_kind,
@@ -195,16 +195,16 @@ def _candidate_pairs(
     visible: Tensor,  # [S, F * M] bool
     rows: Tensor,  # [R] int64, of ``visible``
     rays_by_tile: Tensor,  # [N] int64, rays sorted by their tile
-    rays_of_tile: Tensor,  # [F * M] int64, number of rays
+    ray_counts: Tensor,  # [F * M] int64, of each tile
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
     """Yield pairs of a solid and a ray that may meet, in chunks."""
-    first_ray = rays_of_tile.cumsum(0) - rays_of_tile
+    first_positions = ray_counts.cumsum(0) - ray_counts
     row, tile = visible[rows].nonzero(as_tuple=True)
-    chunk_of_tile = torch.div(rays_of_tile[tile].cumsum(0), PAIRS_AT_ONCE, rounding_mode="floor")
+    chunk_of_tile = torch.div(ray_counts[tile].cumsum(0), PAIRS_AT_ONCE, rounding_mode="floor")
     chunk_lengths = chunk_of_tile.unique_consecutive(return_counts=True)[1].tolist()
     for chunk_rows, tiles in zip(row.split(chunk_lengths), tile.split(chunk_lengths), strict=True):
-        pair_counts = rays_of_tile[tiles]
-        steps = first_ray[tiles] - (pair_counts.cumsum(0) - pair_counts)
-        steps = steps.repeat_interleave(pair_counts)
-        ray = rays_by_tile[steps.add_(torch.arange(len(steps), device=steps.device))]
-        yield rows[chunk_rows].repeat_interleave(pair_counts), ray
+        pair_counts = ray_counts[tiles]
+        offsets = first_positions[tiles] - (pair_counts.cumsum(0) - pair_counts)
+        positions = offsets.repeat_interleave(pair_counts)
+        positions += torch.arange(len(positions), device=positions.device)
+        yield rows[chunk_rows].repeat_interleave(pair_counts), rays_by_tile[positions]
