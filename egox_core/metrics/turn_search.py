@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from ..cameras import sensor_from_upright
+from ..cameras import CameraModel, sensor_from_upright
 from .clip_turn import NOT_ONE_DEG, ClipTurn, angle_between
 from .frame_alignment import (
     COARSE,
@@ -91,7 +92,7 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
     coarse_views = [FrameView.of(match, t, COARSE) for t in numbers]
     pairs = _frame_pairs(match, numbers)
-    starts = _best_turns(views, pairs, upright_axes)
+    starts = _best_turns(views, pairs)
     poses = [_align_clip(coarse_views, Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
     finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
     finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
@@ -158,34 +159,48 @@ def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
     return Rotation.from_matrix(np.stack(rotations)).as_rotvec(degrees=True)
 
 
-def _best_turns(
-    views: PathRenders, pairs: list[_FramePair], upright_axes: np.ndarray
-) -> list[np.ndarray]:
+def _best_turns(views: PathRenders, pairs: list[_FramePair]) -> list[np.ndarray]:
     """Find the best rotations on the grid that lie apart from each other."""
-    grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
-    rotations = rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
-    roll = np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64)
-    scores = _grid_scores(views, pairs, rotations.astype(np.float32), roll)
+    grid = _turn_grid(views.map_camera)
+    scores = _grid_scores(views, pairs, grid)
     best_turns = []
     for _ in range(STARTS):
-        best_rotation = rotations[int(scores.argmax())]
+        best_rotation = grid.rotations[int(scores.argmax())]
         best_turns.append(best_rotation)
-        cosines = (np.einsum("ij,gij->g", best_rotation, rotations) - 1) / 2
+        cosines = (np.einsum("ij,gij->g", best_rotation, grid.rotations) - 1) / 2
         scores[cosines > math.cos(math.radians(START_APART_DEG))] = -np.inf
     return best_turns
 
 
-def _grid_scores(
-    views: PathRenders,
-    pairs: list[_FramePair],
-    rotations: np.ndarray,  # [G, 3, 3]
-    roll: np.ndarray,  # [G] complex, by which directions are turned
-) -> np.ndarray:  # [G]
-    """Sum the features' correlations over the frames, each feature by its own spread."""
-    points = views.rays[GRID_PIXELS].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
-    _, pixel_indices, valid = (
-        values.numpy() for values in views.map_camera.look_up(torch.from_numpy(points))
+class _TurnGrid(NamedTuple):
+    """Turns that are tried, and where each draws the pixels of a map that are compared."""
+
+    rotations: np.ndarray  # [G, 3, 3]
+    roll: np.ndarray  # [G] complex, by which directions are turned
+    pixel_indices: np.ndarray  # [G, n] int32, in the turned map
+    valid: np.ndarray  # [G, n] bool
+
+
+@lru_cache(maxsize=2)  # 12 MB each, the same for all clips whose sensor is turned alike
+def _turn_grid(map_camera: CameraModel) -> _TurnGrid:
+    """Turn the grid's pixels of a map by each turn of the grid."""
+    upright_axes = sensor_from_upright(map_camera.quarter_turns).numpy()
+    grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
+    rotations = rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
+    rays = map_camera.pixel_rays()[0].numpy()[GRID_PIXELS].reshape(-1, 3)
+    points = rays @ rotations.astype(np.float32).transpose(0, 2, 1)
+    _, pixel_indices, valid = map_camera.look_up(torch.from_numpy(points))
+    return _TurnGrid(
+        rotations=rotations,
+        roll=np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64),
+        pixel_indices=pixel_indices.int().numpy(),
+        valid=valid.numpy(),
     )
+
+
+def _grid_scores(views: PathRenders, pairs: list[_FramePair], grid: _TurnGrid) -> np.ndarray:  # [G]
+    """Sum the features' correlations over the frames, each feature by its own spread."""
+    rotations, roll, pixel_indices, valid = grid
     products, scene_sums, video_sums = np.zeros((3, 3, len(rotations)))
     overlap, covered_count = np.zeros(len(rotations)), 0
     for pair in pairs:
