@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -106,13 +107,20 @@ def upload_folder(browser_server) -> Iterator[Path]:
     shutil.rmtree(upload_dir, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def read_shipped(repo_root) -> Callable[[str], dict[str, Any]]:
-    """Provide a function that reads a shipped workflow."""
-    return lambda name: read_workflow(shipped_workflows(repo_root)[name])
+@pytest.fixture
+def read_shipped(request, repo_root) -> Callable[[str], dict[str, Any]]:
+    """Provide a function that reads a shipped workflow with an id of this test's own.
+
+    An open page keeps for each id of a graph what was refused of it."""
+
+    def read_with_own_id(name: str) -> dict[str, Any]:
+        graph_id = str(uuid5(NAMESPACE_URL, f"{request.node.nodeid} {name}"))
+        return read_workflow(shipped_workflows(repo_root)[name]) | {"id": graph_id}
+
+    return read_with_own_id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def read_unpacked(read_shipped) -> Callable[[str], dict[str, Any]]:
     """Provide a function that reads a shipped workflow with its subgraphs unpacked."""
     return lambda name: flatten_workflow(read_shipped(name))

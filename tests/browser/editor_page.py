@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.browser.page import PageUnderTest
+from tests.browser.page import PageUnderTest, read_picture
 
 POSE_NODE = "EgoXEgoPoseInput"
 EDITOR_NODES = (
@@ -88,11 +88,13 @@ class EditorPage:
     def read_prior(self) -> np.ndarray:
         """Read the coarse prior that the editor shows, [224, 224, 3] float."""
         self.wait_for_prior()
-        rgba = self.tab.evaluate(
-            "() => { const c = document.querySelector('[data-testid=egox-prior]'); "
-            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"
+        rgba = read_picture(
+            self.tab.evaluate(
+                "() => document.querySelector('[data-testid=egox-prior]').toDataURL()"
+            )
         )
-        return np.array(rgba, dtype=np.float64).reshape(224, 224, 4)[..., :3]
+        assert rgba.shape == (224, 224, 4)
+        return rgba[..., :3].astype(np.float64)
 
     def read_keyframes(self) -> str:
         """Read the keyframes in the node's widget."""

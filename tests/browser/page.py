@@ -1,10 +1,13 @@
 """Drive ComfyUI's page in tests: find faults, run graphs and take pictures."""
 
+import base64
 import io
 import re
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tools.rigs.comfy_page import FORM_ROW, ComfyPage, PageError
 
@@ -47,6 +50,14 @@ _PAUSE_SCRIPT = """(pause) => {
   return before;
 }"""
 END_KINDS = {"execution_success", "execution_error", "execution_interrupted"}
+
+
+def read_picture(data_url: str) -> np.ndarray:  # [H, W, 4] int, RGBA
+    """Read the pixels of a canvas from its data URL, since a list of numbers takes a second."""
+    from PIL import Image
+
+    png_bytes = base64.b64decode(data_url.partition(",")[2])
+    return np.array(Image.open(io.BytesIO(png_bytes)).convert("RGBA"), dtype=int)
 
 
 class PageUnderTest(ComfyPage):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .page import read_picture
 from .preview_graph import choose_view, find_preview_part, read_preview, wait_for_preview
 from .small_graph import FRAMES, HEIGHT, WIDTH, shrink_graph_on_canvas
 from .test_workflows_in_page import OVERLAPS_SCRIPT
@@ -63,7 +64,7 @@ _OUT_OF_GROUP_SCRIPT = """() => {
 }"""
 
 
-# Returns the pixels of a frame of each clip of a player, and the difference of two runs.
+# Returns, as data URLs, a frame of each clip of a player, and the difference of two runs.
 _PIXELS_SCRIPT = """([type, number]) => {
   const preview = app.graph.nodes.find((n) => n.type === type).egoxPreview;
   const read = (clip) => {
@@ -71,7 +72,7 @@ _PIXELS_SCRIPT = """([type, number]) => {
     const canvas = Object.assign(document.createElement('canvas'), { width: w, height: h });
     const context = canvas.getContext('2d');
     context.drawImage(image, x, y, w, h, 0, 0, w, h);
-    return [...context.getImageData(0, 0, w, h).data];
+    return canvas.toDataURL();
   };
   return { ...Object.fromEntries(preview.pictures.map((clip) => [clip.name, read(clip)])), fps: preview.fps,
            factor: preview.difference?.factor, mean: preview.difference?.mean };
@@ -90,7 +91,7 @@ def test_a_click_on_run_shows_the_ego_video(
 ):
     """Check that the subgraph's player shows frames during sampling, and that ego video and film are
     saved at the end."""
-    page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
+    page = open_page(vue_nodes=vue_nodes, size=(1600, 900), stays_open=True)
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page, frames=FRAMES if vue_nodes else 1)
     page.set_widget("EgoXWanSampler", "seed", SEED)
@@ -167,7 +168,7 @@ def check_comparison_of_two_runs(page) -> None:
     assert pixels["factor"] == 8
     assert pixels["mean"] > 0.2
     earlier_pixels, current_pixels, difference = (
-        np.array(pixels[name]) for name in ("before", "ego", "difference")
+        read_picture(pixels[name]) for name in ("before", "ego", "difference")
     )
     expected = np.minimum(8 * np.abs(current_pixels - earlier_pixels), 255)
     opaque = (earlier_pixels == 255) & (current_pixels == 255)
@@ -336,7 +337,7 @@ def check_saved_clip(page, output: Path) -> None:
         assert len(frames) == FRAMES
         assert frames[2].std() > 5
         if view == "prior":
-            expected_picture = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
+            expected_picture = read_picture(pixels[view])[..., :3]
             assert np.abs(frames[2] - expected_picture.astype(float)).mean() < 8, "two lossy steps"
         assert read_preview(page, node)["frame"] == frame, "the player stays where it was"
     subgraph_names = {subgraph["name"] for subgraph in graph["definitions"]["subgraphs"]}

@@ -19,7 +19,7 @@ from tests.browser.upload_page import (
     wait_for_upload_note,
 )
 from tests.uneven_clip import write_uneven_clip
-from tools.rigs.comfy_page import FORM_ROW, PageError
+from tools.rigs.comfy_page import FORM_ROW, PageError, read_workflow
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
@@ -213,7 +213,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
         shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json")
     )
     drop_from_desktop(page, (500, 600), dropped_workflow)
-    page.wait_until("(id) => app.rootGraph.id === id", read_shipped("egox_long")["id"])
+    page.wait_until("(id) => app.rootGraph.id === id", read_workflow(dropped_workflow)["id"])
     assert (
         read_value(page, LOADER, "file") == SAMPLE_VIDEO and len(list(upload_folder.glob("*"))) == 1
     )

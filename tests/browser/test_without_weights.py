@@ -28,7 +28,7 @@ from tests.browser.upload_page import (
 from tools.rigs.comfy_page import FORM_ROW
 from tools.rigs.moge_file import write_moge_standin
 
-FRAMES, HEIGHT, WIDTH = 5, 128, 224
+FRAMES, HEIGHT, WIDTH = 1, 128, 224
 PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
 PANEL = "[data-testid=egox-missing]"
 PRIOR_STAGE = ".egox-preview:has([data-view=coverage]) .egox-preview-stage:visible"
@@ -46,9 +46,10 @@ MARKED_ROWS = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
     (framed) => getComputedStyle(framed).boxShadow !== 'none')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
-_COUNT_CLICKS = """() => addEventListener('pointerdown', () => {
-  window.egoxClicks = (window.egoxClicks ?? 0) + 1;
-}, true)"""
+_COUNT_CLICKS = """() => {
+  if (window.egoxClicks === undefined) addEventListener('pointerdown', () => { window.egoxClicks += 1; }, true);
+  window.egoxClicks = 0;
+}"""
 _LORA_ERROR_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
   (error) => error.extra_info.input_name)"""
 
@@ -88,7 +89,7 @@ def dismiss_toasts(page: PageUnderTest) -> None:
 def test_the_form_names_the_field_and_the_next_click(
     open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     page.open_form(read_shipped("egox_demo"))
     sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
     choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
@@ -147,7 +148,7 @@ def read_panel(page: PageUnderTest) -> dict[str, Any]:
 def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
     open_page, read_shipped, hidden_weights
 ):
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     open_small_form(page, read_shipped("egox_fast"))
     page.browser_tab.evaluate(
         "() => navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }"
@@ -197,7 +198,7 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
 ):
     """Check the way from an upload of an own drawn video, with its depth or with a stand-in for
     MoGe-2 ViT-S, to the saved preview."""
-    page = open_page(size=(1600, 900), webgl=True)
+    page = open_page(size=(1600, 900), webgl=True, stays_open=True)
     page.browser_tab.evaluate(_COUNT_CLICKS)
     open_small_form(page, read_shipped("egox_preview"))
     press_run(page)
@@ -248,7 +249,7 @@ def test_a_video_without_depth_marks_no_number(
 ):
     """Check that a video without depth, in a graph without model files, marks only the head's row
     in the form as wrong."""
-    page = open_page(size=(1024, 768))
+    page = open_page(size=(1024, 768), stays_open=True)
     page.open_form(read_shipped("egox_basic"))
     sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
     choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
@@ -273,9 +274,9 @@ def set_strength(page: PageUnderTest, value: float) -> None:
 
 def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_server):
     """Check where a wrong model and numbers beyond a slider are told."""
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     page.load(read_unpacked("egox_demo"))
-    shrink_graph_on_canvas(page)
+    shrink_graph_on_canvas(page, frames=1)
     model_name = next(
         node["inputs"]["unet_name"]
         for node in page.to_prompt().values()
@@ -328,7 +329,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
 ):
     from playwright.sync_api import expect
 
-    page = open_page(size=(1600, 900), webgl=True)
+    page = open_page(size=(1600, 900), webgl=True, stays_open=True)
     open_small_form(page, read_shipped("egox_one_video"))
     take_folder = repo_root / "sample" / "synthetic_room"
     choose_files(page, LOADER, take_folder / "exo.mp4", take_folder / "depth.npz")  # 1
@@ -367,7 +368,7 @@ def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
     open_page, read_shipped, hidden_weights, upload_folder, repo_root
 ):
     """Check that the graph makes an ego prior without any model file."""
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1600, 900), stays_open=True)
     open_small_form(page, read_shipped("egox_from_any_video"))
     assert "green shirt" in read_prompt_sections(page)
     take_folder = repo_root / "sample" / "synthetic_room"

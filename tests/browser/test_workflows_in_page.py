@@ -85,15 +85,28 @@ def keep_relevant_inputs(prompt) -> dict[str, tuple]:
     }
 
 
-def test_every_graph_loads_and_its_api_form_is_the_pages_own(
-    open_page, api_client, read_shipped, is_pinned_host
+def test_every_graph_has_a_form_with_all_its_rows_and_the_pages_own_api_form(
+    open_page, read_shipped, is_pinned_host
 ):
-    """Check that the stored API form of each workflow equals the page's export."""
+    """Check the form of every shipped graph, and the graph behind it.
+
+    The last form is also one that a Japanese page has saved."""
     page = open_page(size=(1600, 900), stays_open=True)
     faults = []
     for name in WORKFLOW_NAMES:
-        page.load(read_shipped(name))
-        assert not page.problems(read_shipped(name)), name
+        saved_graph = read_shipped(name)
+        page.open_form(saved_graph)
+        page.wait_until(f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)")
+        labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
+        form_rows = saved_graph["extra"]["linearData"]["inputs"]
+        assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
+        assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
+        assert not any("_" in text.replace("λ_g", "") for text in labels), labels
+        assert not set(labels) & {widget for _, widget in row_widgets}, "an input's raw name"
+        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
+
+        enter_graph(page)
+        assert not page.problems(saved_graph), name
         assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
             name
         )
@@ -109,6 +122,27 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
         assert page.evaluate(OFF_SCRIPT) == [], f"{name}: two LoRAs, of which EgoX's is on"
     assert not faults
     assert not page.complaints()
+    page.evaluate(_LOCALE_SCRIPT, "ja")
+    try:
+        page.open_form(saved_graph)
+        for text, *_ in page.evaluate(_FORM_SCRIPT):
+            assert re.search("[ぁ-ヶ一-鿿]", text), text
+        japanese_graph = page.serialize_graph() | {"extra": saved_graph["extra"]}
+    finally:
+        page.evaluate(_LOCALE_SCRIPT, "en")
+    page.open_form(japanese_graph)
+    assert tuple(text for text, *_ in page.evaluate(_FORM_SCRIPT)) == labels
+
+
+def enter_graph(page) -> None:
+    """Leave a form for its graph."""
+    page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
+    page.browser_tab.locator("canvas#graph-canvas:visible").wait_for()
+    page.settle()
+
+
+def test_every_blueprint_loads_and_is_offered(open_page, api_client):
+    page = open_page(size=(1600, 900), stays_open=True)
     for path in BLUEPRINTS:
         saved_graph = read_workflow(path)
         page.load(saved_graph)
@@ -126,45 +160,14 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     } == {path.stem for path in BLUEPRINTS}
 
 
-def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, read_shipped):
-    """Check the form of every shipped graph, and of a graph that a Japanese page saved."""
-    page = open_page(size=(1600, 900), stays_open=True)
-    for name in WORKFLOW_NAMES:
-        saved_graph = read_shipped(name)
-        page.open_form(saved_graph)
-        page.wait_until(f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)")
-        labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
-        form_rows = saved_graph["extra"]["linearData"]["inputs"]
-        assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
-        assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
-        assert not any("_" in text.replace("λ_g", "") for text in labels), labels
-        assert not set(labels) & {widget for _, widget in row_widgets}, "an input's raw name"
-        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
-        assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
-            name
-        )
-    assert not page.complaints()
-    page.evaluate(_LOCALE_SCRIPT, "ja")
-    try:
-        page.open_form(saved_graph)
-        for text, *_ in page.evaluate(_FORM_SCRIPT):
-            assert re.search("[ぁ-ヶ一-鿿]", text), text
-        japanese_graph = page.serialize_graph() | {"extra": saved_graph["extra"]}
-    finally:
-        page.evaluate(_LOCALE_SCRIPT, "en")
-    page.open_form(japanese_graph)
-    assert tuple(text for text, *_ in page.evaluate(_FORM_SCRIPT)) == labels
-
-
 def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
     """Check that an opened template fills the view."""
     first_name, second_name, third_name = TEMPLATE_NAMES[:3]
     page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900))
     for name in (first_name, second_name, third_name):
-        if name == third_name:
-            page.open(f"/?template={third_name}&source={PACK}")
-        if name == second_name:
+        if name != first_name:
             page.open_templates(PACK)
+        if name == second_name:
             for card in TEMPLATE_NAMES:
                 picture = (
                     page.browser_tab.get_by_test_id(f"template-workflow-{card}")
@@ -175,10 +178,11 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
                 page.wait_until(
                     "(img) => img.complete && img.naturalWidth > 100", picture.element_handle()
                 )
+        if name != first_name:
             page.browser_tab.get_by_test_id(f"template-workflow-{name}").click()
         page.wait_until(_IS_OPENED_SCRIPT, name)
         page.browser_tab.locator(FORM_ROW).first.wait_for()
-        page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
+        enter_graph(page)
         page.wait_until(  # the fit is animated
             f"() => app.canvas.ds.scale >= {MIN_ZOOM} && !({_OUTSIDE_SCRIPT})().length"
         )

@@ -42,6 +42,7 @@ _EMPTY_SCRIPT = """async (settings) => {
   app.canvas.pause_rendering = false;
   (toast.dismissAll ?? toast.removeAll)();
   await command.execute('Comfy.NewBlankWorkflow');
+  if (app.lastNodeErrors) return false;  // older pages mark the nodes of the next graph, too
   for (const tab of [...workflow.openWorkflows]) if (tab !== workflow.activeWorkflow) await workflow.closeWorkflow(tab);
   localStorage.clear();
   sessionStorage.clear();
