@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-# Before torch is imported: threads that wait for each other make small tensor operations slow.
+# Before torch and OpenCV are imported: threads that wait for each other make small operations slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 import numpy as np
 import pytest
