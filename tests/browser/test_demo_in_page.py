@@ -91,7 +91,7 @@ def test_a_click_on_run_shows_the_ego_video(
 ):
     """Check that the subgraph's player shows frames during sampling, and that ego video and film are
     saved at the end."""
-    page = open_page(vue_nodes=vue_nodes, size=(1600, 900), stays_open=True)
+    page = open_page(vue_nodes=vue_nodes, size=(1200, 700), stays_open=True)
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page, frames=FRAMES if vue_nodes else 1)
     page.set_widget("EgoXWanSampler", "seed", SEED)

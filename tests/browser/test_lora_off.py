@@ -39,7 +39,7 @@ def has_lora(page) -> bool:
 
 @pytest.mark.parametrize("vue_nodes", [False, True])
 def test_a_run_without_its_lora_is_asked_first(open_page, read_shipped, vue_nodes):
-    page = open_page(size=(1600, 900), stays_open=True, vue_nodes=vue_nodes)
+    page = open_page(size=(1200, 700), stays_open=True, vue_nodes=vue_nodes)
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page, frames=1)
     for mode in (MUTED, BYPASSED):

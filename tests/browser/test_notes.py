@@ -36,7 +36,7 @@ def measure_contrast(pixels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("vue_nodes", [False, True])
 def test_a_notes_words_stand_out_from_their_ground(open_page, read_shipped, vue_nodes):
-    page = open_page(size=(1600, 900), stays_open=True, vue_nodes=vue_nodes)
+    page = open_page(size=(1200, 700), stays_open=True, vue_nodes=vue_nodes)
     page.load(read_shipped("egox_basic"))
     page.show(page.node_bounds("MarkdownNote"))
     page.wait_until(f"() => {{ try {{ return ({_WORDS_SCRIPT})(); }} catch {{ return null; }} }}")

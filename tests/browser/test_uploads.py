@@ -24,7 +24,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     open_page, read_unpacked, upload_folder, repo_root, tmp_path
 ):
     take = Path(shutil.copytree(repo_root / "sample" / "synthetic_room", tmp_path / "take"))
-    page = open_page(vue_nodes=True, size=(1400, 900), stays_open=True)
+    page = open_page(vue_nodes=True, size=(1000, 700), stays_open=True)
     page.load(read_unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     sample_values = [read_value(page, *widget) for widget in FILE_WIDGETS]

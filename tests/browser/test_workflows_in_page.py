@@ -191,7 +191,7 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
 
 def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
     """Check that nodes don't overlap in ComfyUI's newer node design."""
-    page = open_page(vue_nodes=True, size=(1600, 900), stays_open=True)
+    page = open_page(vue_nodes=True, size=(1000, 600), stays_open=True)
     for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))
         page.show()
