@@ -91,7 +91,7 @@ def test_every_graph_has_a_form_with_all_its_rows_and_the_pages_own_api_form(
     """Check the form of every shipped graph, and the graph behind it.
 
     The last form is also one that a Japanese page has saved."""
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1200, 700), stays_open=True)
     faults = []
     for name in WORKFLOW_NAMES:
         saved_graph = read_shipped(name)
