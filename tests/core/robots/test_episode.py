@@ -326,8 +326,10 @@ def viewer_rotation(path: CameraTrajectory) -> np.ndarray:  # [3, 3] world_from_
 def test_camera_fit_finds_wrong_cameras_of_a_real_video():
     """Check that turned or shifted cameras are reported, except where a generated video can't show
     them."""
+    # Two frames tell as much as more, for their views hardly differ. Of seeds up to 9, two need
+    # the search for a turned exo camera, this one among them.
     take = make_take(
-        SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
+        SyntheticSpec(seed=8, frames=2, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
     )
     depth, path, ego_video = take.depth_video(), take.trajectory(), take.ego_frames()
     scene_points, _ = scene(take.exo_rgb, depth)
@@ -375,11 +377,11 @@ def test_camera_fit_finds_wrong_cameras_of_a_real_video():
 
 def test_late_ego_video_is_not_taken_for_a_wrong_camera():
     spec = SyntheticSpec(
-        seed=6, frames=9, fps=7, exo_width=128, exo_height=80, ego_size=96, edge_samples=1
+        seed=6, frames=7, fps=7, exo_width=128, exo_height=80, ego_size=96, edge_samples=1
     )
     take = make_take(spec)
     ego_video = take.ego_frames()
     scene_points, _ = scene(take.exo_rgb, take.depth_video())
-    late_video = torch.cat([ego_video[:1]] * 3 + [ego_video[:-3]])
+    late_video = torch.cat([ego_video[:1]] * 2 + [ego_video[:-2]])
     late_fit = camera_fit(scene_points, take.trajectory(), late_video, generated=False)
-    assert late_fit.fits == 0 and "about 3 frames late" in late_fit.text()
+    assert late_fit.fits == 0 and "about 2 frames late" in late_fit.text()
