@@ -16,7 +16,7 @@ from egox_core.types import FrameSelection
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from tests.path_forms import Poses
 
-SOURCE_FRAMES, FPS, CLIP_FRAMES = 12, 24.0, 5
+SOURCE_FRAMES, FPS, CLIP_FRAMES = 10, 24.0, 5
 FRAME_INDICES: Mapping[str, list[int]] = {
     "from 0": [0, 1, 2, 3, 4],
     "from 4": [4, 5, 6, 7, 8],

@@ -20,7 +20,7 @@ from egox_core.robots import make_episodes
 from egox_core.scene import ego_in_scene, viewer_camera
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.stereo.right_eye import SecondEye
-from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry, PointCloud
+from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry, PointCloud, of_frames
 
 from .drawn_clip import CLIP_FRAMES, Clip, relative_poses
 
@@ -78,7 +78,9 @@ def exact_gga_geometry(clip: Clip, depth: DepthVideo, path: CameraTrajectory) ->
 
 
 def make_second_eye(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> SecondEye:
-    scene_points, _ = stages.scene(clip.exo, depth)
+    """Draw the second eye of the first two frames, as each takes long."""
+    depth, path = (of_frames(value, slice(2)) for value in (depth, path))
+    scene_points, _ = stages.scene(clip.exo[:2], depth)
     ego_prior, _ = stages.prior(scene_points, path, draw_anyway=True)
     return second_eye(ego_prior.rgb, scene_points, path, StereoForm())
 
