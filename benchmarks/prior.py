@@ -30,6 +30,7 @@ from egox_core.types import (
     of_frames,
 )
 from lab.drawn import (
+    Covisible,
     DepthErrors,
     SyntheticSpec,
     SyntheticTake,
@@ -99,7 +100,11 @@ def is_away_from_outlines(index: Tensor) -> Tensor:
 
 
 def measure_preset(
-    take: SyntheticTake, depth: DepthVideo, options: PriorOptions, frame_step: int
+    take: SyntheticTake,
+    depth: DepthVideo,
+    options: PriorOptions,
+    frame_step: int,
+    masks_of_frames: dict[int, Covisible],  # of those compared
 ) -> dict:
     """Measure the colour errors and the flicker of one preset, on pairs of consecutive frames."""
     scene = build_scene(take.exo_rgb, depth)
@@ -112,7 +117,7 @@ def measure_preset(
         frames, render_frames(scene, take.trajectory(), options, frames), strict=True
     ):
         if t % frame_step == 0:
-            masks, true_picture = covisible(take, t), take.ego_rgb[t].float() / 255
+            masks, true_picture = masks_of_frames[t], take.ego_rgb[t].float() / 255
             for name, frame_errors in errors_by_kind.items():
                 region_mask = getattr(masks, name)
                 frame_errors.append(
@@ -153,11 +158,12 @@ def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
         "exact": exact_depth,
         "errors": add_depth_errors(exact_depth, DepthErrors(), 1000 + spec.seed),
     }
+    masks_of_frames = {t: covisible(drawn_take, t) for t in range(0, spec.frames, frame_step)}
     return {
         "seed": spec.seed,
         **{
             case_name: {
-                name: measure_preset(drawn_take, depth, options, frame_step)
+                name: measure_preset(drawn_take, depth, options, frame_step, masks_of_frames)
                 for name, options in PRIOR_PRESETS.items()
             }
             for case_name, depth in depth_cases.items()

@@ -5,12 +5,12 @@ from egox_core.prior.options import PRIOR_PRESETS
 from lab.drawn import SyntheticSpec
 
 SPEC = SyntheticSpec(
-    seed=1, frames=5, fps=7.0, exo_width=224, exo_height=128, ego_size=128, edge_samples=1
+    seed=1, frames=3, fps=7.0, exo_width=160, exo_height=96, ego_size=96, edge_samples=1
 )
 
 
 def test_figures_of_a_small_drawn_take():
-    figures = measure_seed(SPEC, frame_step=4)
+    figures = measure_seed(SPEC, frame_step=2)
     exact_figures = figures["exact"]["clean"]
     assert exact_figures["psnr_static"] > 25 and exact_figures["psnr_moving"] > 17
     assert exact_figures["psnr_static"] > figures["errors"]["clean"]["psnr_static"]

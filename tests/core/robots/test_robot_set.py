@@ -174,7 +174,7 @@ def write_places(folder: Path, numbers: range) -> None:
             state = run_episode.columns["observation.state"]
             place = number * 0.1 + rng.normal(0, 0.01, state.shape)
             place[:, :24] = 0.5
-            place[: 2 if number == 0 else 0, :24] += 0.3
+            place[: 1 if number == 0 else 0, :24] += 0.3
             place = place.astype(np.float32)
             columns = {**run_episode.columns, "observation.state": place, "action": place}
             robot_data.append(replace(run_episode, columns=columns))
@@ -182,19 +182,19 @@ def write_places(folder: Path, numbers: range) -> None:
 
 @pytest.mark.parametrize("edit", ["none", "averaged", "delete"])
 def test_quantiles_are_those_of_all_frames(tmp_path, edit):
-    """Check the quantiles of ten episodes at places of their own, also in a set that an older
+    """Check the quantiles of six episodes at places of their own, also in a set that an older
     version averaged, and in one that LeRobot edited."""
-    write_places(tmp_path, range(5))
+    write_places(tmp_path, range(3))
     if edit == "averaged":
         write_json(tmp_path / "meta/stats.json", {})
     elif edit != "none":
         edit_as_lerobot(tmp_path, edit)
-    write_places(tmp_path, range(5, 10))
+    write_places(tmp_path, range(3, 6))
     statistics = read_json(tmp_path / "meta/stats.json")
     frame_rows = read_rows(tmp_path, "data")
     names = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
     for key in ("observation.state", "action", "egox.path_deg", "egox.ego_c2w", "index"):
-        values = np.array([row[key] for row in frame_rows], np.float64).reshape(10 * FRAMES, -1)
+        values = np.array([row[key] for row in frame_rows], np.float64).reshape(6 * FRAMES, -1)
         for name, share in names.items():
             np.testing.assert_allclose(
                 np.array(statistics[key][name])[24:],

@@ -35,7 +35,7 @@ def sliding_poses(metres: float) -> torch.Tensor:  # [T, 3, 4] float64
 def take():
     return make_take(
         SyntheticSpec(
-            seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64, edge_samples=1
+            seed=1, frames=9, fps=3.5, exo_width=128, exo_height=80, ego_size=16, edge_samples=1
         )
     )
 
@@ -111,12 +111,12 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
         )
     progress_stages = []
     masked_scene.mean_static(lambda step, total, stage: progress_stages.append(stage))
-    assert len(progress_stages) == 18
+    assert len(progress_stages) == 10
     assert set(progress_stages) == {"average the static background"}
     fused_backgrounds = fuse_scenes([masked_scene, masked_scene]).mean_background()
     assert len(fused_backgrounds) == 2 * len(masked_scene.mean_static())
-    w2c = take.exo.pose.repeat(17, 1, 1)
-    w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
+    w2c = take.exo.pose.repeat(9, 1, 1)
+    w2c[:, 0, 3] += torch.linspace(0, 0.1, 9)
     moving_camera_scene = build_scene(take.exo_rgb, replace_exo_pose(take.depth_video(), w2c))
     assert (
         moving_camera_scene.mean_static is None
@@ -137,7 +137,7 @@ def test_moving_pixels_are_found_without_a_mask(noise):
 def test_moving_points_are_left_out_or_taken_from_the_mask(take):
     static_scene = build_scene(take.exo_rgb, take.depth_video(), "none")
     assert len(static_scene.moving[0]) == 0
-    assert len(static_scene.static) > 0.95 * 224 * 128
+    assert len(static_scene.static) > 0.95 * 128 * 80
     maskless_scene = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), "mask")
     assert len(maskless_scene.moving[0]) == 0
     with refuses("what moves"):

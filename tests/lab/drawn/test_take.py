@@ -18,7 +18,9 @@ from lab.drawn.solids import distance
 from tests.refusals import refuses
 
 SMALL_SPEC = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
-TWO_FRAME_SPEC = replace(SMALL_SPEC, frames=2, edge_samples=1)
+TWO_FRAME_SPEC = SyntheticSpec(
+    seed=3, frames=2, exo_width=128, exo_height=80, ego_size=80, edge_samples=1
+)
 
 
 @pytest.fixture(scope="module")
