@@ -9,7 +9,7 @@ def test_a_moving_cameras_depth_gets_poses_and_a_preview(pack):
     from egox_pack.nodes.exo_motion import EgoXExoMotion
 
     drawing_options = dict(
-        frames=9, fps=4.0, exo_width=224, exo_height=128, ego_size=16, edge_samples=1
+        frames=5, fps=2.0, exo_width=160, exo_height=96, ego_size=16, edge_samples=1
     )
     motion_options = dict(exo_path="dolly", exo_motion=0.4, texture="soft")
     take = make_take(SyntheticSpec(seed=5, **drawing_options, **motion_options))
@@ -23,12 +23,12 @@ def test_a_moving_cameras_depth_gets_poses_and_a_preview(pack):
         take.exo_frames(), bare_depth, "auto", dynamic_mask=moving_mask
     )
     moving_depth, text = node_output.args
-    assert moving_depth.exo.pose.shape == (9, 3, 4)
+    assert moving_depth.exo.pose.shape == (5, 3, 4)
     assert text.startswith("the exo camera moves: 0.")
     preview = node_output.ui["egox_preview"][0]
     assert [stream["name"] for stream in preview["streams"]] == ["points", "path"]
     static_output = EgoXExoMotion.execute(
-        take.exo_frames()[:1].expand(9, -1, -1, -1), bare_depth, "auto"
+        take.exo_frames()[:1].expand(5, -1, -1, -1), bare_depth, "auto"
     )
     assert static_output.args[0] is bare_depth
     assert "static" in static_output.args[1]
