@@ -70,8 +70,10 @@ def moving_hands(count: int) -> HandTrack:
     return HandTrack.of_joints(joints)
 
 
+@cache
 def make_episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **options) -> Episode:
-    """Build one robot episode whose picture numbers continue those of the previous episode."""
+    """Build one robot episode whose picture numbers continue those of the previous episode, once
+    for all tests."""
     torch.manual_seed(number)
     first_number = number * count
     (first_episode,) = make_episodes(
