@@ -24,6 +24,8 @@ from egox_train.train.export import inspect
 from egox_train.video_writer import write_video
 from tests.paths import ROOT
 from tools.convert_to_safetensors import convert
+from tools.rigs.standin_shapes import vae_shapes
+from tools.rigs.standins import SEED, draw_tensors
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 # What is added to a command, so that it fits a test.
@@ -85,10 +87,8 @@ def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
     metric_model, _ = depth_models
     shutil.copytree(metric_model, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copy(
-        ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors",
-        tmp_path / "wan_2.1_vae.safetensors",
-    )
+    # One channel, for the stand-in's four take four times as long.
+    save_file(draw_tensors(vae_shapes(1), SEED), tmp_path / "wan_2.1_vae.safetensors")
     save_file(
         {"embedding": torch.randn(4, 24, generator=torch.Generator().manual_seed(0))},
         tmp_path / "umt5_xxl_fp16.safetensors",
@@ -186,11 +186,15 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     training_folder, take_writers, network_writers, one_compared_frame, monkeypatch
 ):
     pytest.importorskip("cdfvd.fvd")
-    # I3D of one layer, which test_reference_packages.py has whole, and shorter searches.
+    from torchvision.models.optical_flow import raft_small
+
+    # I3D of one layer, which test_reference_packages.py has whole, the smaller RAFT, of which
+    # test_weights.py has the large one, and shorter searches.
     i3d_name = "cdfvd.third_party.i3d.pytorch_i3d.InceptionI3d"
     monkeypatch.setattr(i3d_name, network_writers.StandInI3d)
+    monkeypatch.setattr("torchvision.models.optical_flow.raft_large", raft_small)
     monkeypatch.setattr("egox_train.metrics.temporal.UPDATES", 1)  # of 20
-    monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)  # of 8 points a side
+    monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 2)  # of 8 points a side
     raw_folder = training_folder / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
         cameras = dict.fromkeys(("cam01", "cam02"), (224, 128))
@@ -258,7 +262,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
             for camera in ("cam01", "cam02")
         ]
         write_json(training_folder / f"meta_{name}.json", {key: entries})
-    monkeypatch.setattr("egox_train.metrics.auto_masks.POINTS", 3)  # of 32 a side
+    monkeypatch.setattr("egox_train.metrics.auto_masks.POINTS", 2)  # of 32 a side
     small_options = TABLE_OPTIONS | {"evaluate": "--device cpu", "masks": "--device cpu"}
     small_options["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
     run_page("paper_table.md", raw_folder, small_options, number=1)
