@@ -92,41 +92,52 @@ def run_forked_pairs(training_processes, *words: str | Path) -> str:
     return result.stdout
 
 
-@needs_fork
-@pytest.mark.parametrize("memory", [pytest.param(FLOAT32, marks=pytest.mark.slow), BFLOAT16])
-def test_exo_alone_in_two_processes_equals_two_passes_bit_for_bit(
-    training_folder, tiny_training, training_processes, memory
-):
-    """Check losses, norms of the gradients, and the weights after three steps, by DDP with the
-    checkpoints parked and by FSDP2."""
+@pytest.fixture(scope="module", params=[pytest.param(FLOAT32, marks=pytest.mark.slow), BFLOAT16])
+def paired_runs(request, tiny_training, training_processes, tmp_path_factory) -> tuple[Path, str]:
+    """Train in two processes by all configurations of two tests, and return the folder and what was
+    printed.
+
+    One start does for both, because the imports take half of the time."""
+    folder = tmp_path_factory.mktemp("paired")
+    tiny_training.make_cache(folder / "cache")
+    tiny_training.make_base(folder / "base.safetensors")
     shipped_file = training_processes.ROOT / "configs/accelerate_fsdp2.yaml"
     fsdp_options = yaml.safe_load(shipped_file.read_text("utf-8"))["fsdp_config"]
     fsdp_words = [
         "ACCELERATE_USE_FSDP=true",
         *(f"{name.upper().replace('_LAYER', '')}={value}" for name, value in fsdp_options.items()),
     ]
-    words: list[str | Path] = []
+    settings = tiny_training.make_settings(folder, steps=6, batch_size=2)
+    words: list[str | Path] = [training_processes.write_config(folder, "two", settings)]
     for launch, launch_words in (("ddp", []), ("fsdp2", fsdp_words)):
-        parking = {"checkpoint_offload": launch == "ddp" and memory is BFLOAT16}
+        parking = {"checkpoint_offload": launch == "ddp" and request.param is BFLOAT16}
         settings = tiny_training.make_settings(
-            training_folder,
+            folder,
             steps=3,
             batch_size=1,
             conditioning={"exo": "alone"},
-            memory=memory | parking,
+            memory=request.param | parking,
         )
         names = f"{launch}_blocks", f"{launch}_passes"
         words += launch_words
-        words += [training_processes.write_config(training_folder, n, settings) for n in names]
-    printed = run_forked_pairs(training_processes, *words)
+        words += [training_processes.write_config(folder, n, settings) for n in names]
+    return folder, run_forked_pairs(training_processes, *words)
+
+
+@needs_fork
+def test_exo_alone_in_two_processes_equals_two_passes_bit_for_bit(paired_runs, tiny_training):
+    """Check losses, norms of the gradients, and the weights after three steps, by DDP with the
+    checkpoints parked and by FSDP2."""
+    folder, printed = paired_runs
     assert printed.count("by two passes") == 2 * 2 * 3
-    assert printed.count("FSDP2 True, ") == printed.count("FSDP2 False, 0 of") == 4
+    # Of the run whose losses are those of one process, too.
+    assert printed.count("FSDP2 False, 0 of") == 2 + 4 and printed.count("FSDP2 True, ") == 4
     assert "FSDP2 True, 0 of" not in printed
     for launch in ("ddp", "fsdp2"):
         (curve, lora), (twin_curve, twin_lora) = (
             (
-                tiny_training.read_log(training_folder / f"{launch}_{name}"),
-                load_file(training_folder / f"{launch}_{name}" / "lora.safetensors"),
+                tiny_training.read_log(folder / f"{launch}_{name}"),
+                load_file(folder / f"{launch}_{name}" / "lora.safetensors"),
             )
             for name in ("blocks", "passes")
         )
@@ -136,21 +147,14 @@ def test_exo_alone_in_two_processes_equals_two_passes_bit_for_bit(
 
 
 @needs_fork
-def test_two_processes_have_the_losses_of_one(training_folder, tiny_training, training_processes):
+def test_two_processes_have_the_losses_of_one(paired_runs, tiny_training, training_processes):
     """Check that training in two processes has the losses of one process."""
-    settings = tiny_training.make_settings(training_folder, steps=6)
-    two_settings = {**settings, "batch_size": 2}
-    run_forked_pairs(
-        training_processes, training_processes.write_config(training_folder, "two", two_settings)
-    )
-    half_output = training_folder / "half"
-    train(parse_config({**two_settings, "steps": 1, "output": str(half_output)}))
-    single_losses = single_process_losses(
-        training_folder, tiny_training, training_processes, settings
-    )
-    pair_losses, half_losses = map(
-        training_processes.read_losses, (training_folder / "two", half_output)
-    )
+    folder, _ = paired_runs
+    settings = tiny_training.make_settings(folder, steps=6)
+    half_output = folder / "half"
+    train(parse_config({**settings, "batch_size": 2, "steps": 1, "output": str(half_output)}))
+    single_losses = single_process_losses(folder, tiny_training, training_processes, settings)
+    pair_losses, half_losses = map(training_processes.read_losses, (folder / "two", half_output))
     # The same samples, noise and levels; sums are taken in another order.
     assert pair_losses == pytest.approx(single_losses, rel=1e-3) and len(pair_losses) == 6
     assert single_losses[0] != half_losses[0]
