@@ -27,6 +27,12 @@ FRAMES = 33
 ERROR_ROTATION = Rotation.from_rotvec([5.0, -6.7, 5.5], degrees=True).as_matrix()  # 10 degrees
 
 
+@pytest.fixture(autouse=True)
+def four_compared_frames(monkeypatch) -> None:
+    """Compare four frames of a take with its scene, instead of nine."""
+    monkeypatch.setattr("egox_train.calibrate.view_fit.COMPARED_FRAMES", 4)
+
+
 @pytest.fixture(scope="module")
 def drawn_takes(tmp_path_factory) -> Path:
     """Write two drawn takes to a folder."""
@@ -35,8 +41,8 @@ def drawn_takes(tmp_path_factory) -> Path:
         spec = SyntheticSpec(
             seed=seed,
             frames=FRAMES,
-            exo_width=224,
-            exo_height=128,
+            exo_width=160,
+            exo_height=96,
             ego_size=128,
             edge_samples=1,
         )

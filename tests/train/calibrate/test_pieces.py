@@ -121,7 +121,7 @@ def test_drift_that_blurs_the_windows_is_measured():
     exo_sound = np.interp(times + 5, world_times, world_sound).astype(np.float32)
     ego_sound = np.interp(times / 1.001 + 5, world_times, world_sound).astype(np.float32)
     clocks, _ = clocks_by_sound(exo_sound, ego_sound)
-    assert clocks.ego_s(times) == pytest.approx(times * 1.001, abs=1e-3)
+    assert np.abs(clocks.ego_s(times) - times * 1.001).max() < 1e-3
 
 
 @pytest.mark.parametrize("codec", SUFFIX_BY_CODEC)
