@@ -1,6 +1,7 @@
 """Test ``generate``, which samples ego videos for a cache."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.safe_files import read_json
+from egox_core.stereo import StereoForm
 from egox_core.types import EARLIER, KEPT_NOW, NOW, REDRAWN, UNOBSERVED
 from egox_core.video import probe_video
 from egox_train.data.cache_build import build_cache
@@ -53,7 +55,9 @@ def generate_options(place: Path, **changes) -> GenerateOptions:
     )
 
 
-def test_each_clips_video_is_made_once(generate_folder, training_set, one_compared_frame, tmp_path):
+def test_each_clips_video_is_made_once(
+    generate_folder, training_set, one_compared_frame, tmp_path, monkeypatch
+):
     cache = generate_folder / "cache"
 
     def generate_clips(**changes) -> tuple[int, int]:
@@ -79,6 +83,8 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, one_compar
     assert [generate_clips(), generate_clips()] == [(clips, 1), (clips, 0)]
     assert {file: file.read_bytes() for file in video_files} == files_before
     stereo = {"seed": 5, "stereo": training_set / "manifest.jsonl"}
+    # Of 1,024 px.
+    monkeypatch.setattr("egox_train.train.generate.StereoForm", partial(StereoForm, eye_px=64))
     assert generate_clips(**stereo) == (clips, clips)
     assert video.read_bytes() != files_before[video]
     stereo_file = tmp_path / f"{clip}_180_LR.mp4"

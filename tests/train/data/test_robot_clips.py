@@ -100,7 +100,8 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root, monk
         return fits[key]
 
     monkeypatch.setattr(robot_clips, "camera_fit", fit_once)
-    monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 3)  # of 9
+    monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 1)  # of 9
+    monkeypatch.setattr("egox_core.metrics.exo_turn.SEARCH_FRAMES", 1)  # of 3
     good, bad = (tmp_path / "clips" / name for name in ("a_good", "b_bad"))
     for clip in (good, bad):
         shutil.copytree(repo_root / "sample" / "calm_room", clip)
