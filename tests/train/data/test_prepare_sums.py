@@ -22,8 +22,8 @@ PREPARE_ARGUMENTS = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 
 
 @pytest.fixture(scope="module")
 def long_takes(take_writers, tmp_path_factory) -> Path:
-    """Write three takes of 29 frames."""
-    return take_writers.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
+    """Write three takes of 19 frames, which have three clips each."""
+    return take_writers.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=19)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
         capsys.readouterr().out.splitlines()[-1],
     ).groups()
     assert not out.exists() and int(measured_clips) == 4 and float(hours) > 0
-    assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
+    assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 9
     sizes = {file: file.stat().st_size for file in long_set.rglob("*") if file.is_file()}
     assert len(sizes) == int(files)
     clip_bytes = sum(size for file, size in sizes.items() if long_set / "clips" in file.parents)
@@ -73,10 +73,11 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
 
 def test_clips_are_chosen_over_the_whole_take(long_takes, tmp_path):
     def choose_clips(**changed_options) -> dict[str, list[int]]:
-        prepare_and_read(long_takes, tmp_path, replace(SMALL_OPTIONS, **changed_options))
+        options = replace(SMALL_OPTIONS, stride=3, **changed_options)
+        prepare_and_read(long_takes, tmp_path, options)
         return starts_by_take(tmp_path / "manifest.jsonl")
 
-    assert list(choose_clips(clips_per_take=2).values()) == [[5, 15]] * 3  # of 0, 5, 10, 15, 20
+    assert list(choose_clips(clips_per_take=2).values()) == [[3, 9]] * 3  # of 0, 3, 6, 9, 12
     assert sorted(map(len, choose_clips(most_clips=4).values())) == [1, 1, 2]
     first_choice, repeated_choice, other_seed_choice = (
         choose_clips(clips_per_take=2, draw="random", draw_seed=seed) for seed in (0, 0, 1)
@@ -110,7 +111,7 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
             == 0
         )
     assert main(["join", str(parts)]) == 0
-    assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
+    assert "9 clips (9 made now), 0 skipped" in capsys.readouterr().out
     assert set_files(parts) == set_files(one_run)
     reports = [read_json(root / "report.json") for root in (one_run, parts)]
     for report in reports:
@@ -123,7 +124,7 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
         ({"finished": False}, "none finished of 0/2"),
         ({"settings": {**part_content["settings"], "split_seed": 7}}, "other split_seed"),
         ({"records": [{}]}, "different content"),
-        ({"clips": clips}, "10 clips of 0/2 that are gone or were made anew"),
+        ({"clips": clips}, "6 clips of 0/2 that are gone or were made anew"),
     ):
         write_json(first_part, {**part_content, **changed_entries})
         with refuses(message_pattern):
