@@ -41,9 +41,9 @@ def drawn_takes(tmp_path_factory) -> Path:
         spec = SyntheticSpec(
             seed=seed,
             frames=FRAMES,
-            exo_width=160,
-            exo_height=96,
-            ego_size=128,
+            exo_width=128,
+            exo_height=80,
+            ego_size=96,
             edge_samples=1,
         )
         write_take(make_take(spec), folder / name)
