@@ -39,12 +39,9 @@ def compiling() -> None:
 
 @pytest.fixture
 def one_compared_frame(monkeypatch) -> None:
-    """Compare one frame of a clip with its scene, from few turns, to tell the turn of its view."""
+    """Compare one frame of a clip with its scene, from one turn, to tell the turn of its view."""
     monkeypatch.setattr("egox_core.metrics.frame_alignment.MAX_FRAMES", 1)  # of 17
-    # 27 turns of 1,521, and one of them to start from, of five.
-    monkeypatch.setattr("egox_core.metrics.turn_search.YAW_PITCH_DEG", (-12, 0, 12))
-    monkeypatch.setattr("egox_core.metrics.turn_search.ROLL_DEG", (-10, 0, 10))
-    monkeypatch.setattr("egox_core.metrics.turn_search.STARTS", 1)
+    monkeypatch.setattr("egox_core.metrics.turn_search.STARTS", 1)  # of five
 
 
 @pytest.fixture(scope="session")

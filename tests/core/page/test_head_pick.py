@@ -72,7 +72,7 @@ def draw_seen_heads(room: int) -> Iterator[SeenHead]:
 ALL_ROOMS = pytest.param(range(16), marks=pytest.mark.slow, id="all")
 
 
-@pytest.fixture(scope="module", params=[pytest.param((3, 4), id="small"), ALL_ROOMS])
+@pytest.fixture(scope="module", params=[pytest.param((0, 1, 3, 4), id="small"), ALL_ROOMS])
 def heads(request) -> list[SeenHead]:
     return [head for room in request.param for head in draw_seen_heads(room)]
 
