@@ -4,6 +4,8 @@ Its form, its translation and its layout are checked, too."""
 
 import re
 
+import pytest
+
 from tests.flat_graph import all_nodes
 from tests.paths import ROOT
 from tools import api_forms
@@ -14,6 +16,13 @@ from .test_lora_off import BYPASSED, OFF_SCRIPT, switch_lora
 
 WORKFLOW_NAMES = list(shipped_workflows(ROOT))
 TEMPLATE_NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+SHIPPED_GRAPHS = pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(TEMPLATE_NAMES, id="templates"),
+        pytest.param(WORKFLOW_NAMES, marks=pytest.mark.slow, id="all"),
+    ],
+)
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 OPTIONAL_SOCKETS = {
     "EgoX Scene and prior": {"dynamic_mask", "depth_image", "moge_geometry", "da3_geometry"},
@@ -85,28 +94,16 @@ def keep_relevant_inputs(prompt) -> dict[str, tuple]:
     }
 
 
-def test_every_graph_has_a_form_with_all_its_rows_and_the_pages_own_api_form(
-    open_page, read_shipped, is_pinned_host
+@SHIPPED_GRAPHS
+def test_every_graph_loads_and_its_api_form_is_the_pages_own(
+    open_page, read_shipped, is_pinned_host, names
 ):
-    """Check the form of every shipped graph, and the graph behind it.
-
-    The last form is also one that a Japanese page has saved."""
-    page = open_page(size=(1200, 700), stays_open=True)
+    """Check that the stored API form of each workflow equals the page's export."""
+    page = open_page(size=(1600, 900), stays_open=True)
     faults = []
-    for name in WORKFLOW_NAMES:
-        saved_graph = read_shipped(name)
-        page.open_form(saved_graph)
-        page.wait_until(f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)")
-        labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
-        form_rows = saved_graph["extra"]["linearData"]["inputs"]
-        assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
-        assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
-        assert not any("_" in text.replace("λ_g", "") for text in labels), labels
-        assert not set(labels) & {widget for _, widget in row_widgets}, "an input's raw name"
-        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
-
-        enter_graph(page)
-        assert not page.problems(saved_graph), name
+    for name in names:
+        page.load(read_shipped(name))
+        assert not page.problems(read_shipped(name)), name
         assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
             name
         )
@@ -122,23 +119,6 @@ def test_every_graph_has_a_form_with_all_its_rows_and_the_pages_own_api_form(
         assert page.evaluate(OFF_SCRIPT) == [], f"{name}: two LoRAs, of which EgoX's is on"
     assert not faults
     assert not page.complaints()
-    page.evaluate(_LOCALE_SCRIPT, "ja")
-    try:
-        page.open_form(saved_graph)
-        for text, *_ in page.evaluate(_FORM_SCRIPT):
-            assert re.search("[ぁ-ヶ一-鿿]", text), text
-        japanese_graph = page.serialize_graph() | {"extra": saved_graph["extra"]}
-    finally:
-        page.evaluate(_LOCALE_SCRIPT, "en")
-    page.open_form(japanese_graph)
-    assert tuple(text for text, *_ in page.evaluate(_FORM_SCRIPT)) == labels
-
-
-def enter_graph(page) -> None:
-    """Leave a form for its graph."""
-    page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
-    page.browser_tab.locator("canvas#graph-canvas:visible").wait_for()
-    page.settle()
 
 
 def test_every_blueprint_loads_and_is_offered(open_page, api_client):
@@ -158,6 +138,39 @@ def test_every_blueprint_loads_and_is_offered(open_page, api_client):
     assert {
         entry["name"] for entry in offered_blueprints if entry["info"]["node_pack"].endswith(PACK)
     } == {path.stem for path in BLUEPRINTS}
+
+
+@SHIPPED_GRAPHS
+def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(
+    open_page, read_shipped, names
+):
+    """Check the form of shipped graphs, and of a graph that a Japanese page saved."""
+    page = open_page(size=(1600, 900), stays_open=True)
+    for name in names:
+        saved_graph = read_shipped(name)
+        page.open_form(saved_graph)
+        page.wait_until(f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)")
+        labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
+        form_rows = saved_graph["extra"]["linearData"]["inputs"]
+        assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
+        assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
+        assert not any("_" in text.replace("λ_g", "") for text in labels), labels
+        assert not set(labels) & {widget for _, widget in row_widgets}, "an input's raw name"
+        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
+        assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
+            name
+        )
+    assert not page.complaints()
+    page.evaluate(_LOCALE_SCRIPT, "ja")
+    try:
+        page.open_form(saved_graph)
+        for text, *_ in page.evaluate(_FORM_SCRIPT):
+            assert re.search("[ぁ-ヶ一-鿿]", text), text
+        japanese_graph = page.serialize_graph() | {"extra": saved_graph["extra"]}
+    finally:
+        page.evaluate(_LOCALE_SCRIPT, "en")
+    page.open_form(japanese_graph)
+    assert tuple(text for text, *_ in page.evaluate(_FORM_SCRIPT)) == labels
 
 
 def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
@@ -182,7 +195,7 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
             page.browser_tab.get_by_test_id(f"template-workflow-{name}").click()
         page.wait_until(_IS_OPENED_SCRIPT, name)
         page.browser_tab.locator(FORM_ROW).first.wait_for()
-        enter_graph(page)
+        page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
         page.wait_until(  # the fit is animated
             f"() => app.canvas.ds.scale >= {MIN_ZOOM} && !({_OUTSIDE_SCRIPT})().length"
         )

@@ -43,6 +43,7 @@ def test_whole_clips_equal_the_chunks_of_the_host():
         assert torch.allclose(encode(whole_clips(whole_model), video), latent, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_command_draws_trains_and_measures(tmp_path):
     """Check that one command draws rooms, trains the base model and the LoRA, and measures them."""
     patient_settings = replace(SMALL_TRAINING, first_rooms_until=12_000.0, figures_until=12_000.0)

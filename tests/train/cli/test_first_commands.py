@@ -182,6 +182,7 @@ TABLE2_ROWS = {
 }
 
 
+@pytest.mark.slow
 def test_table_page_leads_from_raw_data_to_the_papers_tables(
     training_folder, take_writers, network_writers, one_compared_frame, monkeypatch
 ):
