@@ -17,8 +17,8 @@ WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
 POLL_MS = 100  # between two looks at a condition: at each frame the page would draw all the time
 QUIET_PATH = "/system_stats"
 MAX_DOM_NODES = 40_000
-"""Parts of a page, most of them of earlier graphs, from which on it is opened anew: ComfyUI's page
-keeps those, a new one has 2,000, and with 60,000 the same takes half as long again."""
+"""Parts of a page from which on it is opened anew, since ComfyUI's page keeps those of earlier
+graphs and gets slow (``benchmarks/results/suite.md``)."""
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 """Beginnings of the addresses that a page may request without leaving the machine."""
