@@ -24,7 +24,7 @@ def show_node(page, node: str) -> None:
 
 
 def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, read_unpacked):
-    page = open_page(vue_nodes=True, theme="light", size=(1100, 700), stays_open=True)
+    page = open_page(vue_nodes=True, theme="light", stays_open=True)
     page.load(read_unpacked("egox_demo"))
     empty_state = read_preview(page, "EgoXRenderEgoPrior")
     assert "Run the graph" in empty_state["message"]
