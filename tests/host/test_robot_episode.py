@@ -1,6 +1,5 @@
 """Test the demo saved as a robot episode with the wearer's hands."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +47,7 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     turned_back = replace(ClipTurn.unjudged(""), turn_deg=-turn_deg, interval_deg=0.5)
     ordered_file = server_base.root / "input" / "turned.json"
     write_trajectory(ordered_file, turned_back.correct_path(take.trajectory), take.notes)
-    inputs_of_type(prompt, "EgoXLoadExoVideo").update(frame_count=FRAMES, width=288, height=160)
+    inputs_of_type(prompt, "EgoXLoadExoVideo").update(frame_count=FRAMES, width=336, height=192)
     pose_inputs = inputs_of_type(prompt, "EgoXEgoPoseInput") | {"file": ordered_file.name}
     conditioning = inputs_of_type(prompt, "EgoXConditioning")
     sampler = inputs_of_type(prompt, "EgoXWanSampler")
@@ -86,5 +85,4 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     cosines = (np.einsum("tij,tij->t", shown[:, :3, :3], true_w2c) - 1) / 2
     assert np.degrees(np.arccos(cosines.clip(-1, 1))).max() < 2, "6.7 degrees were put in"
     (notes_file,) = (set_folder / "meta" / "episodes").rglob("*.parquet")
-    notes = pq.read_table(notes_file)["egox/notes"][0].as_py()
-    assert re.search("Camera path corrected by [678]°", notes), notes
+    assert "Camera path corrected by 7°" in pq.read_table(notes_file)["egox/notes"][0].as_py()
