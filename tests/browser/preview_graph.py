@@ -23,8 +23,8 @@ _CONNECT_SCRIPT = (
   link(video, 'exo_images', decode, 'exo_images');
   link(prior, 'prior', decode, 'prior');
   link(prior, 'prior', decode, 'ground_truth');  // stands for it: what is shown, not what it is
-  const capture = add('EgoXAttentionCapture', sampler.pos[0], 3000);
-  const view = add('EgoXAttentionView', decode.pos[0], 3000);
+  const capture = add('EgoXAttentionCapture', sampler.pos[0], 6000);
+  const view = add('EgoXAttentionView', decode.pos[0], 6000);
   const slot = sampler.inputs.findIndex((input) => input.name === 'model');
   const before = app.graph.links.get(sampler.inputs[slot].link);
   app.graph.getNodeById(before.origin_id).connect(before.origin_slot, capture, 0);
