@@ -1,5 +1,5 @@
 // The preview's elements and what hands and keys do to them.
-import { make as makePlain } from "../editor/view/elements.mjs";
+import { make as makePlain, rewrite } from "../editor/view/elements.mjs";
 import { addStyle } from "./style.mjs";
 import { onTheme } from "../theme.mjs";
 
@@ -145,23 +145,23 @@ export function buildElements(preview, { say }) {
       track.hidden = !preview.told.curve;
     },
     refreshAbout() {
-      about.textContent = preview.about();
+      rewrite(about, preview.about());
       about.hidden = !about.textContent;
     },
     refreshTime() {
       const { count, number, step, timer } = preview.time;
       const { curve } = preview.told;
       time.hidden = count < 2;
-      play.textContent = timer ? "❚❚" : "▶";
+      rewrite(play, timer ? "❚❚" : "▶");
       play.title = play.ariaLabel = say(timer ? "pause" : "play");
       frame.max = count - 1;
       frame.value = number;
       const source = number * step;
       frame.title = say("of", { frame: source, count });
       const value = curve?.values[source];
-      now.textContent =
-        `${source} / ${(count - 1) * step}` +
-        (value == null ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${curve.unit}`);
+      const shownValue =
+        value == null ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${curve.unit}`;
+      rewrite(now, `${source} / ${(count - 1) * step}${shownValue}`);
     },
     placeWipe(x, at) {
       wipe.style.left = `${x}px`;

@@ -31,6 +31,13 @@ export function select(id, title, options, onchange) {
   return element;
 }
 
+// Writes a text that changes with the shown frame. Where a text node comes or goes, the host's
+// rules with :has() may have all parts of the page styled anew.
+export function rewrite(element, text) {
+  if (element.firstChild) element.firstChild.data = text;
+  else element.textContent = text;
+}
+
 // Looks, once a page.
 export function addCss(id, css) {
   if (!document.getElementById(id)) document.head.append(make("style", "", { id }, css));

@@ -1,6 +1,6 @@
 // The coarse prior of the current pose, live: the server draws one pose at a time, and only the
 // newest wish counts.
-import { checkbox, make } from "./elements.mjs";
+import { checkbox, make, rewrite } from "./elements.mjs";
 import { PicturePanel } from "./picture_panel.mjs";
 import { toW2c } from "../model/pose.mjs";
 
@@ -73,8 +73,7 @@ export class SideView extends PicturePanel {
     this.canvas.getContext("2d").drawImage(image, 0, 0);
     image.close();
     this.message.hidden = true;
-    this.note.textContent = this.say(picture.coverage > 0 ? "covered" : "coveredNone", {
-      percent: Math.round(100 * picture.coverage),
-    });
+    const percent = Math.round(100 * picture.coverage);
+    rewrite(this.note, this.say(picture.coverage > 0 ? "covered" : "coveredNone", { percent }));
   }
 }

@@ -1,6 +1,6 @@
 // The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged,
 // play, and what to do with keyframes.
-import { button, checkbox, dragging, make, select } from "./elements.mjs";
+import { button, checkbox, dragging, make, rewrite, select } from "./elements.mjs";
 import { MODES } from "../model/track.mjs";
 
 export class Timeline {
@@ -102,9 +102,8 @@ export class Timeline {
     const at = state.keyAt();
     const seconds = (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2);
     // How long the clip is isn't known before a run.
-    this.now.textContent = state.clip.isAssumed
-      ? ""
-      : this.say("frameOf", { frame: state.frame, last, seconds });
+    const now = state.clip.isAssumed ? "" : this.say("frameOf", { frame: state.frame, last, seconds });
+    rewrite(this.now, now);
     this.track.setAttribute("aria-valuemax", last);
     this.track.setAttribute("aria-valuenow", state.frame);
     this.cursor.style.left = this.place(state.frame);
@@ -113,7 +112,7 @@ export class Timeline {
     if (this.guessed.length)
       notes.push(this.say("guessed", { count: this.guessed.length, frames: last + 1 }));
     this.notes.hidden = !notes.length;
-    this.notes.textContent = notes.join(" ");
+    rewrite(this.notes, notes.join(" "));
     this.remove.disabled = state.keyAt(state.frame, "looks") < 0 && (at < 0 || keys.length < 2);
     this.add.disabled = at >= 0;
     this.clear.disabled = !keys.length && !looks.length;
