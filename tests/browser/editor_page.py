@@ -18,16 +18,20 @@ EDITOR_NODES = (
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
     """Cut the pose editor's part out of the demo graph, so that nothing is sampled."""
-    nodes = [node for node in demo["nodes"] if node["type"] in EDITOR_NODES]
+    return keep_nodes(demo, [node for node in demo["nodes"] if node["type"] in EDITOR_NODES])
+
+
+def keep_nodes(graph: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cut some of its nodes out of a graph, with the links between them."""
     node_ids = {node["id"] for node in nodes}
-    links = [link for link in demo["links"] if link[1] in node_ids and link[3] in node_ids]
+    links = [link for link in graph["links"] if link[1] in node_ids and link[3] in node_ids]
     link_ids = {link[0] for link in links}
     for node in nodes:
         for slot in node.get("inputs", []):
             slot["link"] = slot.get("link") if slot.get("link") in link_ids else None
         for slot in node.get("outputs", []):
             slot["links"] = [link_id for link_id in slot.get("links") or [] if link_id in link_ids]
-    return demo | {"nodes": nodes, "links": links, "groups": []}
+    return graph | {"nodes": nodes, "links": links, "groups": []}
 
 
 class EditorPage:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from tests.browser.editor_page import editor_graph
 from tests.browser.test_inputs import press_row
 from tests.browser.upload_page import (
     DEPTH,
@@ -25,7 +26,8 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
 ):
     take = Path(shutil.copytree(repo_root / "sample" / "synthetic_room", tmp_path / "take"))
     page = open_page(vue_nodes=True, size=(1000, 700), stays_open=True)
-    page.load(read_unpacked("egox_demo"))
+    graph = editor_graph(read_unpacked("egox_demo"))
+    page.load(graph)
     page.show(page.node_bounds(DEPTH))
     sample_values = [read_value(page, *widget) for widget in FILE_WIDGETS]
     for extra_files in ((), (take / "ego_ground_truth.mp4",)):
@@ -94,7 +96,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     assert not page.browser_tab.get_by_test_id("egox-truth").locator("visible=true").count()
     assert len(list(upload_folder.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())
-    assert len(page.serialize_graph()["nodes"]) == len(read_unpacked("egox_demo")["nodes"])
+    assert len(page.serialize_graph()["nodes"]) == len(graph["nodes"])
 
 
 def test_comfyuis_own_video_button_names_the_upload_limit(open_page, read_shipped, tmp_path):

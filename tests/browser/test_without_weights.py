@@ -274,7 +274,7 @@ def set_strength(page: PageUnderTest, value: float) -> None:
 
 def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_server):
     """Check where a wrong model and numbers beyond a slider are told."""
-    page = open_page(size=(1600, 900), stays_open=True)
+    page = open_page(size=(1000, 700), stays_open=True)
     page.load(read_unpacked("egox_demo"))
     shrink_graph_on_canvas(page, frames=1)
     model_name = next(

@@ -16,9 +16,6 @@ from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
 POLL_MS = 100  # between two looks at a condition: at each frame the page would draw all the time
 QUIET_PATH = "/system_stats"
-MAX_DOM_NODES = 40_000
-"""Parts of a page from which on it is opened anew, since ComfyUI's page keeps those of earlier
-graphs and gets slow (``benchmarks/results/suite.md``)."""
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 """Beginnings of the addresses that a page may request without leaving the machine."""
@@ -50,7 +47,7 @@ _EMPTY_SCRIPT = """async (settings) => {
   localStorage.clear();
   sessionStorage.clear();
   for (const [name, value] of Object.entries(settings)) await setting.set(name, value);
-  await app.refreshComboInNodes();
+  await app.reloadNodeDefs();
   return true;
 }"""
 """Empties an open page, and sets its settings as a new user's."""
@@ -205,7 +202,7 @@ class ComfyPage:
         """Open ComfyUI's page, or empty the one that is open, and wait for its first workflow.
 
         With ``anew``, and for another address than the first page's, it starts as a new user's."""
-        is_reused = path == "/" and not anew and self._count_nodes() < MAX_DOM_NODES
+        is_reused = path == "/" and not anew
         if is_reused and self.evaluate(_EMPTY_SCRIPT, self._settings):
             self.settle()
             return self
@@ -228,12 +225,6 @@ class ComfyPage:
         ).first.wait_for()
         self.settle()
         return self
-
-    def _count_nodes(self) -> int:
-        devtools_session = self.browser_tab.context.new_cdp_session(self.browser_tab)
-        node_count = devtools_session.send("Memory.getDOMCounters")["nodes"]
-        devtools_session.detach()
-        return node_count
 
     def close(self, *, stays_open: bool = False) -> None:
         """Return the browser page to the pool without its listeners."""
