@@ -1,5 +1,7 @@
 """Operate the pose editor on an open page."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -128,6 +130,23 @@ class EditorPage:
     def type_into(self, name: str, value: float) -> None:
         self.find(name).fill(str(value))
         self.tab.keyboard.press("Enter")
+
+    @contextmanager
+    def touched(self) -> Iterator[Callable[..., None]]:
+        """Have the page believe in a touch screen, and provide a function that taps on it."""
+        devtools_session = self.tab.context.new_cdp_session(self.tab)
+        devtools_session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+        def tap(name: str, x: float = 0.5, y: float = 0.5) -> None:
+            place = dict(zip(("x", "y"), self.point_in_box(name, x, y), strict=True))
+            for kind, points in (("touchStart", [place]), ("touchEnd", [])):
+                event = {"type": kind, "touchPoints": points}
+                devtools_session.send("Input.dispatchTouchEvent", event)
+
+        try:
+            yield tap
+        finally:
+            devtools_session.detach()
 
     def drag(self, start: tuple[float, float], offset: tuple[float, float]) -> None:
         self.tab.mouse.move(*start)

@@ -327,21 +327,24 @@ def run_and_read_path(page) -> list:
 
 
 def test_the_editor_works_by_touch_on_a_narrow_page(open_page, read_unpacked):
-    editor = start_editor(open_page, read_unpacked, touch=True)
+    editor = start_editor(open_page, read_unpacked)
     editor.page.set_widget(POSE_NODE, "source", "keyframes")
     editor.page.set_widget(POSE_NODE, "keyframes", json.dumps(TILTED_DOCUMENT))
-    editor.open(load=True)
-    editor.tab.set_viewport_size({"width": 700, "height": 1000})
-    editor.page.settle(10)
-    assert not editor.tab.evaluate(CUT_OFF_SCRIPT)
-    chosen_axis = editor.find("up").evaluate("(list) => list.selectedOptions[0].text")
-    assert chosen_axis == "−y (2.4°)", "an axis has its name, also where it is a little off"
-    editor.find("tool-look").tap()
-    text_before = editor.read_state("state.text")
-    editor.tab.touchscreen.tap(*editor.point_in_box("track", 0.5, 0.6))
-    assert editor.read_state("state.frame") == (FRAMES - 1) // 2
-    editor.find("key-add").tap()
-    assert editor.read_state("state.text") != text_before
+    with editor.touched() as tap:
+        assert editor.tab.evaluate("() => matchMedia('(pointer: coarse)').matches")
+        editor.open(load=True)
+        editor.tab.set_viewport_size({"width": 700, "height": 1000})
+        editor.page.settle(10)
+        assert not editor.tab.evaluate(CUT_OFF_SCRIPT)
+        chosen_axis = editor.find("up").evaluate("(list) => list.selectedOptions[0].text")
+        assert chosen_axis == "−y (2.4°)", "an axis has its name, also where it is a little off"
+        tap("tool-look")
+        assert editor.read_state("view.tool") == "look"
+        text_before = editor.read_state("state.text")
+        tap("track", 0.5, 0.6)
+        assert editor.read_state("state.frame") == (FRAMES - 1) // 2
+        tap("key-add")
+        assert editor.read_state("state.text") != text_before
 
 
 def test_a_new_field_of_view_keeps_the_clicked_points(

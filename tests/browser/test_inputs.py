@@ -156,8 +156,8 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     assert read_slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     node = page.evaluate(_SUBGRAPH_SCRIPT)
     page.show(page.node_bounds(node))
-    x, y = read_rows(page, node)["press"]["lambda_g"]
     for _ in range(10):  # a page that isn't drawn yet takes a click for one beside the slider
+        x, y = read_rows(page, node)["press"]["lambda_g"]
         page.browser_tab.mouse.click(x, y)
         page.settle()
         if (dragged_value := read_slider(page)["value"]) != 3:

@@ -1,7 +1,5 @@
 """Test a new user's way from the first page to a finished demo."""
 
-import pytest
-
 from tests.browser.page import PageUnderTest
 from tools.rigs.comfy_page import FORM_ROW
 
@@ -18,25 +16,12 @@ _CARD_TEXT_SCRIPT = (
 )
 
 
-@pytest.fixture
-def first_page(start_browser, api_client, open_page) -> PageUnderTest:
-    """Open a page of a server that no user has opened before."""
-    page = PageUnderTest(start_browser(False), api_client, size=(1600, 900))
-    api_client.post("/settings", {"Comfy.TutorialCompleted": False})
-    try:
-        yield page.open(anew=True)
-        page.check()
-    finally:
-        page.close()
-        api_client.post("/settings", {"Comfy.TutorialCompleted": True})
-
-
 def find_form_row(page: PageUnderTest, label: str):
     return page.browser_tab.locator(FORM_ROW).filter(has_text=label)
 
 
-def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
-    page = first_page
+def test_three_clicks_make_a_video_and_one_drag_changes_it(open_page):
+    page = open_page(size=(1600, 900), is_first_visit=True, stays_open=True)
     page.browser_tab.get_by_text(PACK, exact=True).first.click()
     demo_card = page.browser_tab.get_by_test_id("template-workflow-egox_demo")
     demo_card.scroll_into_view_if_needed()

@@ -21,7 +21,6 @@ LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 """Beginnings of the addresses that a page may request without leaving the machine."""
 
 SETTINGS = {
-    "Comfy.TutorialCompleted": True,  # else the template chooser covers the first page
     "Comfy.OnboardingCoachmarks.Seen": ["appMode"],  # newer pages lay a tour over the first form
     "Comfy.Locale": "en",
     "Comfy.Notification.ShowVersionUpdates": False,
@@ -96,21 +95,18 @@ class PagePool:
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
-        self._free: dict[bool, list[Any]] = {False: [], True: []}
+        self._free: list[Any] = []
 
-    def take(self, size: tuple[int, int], touch: bool) -> Any:
+    def take(self, size: tuple[int, int]) -> Any:
         """Return a browser page of the given size, in which ComfyUI's page may be open."""
-        width, height = size
-        if self._free[touch]:
-            page = self._free[touch].pop()
-            page.set_viewport_size({"width": width, "height": height})
+        viewport_size = dict(zip(("width", "height"), size, strict=True))
+        if self._free:
+            page = self._free.pop()
+            page.set_viewport_size(viewport_size)
             return page
-        browser_context = self._browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=touch, reduced_motion="reduce"
-        )
-        return browser_context.new_page()
+        return self._browser.new_context(viewport=viewport_size, reduced_motion="reduce").new_page()
 
-    def give_back(self, page: Any, address: str, touch: bool, *, stays_open: bool) -> None:
+    def give_back(self, page: Any, address: str, *, stays_open: bool) -> None:
         """Keep a browser page for reuse, with or without ComfyUI's page."""
         from playwright.sync_api import Error
 
@@ -124,7 +120,7 @@ class PagePool:
         except Error:  # a page that a failed test left in the middle of something
             page.context.close()
         else:
-            self._free[touch].append(page)
+            self._free.append(page)
 
 
 @contextmanager
@@ -161,7 +157,7 @@ class ComfyPage:
         size: tuple[int, int] = (1600, 1000),
         theme: str = "dark",
         vue_nodes: bool = False,
-        touch: bool = False,
+        is_first_visit: bool = False,
     ) -> None:
         self.client = client
         self.address = client.address
@@ -175,11 +171,12 @@ class ComfyPage:
             **SETTINGS,
             "Comfy.ColorPalette": theme,
             "Comfy.VueNodes.Enabled": vue_nodes,
+            "Comfy.TutorialCompleted": not is_first_visit,  # else the template chooser opens
         }
         client.post("/settings", self._settings)
-        self.browser_tab = pages.take(size, touch)
+        self.browser_tab = pages.take(size)
         self.browser_tab.set_default_timeout(WAIT_LIMIT_S * 1000)
-        self._give_back = partial(pages.give_back, self.browser_tab, self.address, touch)
+        self._give_back = partial(pages.give_back, self.browser_tab, self.address)
         self._listeners = {
             "request": self._on_request,
             "pageerror": self._on_error,
