@@ -82,7 +82,7 @@ def open_page(request, start_browser, api_client) -> Iterator[Callable[..., Page
         close_page()
         page = PageUnderTest(start_browser(webgl), api_client, **options)
         pages.append((page, stays_open))
-        return page.open(path, anew=not stays_open or "is_first_visit" in options)
+        return page.open(path, anew=not stays_open or options.get("is_first_visit", False))
 
     def close_page() -> None:
         if pages:
