@@ -24,7 +24,7 @@ def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep_nodes(graph: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Cut some of its nodes out of a graph, with the links between them."""
+    """Keep some nodes of a graph, and the links between them."""
     node_ids = {node["id"] for node in nodes}
     links = [link for link in graph["links"] if link[1] in node_ids and link[3] in node_ids]
     link_ids = {link[0] for link in links}

@@ -46,7 +46,7 @@ _EMPTY_SCRIPT = """async (settings) => {
   localStorage.clear();
   sessionStorage.clear();
   for (const [name, value] of Object.entries(settings)) await setting.set(name, value);
-  await app.reloadNodeDefs();
+  await app.reloadNodeDefs();  // refreshComboInNodes shows a message, after which the page is slow
   return true;
 }"""
 """Empties an open page, and sets its settings as a new user's."""
@@ -171,7 +171,7 @@ class ComfyPage:
             **SETTINGS,
             "Comfy.ColorPalette": theme,
             "Comfy.VueNodes.Enabled": vue_nodes,
-            "Comfy.TutorialCompleted": not is_first_visit,  # else the template chooser opens
+            "Comfy.TutorialCompleted": not is_first_visit,  # until then the template chooser opens
         }
         client.post("/settings", self._settings)
         self.browser_tab = pages.take(size)
@@ -199,8 +199,7 @@ class ComfyPage:
         """Open ComfyUI's page, or empty the one that is open, and wait for its first workflow.
 
         With ``anew``, and for another address than the first page's, it starts as a new user's."""
-        is_reused = path == "/" and not anew
-        if is_reused and self.evaluate(_EMPTY_SCRIPT, self._settings):
+        if path == "/" and not anew and self.evaluate(_EMPTY_SCRIPT, self._settings):
             self.settle()
             return self
         self.browser_tab.goto(self.address + QUIET_PATH)  # no script of the host's that could write
