@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from egox_core.safe_files import write_json
-from tools.rigs.comfy_page import ComfyPage, open_browsers, read_workflow, shipped_workflows
+from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow, shipped_workflows
 from tools.setup.api_client import prompt_file
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
@@ -29,10 +29,10 @@ def main() -> int:
         raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
     if browser_file is None:
         raise SetupError(f"The page that exports them needs a browser: {install_advice()}.")
-    with tempfile.TemporaryDirectory() as folder, open_browsers(browser_file) as browser:
+    with tempfile.TemporaryDirectory() as folder, open_browser(browser_file) as pages:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:
-            page = ComfyPage(browser(False), server.client).open()
+            page = ComfyPage(pages, server.client).open()
             for name, file in shipped_workflows(REPO_ROOT).items():
                 page.load(read_workflow(file))
                 prompt = page.to_prompt()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.browser.page import PageUnderTest
 from tests.flat_graph import flatten_workflow
-from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflows
+from tools.rigs.comfy_page import PagePool, open_browser, read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
@@ -54,8 +54,8 @@ def browser_server(browser_file, environment, standin_models, tmp_path_factory) 
 
 
 @pytest.fixture(scope="session")
-def start_browser(browser_file) -> Callable[[bool], Any]:
-    return RUNNING.enter_context(open_browsers(browser_file))
+def browser_pages(browser_file) -> PagePool:
+    return RUNNING.enter_context(open_browser(browser_file))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def api_client(browser_server) -> ApiClient:
 
 
 @pytest.fixture
-def open_page(request, start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
+def open_page(request, browser_pages, api_client) -> Iterator[Callable[..., PageUnderTest]]:
     """Provide a function that opens ComfyUI's page with a theme, size and node style.
 
     Each test has a new user's storage and settings, and a server without cached results. With
@@ -77,10 +77,10 @@ def open_page(request, start_browser, api_client) -> Iterator[Callable[..., Page
     api_client.post("/free", {"unload_models": True, "free_memory": True})
 
     def open_new_page(
-        path: str = "/", *, webgl: bool = False, stays_open: bool = False, **options: Any
+        path: str = "/", *, stays_open: bool = False, **options: Any
     ) -> PageUnderTest:
         close_page()
-        page = PageUnderTest(start_browser(webgl), api_client, **options)
+        page = PageUnderTest(browser_pages, api_client, **options)
         pages.append((page, stays_open))
         return page.open(path, anew=not stays_open or options.get("is_first_visit", False))
 

@@ -53,7 +53,7 @@ def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def start_editor(open_page, unpacked, **options) -> EditorPage:
-    page = open_page(size=(960, 600), webgl=True, stays_open=True, **options)
+    page = open_page(size=(960, 600), stays_open=True, **options)
     page.load(editor_graph(unpacked("egox_demo")))
     # Whatever the demo itself is made for: the sample's own rate and the released prior.
     for kind, name, value in (

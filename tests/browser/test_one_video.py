@@ -41,7 +41,7 @@ def test_the_video_alone_gives_an_ego_video_and_an_episode(
     folder.mkdir(exist_ok=True)
     for name in ("exo.mp4", "hands.json"):
         shutil.copy(repo_root / "sample" / "calm_room" / name, folder)
-    page = open_page(size=(1100, 720), webgl=True, stays_open=True)
+    page = open_page(size=(1100, 720), stays_open=True)
     page.load(use_known_detectors(read_shipped("egox_one_video")))
     shrink_graph_on_canvas(page, "EgoXSampleLong")
     page.set_widget("EgoXLoadExoVideo", "file", "calm_room/exo.mp4")

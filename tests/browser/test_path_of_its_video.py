@@ -51,7 +51,7 @@ def read_pose_inputs(page, *names: str) -> tuple:
 
 @pytest.fixture
 def page(open_page, read_unpacked) -> PageUnderTest:
-    page = open_page(size=(1100, 720), webgl=True, stays_open=True)
+    page = open_page(size=(1100, 720), stays_open=True)
     page.load(editor_graph(read_unpacked("egox_demo")))
     for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         page.set_widget(LOADER, name, value)

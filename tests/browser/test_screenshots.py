@@ -75,7 +75,7 @@ def save_graph_picture(page: PageUnderTest, name: str) -> None:
 
 
 def test_pictures_of_the_workflows(open_page, read_shipped):
-    page = open_page(size=WIDE_SIZE, webgl=True)
+    page = open_page(size=WIDE_SIZE)
     for name in WORKFLOW_NAMES:
         if name != "egox_demo":
             page.load(read_shipped(name))
@@ -85,7 +85,7 @@ def test_pictures_of_the_workflows(open_page, read_shipped):
 
 
 def test_pictures_of_the_demos_previews(open_page, read_shipped, read_unpacked):
-    page = open_page(size=WIDE_SIZE, webgl=True)
+    page = open_page(size=WIDE_SIZE)
     page.load(read_shipped("egox_demo"))
     run_graph(page)
     save_graph_picture(page, "egox_demo")
@@ -105,7 +105,7 @@ def test_pictures_of_the_demos_previews(open_page, read_shipped, read_unpacked):
 
 def test_picture_of_the_editor(open_page, read_unpacked):
     """Take a picture of the pose editor with a corrected path."""
-    page = open_page(size=(1500, 900), webgl=True)
+    page = open_page(size=(1500, 900))
     page.load(editor_graph(read_unpacked("egox_demo")))
     add_head(page)
     page.set_widget(POSE_NODE, "source", "estimated")

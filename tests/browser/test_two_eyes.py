@@ -74,7 +74,7 @@ def test_a_vr180_file_plays_flat_and_on_a_half_sphere(open_page, browser_server)
     video_file = browser_server.base.root / "input" / "patch_180_LR.mp4"
     write_video(video_file, [*pictures] * 5, 10.0)
     mark_stereo(video_file, half_sphere=True)
-    page = open_page(size=(1100, 720), webgl=True, stays_open=True)
+    page = open_page(size=(1100, 720), stays_open=True)
     player_colours = page.evaluate(_PLAY_SCRIPT, [PACK_NAME, RIGHT_RAD, UP_RAD])
     assert player_colours["size"] == [512, 256]
 

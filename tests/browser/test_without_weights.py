@@ -198,7 +198,7 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
 ):
     """Check the way from an upload of an own drawn video, with its depth or with a stand-in for
     MoGe-2 ViT-S, to the saved preview."""
-    page = open_page(size=(1300, 760), webgl=True, stays_open=True)
+    page = open_page(size=(1300, 760), stays_open=True)
     page.browser_tab.evaluate(_COUNT_CLICKS)
     open_small_form(page, read_shipped("egox_preview"))
     press_run(page)
@@ -329,7 +329,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
 ):
     from playwright.sync_api import expect
 
-    page = open_page(size=(1300, 760), webgl=True, stays_open=True)
+    page = open_page(size=(1300, 760), stays_open=True)
     open_small_form(page, read_shipped("egox_one_video"))
     take_folder = repo_root / "sample" / "synthetic_room"
     choose_files(page, LOADER, take_folder / "exo.mp4", take_folder / "depth.npz")  # 1

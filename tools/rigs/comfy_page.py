@@ -4,14 +4,14 @@ Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.setup.api_client import ApiClient
-from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
+from tools.setup.browser import ARGUMENTS
 
 WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
 POLL_MS = 100  # between two looks at a condition: at each frame the page would draw all the time
@@ -124,22 +124,17 @@ class PagePool:
 
 
 @contextmanager
-def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
-    """Start headless browsers when needed, and close them at the end."""
+def open_browser(executable: Path) -> Iterator[PagePool]:
+    """Start a headless browser, and close it at the end."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, ExitStack() as running:
-
-        @cache
-        def browser(webgl: bool) -> PagePool:
-            arguments = ARGUMENTS if webgl else ARGUMENTS + WITHOUT_WEBGL
-            launched_browser = playwright.chromium.launch(
-                executable_path=str(executable), args=list(arguments), headless=True
-            )
-            running.callback(launched_browser.close)
-            return PagePool(launched_browser)
-
-        yield browser
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(
+            executable_path=str(executable), args=list(ARGUMENTS), headless=True
+        ) as browser,
+    ):
+        yield PagePool(browser)
 
 
 class ComfyPage:

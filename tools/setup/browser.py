@@ -31,14 +31,15 @@ PLACES = (
 )
 
 # WebGL on the software renderer, so that the editor's view is drawn where there is no GPU; the page
-# itself is drawn without it, which takes half the time. The sandbox is off because it can't be had
-# in a container; what is opened is only the test's own server, and no other name is looked up: a
-# page that asks for one is told that it isn't there.
+# itself is drawn without it, which takes a third of the time. The sandbox is off because it can't
+# be had in a container; what is opened is only the test's own server, and no other name is looked
+# up: a page that asks for one is told that it isn't there.
 ARGUMENTS = (
     "--no-sandbox",
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",
     "--disable-gpu-rasterization",
     "--disable-accelerated-2d-canvas",
     "--disable-dev-shm-usage",
@@ -48,9 +49,6 @@ ARGUMENTS = (
     "--force-color-profile=srgb",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
-WITHOUT_WEBGL = ("--disable-gpu-compositing",)
-"""Options for pages without a 3-D view, which then draw twice as fast, and 3-D views ten times as
-slowly."""
 
 
 def find_browser() -> Path | None:
