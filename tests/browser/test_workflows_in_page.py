@@ -176,7 +176,7 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(
 def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
     """Check that an opened template fills the view."""
     first_name, second_name, third_name = TEMPLATE_NAMES[:3]
-    page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900))
+    page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900), stays_open=True)
     for name in (first_name, second_name, third_name):
         if name != first_name:
             page.open_templates(PACK)
