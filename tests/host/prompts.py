@@ -8,7 +8,7 @@ from tools.setup.api_client import ApiClient, Outcome
 from tools.setup.base_dir import BaseDir
 from tools.setup.demo import DemoOptions, apply_options, use_standins
 
-FRAMES, SIZE, STEPS = 9, 64, 2
+FRAMES, SIZE, STEPS = 5, 64, 2
 
 STANDIN_LOADERS = {
     "UNETLoader": (None, {"unet_name": "egox_standin_wan21_i2v.safetensors"}),

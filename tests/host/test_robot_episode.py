@@ -13,6 +13,8 @@ from egox_core.take import load_take
 
 from .prompts import FRAMES, SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
+LONG_FRAMES = 9  # two chunks of five
+
 pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
 
 
@@ -42,12 +44,14 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     """Check that two chunks agree on the turn by which their ordered path differs from the prior's,
     and that the episode has the poses that are shown."""
     prompt = load_workflow("egox_demo_episode")
-    take = load_take(repo_root / "sample" / "calm_room", frame_count=FRAMES)
+    take = load_take(repo_root / "sample" / "calm_room", frame_count=LONG_FRAMES)
     turn_deg = torch.tensor([1.5, 6.5, 0.0], dtype=torch.float64)
     turned_back = replace(ClipTurn.unjudged(""), turn_deg=-turn_deg, interval_deg=0.5)
     ordered_file = server_base.root / "input" / "turned.json"
     write_trajectory(ordered_file, turned_back.correct_path(take.trajectory), take.notes)
-    inputs_of_type(prompt, "EgoXLoadExoVideo").update(frame_count=FRAMES, width=336, height=192)
+    inputs_of_type(prompt, "EgoXLoadExoVideo").update(
+        frame_count=LONG_FRAMES, width=336, height=192
+    )
     pose_inputs = inputs_of_type(prompt, "EgoXEgoPoseInput") | {"file": ordered_file.name}
     conditioning = inputs_of_type(prompt, "EgoXConditioning")
     sampler = inputs_of_type(prompt, "EgoXWanSampler")

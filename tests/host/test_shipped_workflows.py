@@ -467,8 +467,8 @@ def test_egox_compare_makes_a_grid_of_four_different_pictures(client, load_workf
 
 
 def test_each_further_camera_fills_holes_of_the_prior(client, load_workflow, server_base):
-    prompt = shrink_to_one_step(load_workflow("egox_several_cameras"))
-    grid = check_run(client, prompt, server_base, {"grid"})["grid"]
+    prompt = shrink_to_one_step(load_workflow("egox_several_cameras"), frames=1)
+    grid = check_run(client, prompt, server_base, {"grid"}, 1)["grid"]
     one_camera, two_cameras, four_cameras, ego = cut_grid(grid.astype(float), SIZE)
     black_shares = [
         (prior.mean(-1) < 8).mean() for prior in (one_camera, two_cameras, four_cameras)
