@@ -16,6 +16,7 @@ const ROW = '[data-testid="app-mode-widget-item"]';
 const NUMBER = ':has([role="slider"], [role="spinbutton"], [role="switch"])';
 const RINGED = ":is(.ring-node-stroke-error, .ring-destructive)"; // the second: on newer pages
 const rings = document.createElement("style");
+let endedRun = null; // the last that made what it could
 const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
@@ -23,6 +24,7 @@ app.registerExtension({
   afterConfigureGraph: hideElsewhere,
   setup() {
     document.head.append(rings);
+    api.addEventListener("execution_success", ({ detail }) => (endedRun = detail.prompt_id));
     api.addEventListener("execution_error", async ({ detail }) => {
       ringNumbersOf([detail.node_id]);
       const takeAway = tellFault(detail);
@@ -47,7 +49,7 @@ app.registerExtension({
       const { prompt } = JSON.parse(options.body);
       for (const [id, fault] of faults)
         fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
-      const takeAway = tell(answer.ok, faults, prompt ?? {});
+      const takeAway = tell(answer.ok, faults, prompt ?? {}, said.prompt_id);
       noteFaults(Object.keys(said.node_errors), prompt ?? {}, takeAway);
       return new Response(JSON.stringify(said), answer);
     };
@@ -98,8 +100,8 @@ function tellFault({
 }
 
 // What a press of Run lacks: a message of what is to mend, and a panel of the files that aren't
-// there. isPart: something is made all the same.
-function tell(isPart, faults, prompt) {
+// there. isPart: something is made all the same, by the run of this id.
+function tell(isPart, faults, prompt, run) {
   // The host's own dependent_outputs also hold the faults of outputs that it happened to look at
   // before.
   const priors = Object.keys(prompt).filter((id) => prompt[id].class_type === PRIOR);
@@ -114,8 +116,10 @@ function tell(isPart, faults, prompt) {
   if (now.length || model.length) {
     const panel = showMissing({ now, model, isPart });
     const ended = new AbortController();
-    // The lists would lie over what the run has made.
-    api.addEventListener("execution_success", panel.fold, { once: true, signal: ended.signal });
+    // The lists would lie over what the run has made; a short one may end before this is known.
+    const fold = () => endedRun === run && panel.fold();
+    fold();
+    api.addEventListener("execution_success", fold, { signal: ended.signal });
     ends.push(() => ended.abort(), panel.takeAway);
   }
   return ends.length ? () => ends.forEach((end) => end()) : null;
