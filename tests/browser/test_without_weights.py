@@ -154,7 +154,7 @@ def read_panel(page: PageUnderTest) -> dict[str, Any]:
     return panel.evaluate(
         """(panel) => ({ text: panel.innerText, parts: [...panel.querySelectorAll('details')].map(
           (part) => ({ title: part.querySelector('summary').innerText, open: part.open,
-                       links: [...part.querySelectorAll('a')].map(({ href, innerText }) => [innerText, href]) })) })"""
+                       links: [...part.querySelectorAll('a')].map(({ href, textContent }) => [textContent, href]) })) })"""
     )
 
 
