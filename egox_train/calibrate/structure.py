@@ -80,6 +80,7 @@ def solve_structure(
         },
         "moving": moving_folder,
         "parts": PART_COUNT,
+        "still_restarts": 2,  # results of earlier versions lack them, and are made anew
     }
     result_file = folder / f"structure_{fingerprint(job)[:12]}.npz"
     if not result_file.is_file():
@@ -153,6 +154,7 @@ def _run_reconstruction(folder_path: str) -> None:
     if best_reconstruction is None:
         np.savez_compressed(folder / job["result"], empty=True)
         return
+    best_reconstruction = restart_still_cameras(best_reconstruction, job)
     camera_parameters = {}
     point_indices, pixels, poses = {}, {}, {}
     row_of_point = {point: row for row, point in enumerate(best_reconstruction.points3D)}
@@ -331,17 +333,18 @@ def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
             break
     if best_reconstruction is None:
         return None
-    _adjust_bundle(best_reconstruction, *_known_lenses(best_reconstruction, job))
+    adjust_bundle(best_reconstruction, *_known_lenses(best_reconstruction, job))
     return best_reconstruction
 
 
-def _adjust_bundle(
+def adjust_bundle(
     reconstruction,
     focal_only_cameras: Collection[int],
     fixed_cameras: Collection[int],
     moving_camera: int | None = None,
-) -> None:
-    """Refine the poses, points and lenses of a reconstruction by bundle adjustment.
+) -> float:
+    """Refine the poses, points and lenses of a reconstruction by bundle adjustment, and return the
+    cost that is left.
 
     For the cameras ``focal_only_cameras`` only the focal length is refined, the lenses of the
     cameras ``fixed_cameras`` stay fixed, and that of a ``moving_camera`` camera is refined
@@ -369,9 +372,62 @@ def _adjust_bundle(
         final_options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
         # Ceres' own; COLMAP's 0 takes four times as long for a ten thousandth of the way.
         final_options.ceres.solver_options.function_tolerance = 1e-6
-        pycolmap.create_default_bundle_adjuster(
+        adjuster = pycolmap.create_default_bundle_adjuster(
             final_options, adjustment_config, reconstruction
-        ).solve()
+        )
+        summary = adjuster.solve()
+    return summary.ceres_summary.final_cost
+
+
+def restart_still_cameras(reconstruction, job: dict):
+    """Return the best of a reconstruction and of those in which a still camera began anew, with the
+    guessed lens, at each of the two places from which a flat scene looks the same."""
+    import pycolmap
+
+    known_lenses = _known_lenses(reconstruction, job)
+    least_cost = adjust_bundle(reconstruction, *known_lenses)
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.random_seed = SEED
+    still_images = [
+        image
+        for image in reconstruction.images.values()
+        if image.has_pose and image.name.split("/")[0] != job["moving"]
+    ]
+    for image in still_images:
+        seen_points = [point for point in image.points2D if point.has_point3D()]
+        pixels = np.array([point.xy for point in seen_points])
+        points = np.array([reconstruction.points3D[p.point3D_id].xyz for p in seen_points])
+        guessed = pycolmap.Reconstruction(reconstruction)
+        guessed_camera = guessed.cameras[image.camera_id]
+        guessed_camera.params = job["lenses"][image.name.split("/")[0]][1]
+        answer = pycolmap.estimate_absolute_pose(pixels, points, guessed_camera, options)
+        if answer is None:
+            continue
+        guessed_pose = np.asarray(answer["cam_from_world"].matrix())
+        for pose in (guessed_pose, mirror_pose(guessed_pose, points)):
+            restarted = pycolmap.Reconstruction(guessed)
+            restarted.frames[image.frame_id].rig_from_world = pycolmap.Rigid3d(pose)
+            restarted_cost = adjust_bundle(restarted, *known_lenses)
+            if restarted_cost < least_cost:
+                reconstruction, least_cost = restarted, restarted_cost
+    return reconstruction
+
+
+def mirror_pose(w2c: np.ndarray, points: np.ndarray) -> np.ndarray:  # [3, 4], [N, 3] -> [3, 4]
+    """Compute the second pose from which points near a plane look the same.
+
+    Refinement ends in the one of both in which it begins (Schweighofer and Pinz 2006, "Robust pose
+    estimation from a planar target")."""
+    centre = points.mean(axis=0)
+    plane_normal = np.linalg.svd(points - centre, full_matrices=False)[2][2]
+    centre_in_camera = w2c[:, :3] @ centre + w2c[:, 3]
+    sight_line = centre_in_camera / np.linalg.norm(centre_in_camera)
+    rotation = _reflection(sight_line) @ w2c[:, :3] @ _reflection(plane_normal)
+    return np.c_[rotation, centre_in_camera - rotation @ centre]
+
+
+def _reflection(normal: np.ndarray) -> np.ndarray:  # [3] -> [3, 3]
+    return np.eye(3) - 2 * np.outer(normal, normal)
 
 
 def _known_lenses(reconstruction, job: dict) -> tuple[list[int], list[int], int | None]:
@@ -430,9 +486,7 @@ def _leave_out_parts(
             or partial_reconstruction.num_reg_images() < 3
         ):
             continue
-        _adjust_bundle(
-            partial_reconstruction, focal_free_cameras, fixed_lens_cameras, moving_camera
-        )
+        adjust_bundle(partial_reconstruction, focal_free_cameras, fixed_lens_cameras, moving_camera)
         shared_points = [
             point_id
             for point_id in partial_reconstruction.points3D
@@ -457,7 +511,7 @@ def _leave_out_parts(
                 camera: partial_reconstruction.cameras[camera].mean_focal_length()
                 for camera in fixed_lens_cameras
             }
-            _adjust_bundle(
+            adjust_bundle(
                 partial_reconstruction,
                 (*focal_free_cameras, *fixed_lens_cameras),
                 (),

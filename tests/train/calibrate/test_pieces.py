@@ -23,7 +23,12 @@ from egox_train.calibrate.pictures import lens_notes
 from egox_train.calibrate.recording_files import ExoFile
 from egox_train.calibrate.scale import Scale, find_head_up, floor_scale, similarity
 from egox_train.calibrate.sound import SAMPLE_RATE_HZ, Clocks, clocks_by_sound, read_mono
-from egox_train.calibrate.structure import Structure
+from egox_train.calibrate.structure import (
+    Structure,
+    adjust_bundle,
+    mirror_pose,
+    restart_still_cameras,
+)
 from egox_train.calibrate.world import LEAST_PARALLAX, World, parallax
 from egox_train.calibrate.written import list_earlier_takes, report_file
 from egox_train.options import CalibrateOptions
@@ -354,6 +359,68 @@ def test_contradicted_calibrated_lens_is_remarked():
     )
     (note,) = lens_notes(structure, CalibrateOptions(ego_lens="aria.json", exo_lens="exo.json"))
     assert note.startswith("lens of ego: by the pictures its focal length is 2.3% longer (sd 0.2%)")
+
+
+def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
+    """Check a camera whose refinement began at the mirrored place, from which a wall looks the
+    same."""
+    pycolmap = pytest.importorskip("pycolmap")
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.6, 0.6, (80, 3)) * [1, 0.05, 1]
+    head_positions = [0, 2.2, 0] + 0.1 * rng.normal(size=(12, 3))
+    poses = {
+        f"ego/{i}.png": look_at(position, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)).numpy()
+        for i, position in enumerate(head_positions)
+    }
+    true_pose = look_at((2.0, 4.0, 0.5), (0.3, 0.0, 0.0), (0.0, 0.0, 1.0)).numpy()
+    poses["exo/still.png"] = mirror_pose(true_pose, points)
+    lenses = {"ego": (100.0, "nothing"), "exo": (250.0, "focal length")}
+    reconstruction = pycolmap.Reconstruction()
+    for camera_id, (focal_px, _) in enumerate(lenses.values(), start=1):
+        camera = pycolmap.Camera(
+            camera_id=camera_id,
+            model="SIMPLE_PINHOLE",
+            width=320,
+            height=240,
+            params=[focal_px, 160, 120],
+        )
+        reconstruction.add_camera_with_trivial_rig(camera)
+    for image_id, (name, pose) in enumerate(poses.items(), start=1):
+        is_exo = name.startswith("exo")
+        seen_pose = true_pose if is_exo else pose
+        points_in_camera = points @ seen_pose[:, :3].T + seen_pose[:, 3]
+        pixels = points_in_camera[:, :2] / points_in_camera[:, 2:] * (250 if is_exo else 100)
+        image = pycolmap.Image(
+            name=name,
+            keypoints=pixels + [160, 120] + 0.2 * rng.normal(size=(80, 2)),
+            camera_id=1 + is_exo,
+            image_id=image_id,
+        )
+        reconstruction.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+    for row, point in enumerate(points):
+        elements = [pycolmap.TrackElement(i, row) for i in range(1, len(poses) + 1)]
+        reconstruction.add_point3D(point, pycolmap.Track(elements))
+    job = {
+        "pictures": {
+            "ego": [name[4:] for name in poses if name[:3] == "ego"],
+            "exo": ["still.png"],
+        },
+        "lenses": {
+            name: ["SIMPLE_PINHOLE", [focal_px, 160, 120], free_parameters]
+            for name, (focal_px, free_parameters) in lenses.items()
+        },
+        "moving": "ego",
+    }
+
+    def find_angle_deg(solution) -> float:
+        pose = np.asarray(solution.find_image_with_name("exo/still.png").cam_from_world().matrix())
+        return np.degrees(Rotation.from_matrix(pose[:, :3] @ true_pose[:, :3].T).magnitude())
+
+    adjust_bundle(reconstruction, [2], [1])
+    assert find_angle_deg(reconstruction) > 30
+    found = restart_still_cameras(reconstruction, job)
+    assert find_angle_deg(found) < 1
+    assert find_angle_deg(restart_still_cameras(found, job)) < 1, "the right one stays"
 
 
 def test_turning_head_without_motion_gives_no_distances():
