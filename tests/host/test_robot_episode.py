@@ -13,9 +13,9 @@ from egox_core.take import load_take
 
 from .prompts import FRAMES, SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
-LONG_FRAMES = 9  # two chunks of five
-
 pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
+
+LONG_FRAMES = 9  # two chunks of five
 
 
 def test_the_demo_is_saved_as_an_episode_with_hands_and_depth(client, load_workflow, server_base):

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from egox_core.safe_files import write_json
-from tests.host.asking import Page
 from tests.refusals import refuses
-from tests.uneven_clip import write_uneven_clip
 
 FRAME_COUNT = 34
 
@@ -114,22 +112,6 @@ def test_bad_ranges_and_sizes_are_refused_before_reading(clip, tmp_path):
             check_video(graph, "1")
 
 
-def test_a_variable_frame_rate_is_reported_on_the_node(comfy_host, clip, monkeypatch):
-    from egox_pack.nodes.host import steps
-    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
-
-    page = Page()
-    page.attach_node(monkeypatch, EgoXLoadExoVideo, steps)
-    load_video()
-    assert page.texts == []
-    write_uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
-    assert load_video(file="clips/uneven.mp4")[2] == 30, "that of these frames"
-    ((node, text),) = page.texts
-    assert node == "7"
-    assert "variable frame rate" in text
-    assert "fps is an average" in text
-
-
 def test_a_video_with_a_cut_is_refused_and_its_parts_are_accepted(comfy_host, clip):
     from comfy_api.latest import InputImpl, Types
 
@@ -199,20 +181,6 @@ def meta_poses(clip) -> list:
     }
     write_json(clip.parent / "meta.json", meta_content)
     return poses.tolist()
-
-
-def test_bad_poses_are_refused(meta_poses, clip):
-    from egox_pack.nodes.pose_inputs import BESIDE
-
-    for changes, message in (
-        ({"file": "../meta.json"}, "leads out"),
-        ({"file": BESIDE}, "no meta.json"),
-        ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 frames; expected at least 37"),
-        ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
-        ({"declared": "depth.unit=mm"}, "depth.unit"),
-    ):
-        with refuses(message):
-            run_pose_node(**changes)
 
 
 def test_a_path_of_another_video_is_refused(meta_poses, clip):

@@ -67,25 +67,6 @@ def test_exo_and_ego_tokens_are_joined_to_the_canvas(tokens):
     assert torch.equal(join_tokens(exo_tokens(canvas_tokens, GRID), ego_tokens), canvas_tokens)
 
 
-def test_cached_step_uses_the_exo_tokens_of_the_last_full_step(tokens, device):
-    exo_cache = ExoCache(2)
-    full_part = exo_cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, device)
-    for block in range(BLOCKS):
-        full_part.keys_and_values(block, tokens(block), tokens(block + 50))
-    full_part.finish(BLOCKS)
-    assert count_cached_bytes(exo_cache) == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
-    kept_part = exo_cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
-    assert (
-        kept_part.reuses_exo
-        and kept_part.tokens == tokens(0, exo=False).shape[1]
-        and full_part.tokens == tokens(0).shape[1]
-    )
-    for block in range(BLOCKS):
-        k, v = kept_part.keys_and_values(block, tokens(7, exo=False), tokens(8, exo=False))
-        assert torch.equal(exo_tokens(k, GRID), exo_tokens(tokens(block), GRID))
-        assert torch.equal(exo_tokens(v, GRID), exo_tokens(tokens(block + 50), GRID))
-
-
 @pytest.mark.parametrize(
     ("sigma", "step"),
     [(1.0, 0), (0.9, 0), (0.8, 1), (0.8 * (1 + 1e-7), 1), (0.31, 2), (0.3, 3), (0.1, 3), (1.5, 0)],

@@ -123,17 +123,6 @@ def frame_numbers(frames: torch.Tensor) -> list[int]:
     return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
 
 
-@pytest.mark.parametrize("source", ["path", "memory"])
-def test_frames_are_read_by_index(clip_file, source):
-    file = clip_file if source == "path" else io.BytesIO(clip_file.read_bytes())
-    frames = open_clip(file, start_frame=30, frame_count=9).read()
-    assert frames.dtype == torch.uint8
-    assert frames.shape == (9, 48, 80, 3)
-    assert frame_numbers(frames) == list(range(30, 39))
-    assert frames[0, 20, 4, 0] > 200
-    assert frames[0, 20, -4, 2] > 200
-
-
 def test_only_needed_frames_are_decoded(clip_file, monkeypatch, tmp_path):
     video_file = tmp_path / "keyed.mp4"
     encode(
