@@ -513,7 +513,7 @@ def test_lerobot_loads_the_set_and_its_checker_accepts_it(tmp_path, package):
         pytest.skip(f"{package} doesn't resolve here within eight minutes")
     if package == "lerobot":
         offline_environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        write_places(tmp_path / "places", range(20))
+        write_places(tmp_path / "places", range(10))
         for script, name in ((LEROBOT_LOADER, "even"), (LEROBOT_NORMALIZER, "places")):
             subprocess.run(
                 [python, "-c", script, tmp_path / name], check=True, env=offline_environment
