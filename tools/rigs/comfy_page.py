@@ -14,7 +14,6 @@ from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS
 
 WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
-POLL_MS = 100  # between two looks at a condition: at each frame the page would draw all the time
 QUIET_PATH = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
@@ -249,7 +248,8 @@ class ComfyPage:
 
     def wait_until(self, script: str, argument: Any = None) -> Any:
         """Wait until a JavaScript function returns something true, and return its handle."""
-        return self.browser_tab.wait_for_function(script, arg=argument, polling=POLL_MS)
+        # By the clock: looking at each frame would make the page draw all the time.
+        return self.browser_tab.wait_for_function(script, arg=argument, polling=100)
 
     def settle(self, frames: int = 3) -> None:
         """Wait until the page has drawn some frames."""
