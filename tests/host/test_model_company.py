@@ -537,7 +537,9 @@ def test_a_guider_of_two_models_uses_the_positive_models_canvas(rig, caplog):
     expected_latent = sample_with_two_models(rig, patched_model, patched_model)
     assert count_full_and_reused(patched_model) == (2, 4)
     assert torch.equal(sample_with_two_models(rig, patched_model, plain_model), expected_latent)
-    assert "EgoX" not in caplog.text, "what the host warns of depends on the tests before"
+    messages = [record.getMessage() for record in caplog.records]
+    # The host warns of models that the tests before still hold.
+    assert not [message for message in messages if "memory leak" not in message]
     other_patch = rig.patch(lambda_g=0.0)
     assert torch.equal(sample_with_two_models(rig, patched_model, other_patch), expected_latent)
     assert "the negative's own EgoX patch isn't asked" in caplog.text
