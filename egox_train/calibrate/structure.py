@@ -80,7 +80,7 @@ def solve_structure(
         },
         "moving": moving_folder,
         "parts": PART_COUNT,
-        "still_restarts": 2,  # results of earlier versions lack them, and are made anew
+        "solver": 3,  # results of earlier ones are made anew
     }
     result_file = folder / f"structure_{fingerprint(job)[:12]}.npz"
     if not result_file.is_file():
@@ -140,7 +140,7 @@ def _run_reconstruction(folder_path: str) -> None:
     pycolmap.set_random_seed(SEED)
     _write_matches(folder, job)
     _verify_matches(folder, job)
-    best_reconstruction = _reconstruct(folder, job)
+    best_reconstruction = reconstruct_pictures(folder, job)
     moving_camera = (
         None if best_reconstruction is None else _known_lenses(best_reconstruction, job)[2]
     )
@@ -149,7 +149,8 @@ def _run_reconstruction(folder_path: str) -> None:
         job["lenses"][job["moving"]][1] = list(best_reconstruction.cameras[moving_camera].params)
         _verify_matches(folder, job)
         best_reconstruction = (
-            _reconstruct(folder, job, solved_lens_folder=job["moving"]) or best_reconstruction
+            reconstruct_pictures(folder, job, solved_lens_folder=job["moving"])
+            or best_reconstruction
         )
     if best_reconstruction is None:
         np.savez_compressed(folder / job["result"], empty=True)
@@ -278,7 +279,7 @@ def _picture_pairs(job: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
+def reconstruct_pictures(folder: Path, job: dict, solved_lens_folder: str = ""):
     """Reconstruct as many pictures as possible by incremental mapping, or return None if none
     match.
 
@@ -296,7 +297,8 @@ def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
     for is_lens_fixed in (True, False):
         mapping_options = pycolmap.IncrementalPipelineOptions()
         mapping_options.random_seed = SEED
-        mapping_options.multiple_models, mapping_options.min_model_size = False, 3
+        # A first pair that is wrong ends with three pictures or so: others are tried then.
+        mapping_options.multiple_models, mapping_options.min_model_size = True, 3
         mapping_options.extract_colors = False
         # Aria's own k1 to k6 are up to 2; the usual limit drops such pictures without a word.
         mapping_options.max_extra_param = mapping_options.mapper.max_extra_param = 20.0
@@ -472,12 +474,15 @@ def _leave_out_parts(
     }
     moving_pictures = sorted(name for name in image_ids if name.split("/")[0] == job["moving"])
     for part_index in range(PART_COUNT):
-        partial_reconstruction = pycolmap.Reconstruction(reconstruction)
-        for name in moving_pictures[
+        part_pictures = moving_pictures[
             part_index * len(moving_pictures) // PART_COUNT : (part_index + 1)
             * len(moving_pictures)
             // PART_COUNT
-        ]:
+        ]
+        if not part_pictures:
+            continue
+        partial_reconstruction = pycolmap.Reconstruction(reconstruction)
+        for name in part_pictures:
             partial_reconstruction.deregister_frame(
                 partial_reconstruction.images[image_ids[name]].frame_id
             )

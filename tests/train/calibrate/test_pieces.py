@@ -27,6 +27,7 @@ from egox_train.calibrate.structure import (
     Structure,
     adjust_bundle,
     mirror_pose,
+    reconstruct_pictures,
     restart_still_cameras,
 )
 from egox_train.calibrate.world import LEAST_PARALLAX, World, parallax
@@ -421,6 +422,35 @@ def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
     found = restart_still_cameras(reconstruction, job)
     assert find_angle_deg(found) < 1
     assert find_angle_deg(restart_still_cameras(found, job)) < 1, "the right one stays"
+
+
+def test_search_goes_on_after_a_first_pair_that_few_pictures_fit(tmp_path):
+    """Check pictures of which three match each other best and none of the others."""
+    pycolmap = pytest.importorskip("pycolmap")
+    pycolmap.set_random_seed(1)
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        for picture_count, point_count in ((3, 400), (8, 100)):
+            scene_options = pycolmap.SyntheticDatasetOptions()
+            scene_options.num_rigs = 1
+            scene_options.num_frames_per_rig = picture_count
+            scene_options.num_points3D = point_count
+            pycolmap.synthesize_dataset(scene_options, database)
+        for image in database.read_all_images():
+            image.name = f"{'few' if image.camera_id == 1 else 'ego'}/{image.image_id}"
+            database.update_image(image)
+        lenses = [
+            (camera.model.name, list(camera.params)) for camera in database.read_all_cameras()
+        ]
+    job = {
+        "pictures": {"few": ["1", "2", "3"], "ego": [str(i) for i in range(4, 12)]},
+        "lenses": {
+            name: [*lens, "nothing"] for name, lens in zip(("few", "ego"), lenses, strict=True)
+        },
+        "moving": "ego",
+    }
+    solved_pictures = reconstruct_pictures(tmp_path, job).images.values()
+    assert {image.name.split("/")[0] for image in solved_pictures if image.has_pose} == {"ego"}
+    assert sum(image.has_pose for image in solved_pictures) == 8
 
 
 def test_turning_head_without_motion_gives_no_distances():
