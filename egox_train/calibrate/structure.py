@@ -172,7 +172,7 @@ def _run_reconstruction(folder_path: str) -> None:
         )
         pixels[name] = np.array([p.xy for p in triangulated_points], np.float64).reshape(-1, 2)
     picture_names = list(poses)
-    poses_without, focal_changes = _leave_out_parts(best_reconstruction, job, picture_names)
+    poses_without, focal_changes = leave_out_parts(best_reconstruction, job, picture_names)
     np.savez_compressed(
         folder / job["result"],
         empty=False,
@@ -410,9 +410,23 @@ def restart_still_cameras(reconstruction, job: dict):
             restarted = pycolmap.Reconstruction(guessed)
             restarted.frames[image.frame_id].rig_from_world = pycolmap.Rigid3d(pose)
             restarted_cost = adjust_bundle(restarted, *known_lenses)
-            if restarted_cost < least_cost:
+            if restarted_cost < least_cost and points_are_in_front(restarted):
                 reconstruction, least_cost = restarted, restarted_cost
     return reconstruction
+
+
+def points_are_in_front(reconstruction) -> bool:
+    """Check that no point lies behind a camera that shows it, where an error costs nothing."""
+    for image in reconstruction.images.values():
+        if not image.has_pose:
+            continue
+        z_axis = image.cam_from_world().matrix()[2]
+        for pixel in image.points2D:
+            if pixel.has_point3D():
+                position = reconstruction.points3D[pixel.point3D_id].xyz
+                if z_axis[:3] @ position + z_axis[3] <= 0:
+                    return False
+    return True
 
 
 def mirror_pose(w2c: np.ndarray, points: np.ndarray) -> np.ndarray:  # [3, 4], [N, 3] -> [3, 4]
@@ -452,13 +466,14 @@ def _known_lenses(reconstruction, job: dict) -> tuple[list[int], list[int], int 
     )
 
 
-def _leave_out_parts(
+def leave_out_parts(
     reconstruction, job: dict, picture_names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
     """Repeat the reconstruction's refinement with some pictures left out, to measure the
     uncertainty.
 
-    For fixed lenses, also measure by which share the focal length would grow."""
+    Still cameras begin anew in each part, as in the whole: where two places fit equally well, the
+    parts differ. For fixed lenses, also measure by which share the focal length would grow."""
     import pycolmap
 
     poses = np.full((len(picture_names), PART_COUNT, 3, 4), np.nan)
@@ -491,7 +506,7 @@ def _leave_out_parts(
             or partial_reconstruction.num_reg_images() < 3
         ):
             continue
-        adjust_bundle(partial_reconstruction, focal_free_cameras, fixed_lens_cameras, moving_camera)
+        partial_reconstruction = restart_still_cameras(partial_reconstruction, job)
         shared_points = [
             point_id
             for point_id in partial_reconstruction.points3D

@@ -26,7 +26,9 @@ from egox_train.calibrate.sound import SAMPLE_RATE_HZ, Clocks, clocks_by_sound, 
 from egox_train.calibrate.structure import (
     Structure,
     adjust_bundle,
+    leave_out_parts,
     mirror_pose,
+    points_are_in_front,
     reconstruct_pictures,
     restart_still_cameras,
 )
@@ -362,9 +364,9 @@ def test_contradicted_calibrated_lens_is_remarked():
     assert note.startswith("lens of ego: by the pictures its focal length is 2.3% longer (sd 0.2%)")
 
 
-def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
-    """Check a camera whose refinement began at the mirrored place, from which a wall looks the
-    same."""
+def draw_flat_scene():
+    """Draw a wall that a head camera and a still camera see, reconstruct both from where the still
+    one is mirrored, and return the reconstruction, its job and the still camera's true pose."""
     pycolmap = pytest.importorskip("pycolmap")
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.6, 0.6, (80, 3)) * [1, 0.05, 1]
@@ -412,16 +414,41 @@ def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
         },
         "moving": "ego",
     }
-
-    def find_angle_deg(solution) -> float:
-        pose = np.asarray(solution.find_image_with_name("exo/still.png").cam_from_world().matrix())
-        return np.degrees(Rotation.from_matrix(pose[:, :3] @ true_pose[:, :3].T).magnitude())
-
     adjust_bundle(reconstruction, [2], [1])
-    assert find_angle_deg(reconstruction) > 30
+    return reconstruction, job, true_pose
+
+
+def angle_deg(pose: np.ndarray, other_pose: np.ndarray) -> float:
+    return np.degrees(Rotation.from_matrix(pose[:, :3] @ other_pose[:, :3].T).magnitude())
+
+
+def still_pose(reconstruction) -> np.ndarray:
+    image = reconstruction.find_image_with_name("exo/still.png")
+    return np.asarray(image.cam_from_world().matrix())
+
+
+def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
+    """Check a camera whose refinement began at the mirrored place, from which a wall looks the
+    same."""
+    reconstruction, job, true_pose = draw_flat_scene()
+    assert angle_deg(still_pose(reconstruction), true_pose) > 30
+    partial_poses, _ = leave_out_parts(reconstruction, job, ["exo/still.png"])
+    assert max(angle_deg(pose, true_pose) for pose in partial_poses[0]) < 10, "in each part"
     found = restart_still_cameras(reconstruction, job)
-    assert find_angle_deg(found) < 1
-    assert find_angle_deg(restart_still_cameras(found, job)) < 1, "the right one stays"
+    assert angle_deg(still_pose(found), true_pose) < 1
+    kept = restart_still_cameras(found, job)
+    assert angle_deg(still_pose(kept), true_pose) < 1, "the right one stays"
+
+
+def test_place_with_points_behind_the_camera_is_told():
+    """Check a still camera that looks away from what it shows."""
+    pycolmap = pytest.importorskip("pycolmap")
+    reconstruction, _, true_pose = draw_flat_scene()
+    assert points_are_in_front(reconstruction)
+    frame = reconstruction.find_image_with_name("exo/still.png").frame_id
+    looks_away = np.diag([-1.0, 1.0, -1.0]) @ true_pose
+    reconstruction.frames[frame].rig_from_world = pycolmap.Rigid3d(looks_away)
+    assert not points_are_in_front(reconstruction)
 
 
 def test_search_goes_on_after_a_first_pair_that_few_pictures_fit(tmp_path):
