@@ -2,12 +2,13 @@
 don't suffice."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.trajectory import worn_points
@@ -23,11 +24,12 @@ from .moving_point import (
     camera_from_point,
     residual_deg,
 )
-from .picture_sd import picture_sds
+from .picture_sd import jackknife_sds, picture_sds
 from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
 from .results import SolvedExo
 from .sound import NEAR_SDS, Clocks, clocks_by_sound, read_mono, sound_travel_sd_s
+from .structure import PART_COUNT
 from .world import World, camera_centres
 
 MOST_EAR_ERROR_DEG = 5.0
@@ -198,26 +200,31 @@ def _solve_by_head(
     ears_uv, exo_times_s = _read_ears(exo)
     if not len(ears_uv):
         return None, "both ears are never seen"
+    moments_s = exo_times_s
+    lags_s: np.ndarray | None = np.arange(-MOST_LAG_S, MOST_LAG_S + LAG_STEP_S / 2, LAG_STEP_S)
     if clocks is not None:
-        ego_moments_s = clocks.ego_s(exo_times_s)
-        ears_uv, ego_moments_s = _select_known_moments(world, ears_uv, ego_moments_s)
-        solved_camera = camera_from_point(
+        ears_uv, moments_s = _select_known_moments(world, ears_uv, clocks.ego_s(exo_times_s))
+        lags_s = None
+    head_pose_function = world.head_pose_function()
+
+    def solve(kept: np.ndarray, lags_s: np.ndarray | None) -> SolvedCamera | None:
+        return camera_from_point(
             lens,
-            ears_uv,
-            ego_moments_s,
-            world.head_pose_function(),
+            ears_uv[kept],
+            moments_s[kept],
+            head_pose_function,
             point_between_ears(),
-            lag_sd_s=max(clocks.sd_s, 0.02),
+            lags_s=lags_s,
+            lag_sd_s=0.02 if clocks is None else max(clocks.sd_s, 0.02),
         )
-    else:
-        candidate_lags_s = np.arange(-MOST_LAG_S, MOST_LAG_S + LAG_STEP_S / 2, LAG_STEP_S)
-        solved_camera = camera_from_point(
-            lens,
-            ears_uv,
-            exo_times_s,
-            world.head_pose_function(),
-            point_between_ears(),
-            lags_s=candidate_lags_s,
+
+    solved_camera = solve(np.ones(len(ears_uv), bool), lags_s)
+    # A detector that puts a hidden ear on the other one is wrong for as long as the head stays
+    # turned, which the errors' own spread doesn't tell.
+    if solved_camera is not None and solved_camera.is_certain:
+        found_lag_s = None if lags_s is None else np.array([solved_camera.lag_s])
+        solved_camera = _widen_by_parts(
+            solved_camera, lambda kept: solve(kept, found_lag_s), len(ears_uv)
         )
     if solved_camera is None:
         return None, "the head's path doesn't tell it"
@@ -227,6 +234,33 @@ def _solve_by_head(
             f"{solved_camera.sd_deg:.1f} degrees (sd) at {solved_camera.distance_m:.1f} m only"
         )
     return solved_camera, ""
+
+
+def _widen_by_parts(
+    solved_camera: SolvedCamera,
+    solve: Callable[[np.ndarray], SolvedCamera | None],  # from the moments [N] bool that are kept
+    moment_count: int,
+) -> SolvedCamera | None:
+    """Widen a camera's standard deviations to what solving without each part of the time tells, or
+    return None if a part can't be solved."""
+    centres, rotation_vectors = [], []
+    for part_index in range(PART_COUNT):
+        kept = np.ones(moment_count, bool)
+        part_start = part_index * moment_count // PART_COUNT
+        kept[part_start : (part_index + 1) * moment_count // PART_COUNT] = False
+        partial_camera = solve(kept)
+        if partial_camera is None:
+            return None
+        centres.append(camera_centres(partial_camera.w2c[None])[0])
+        rotation_vectors.append(
+            Rotation.from_matrix(partial_camera.w2c[:, :3] @ solved_camera.w2c[:, :3].T).as_rotvec()
+        )
+    part_sd_m, part_sd_deg = jackknife_sds(centres, rotation_vectors)
+    return replace(
+        solved_camera,
+        sd_m=max(solved_camera.sd_m, part_sd_m),
+        sd_deg=max(solved_camera.sd_deg, part_sd_deg),
+    )
 
 
 def point_between_ears() -> np.ndarray:  # [3] metres

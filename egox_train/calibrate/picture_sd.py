@@ -1,6 +1,7 @@
 """Estimate the uncertainty of a fixed camera's pose in a reconstruction from pictures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -125,9 +126,18 @@ def _jackknife(structure: Structure, name: str, moving_prefix: str) -> tuple[flo
         rotation_vectors.append(
             Rotation.from_matrix(full_pose[:, :3] @ mean_rotation @ pose[:, :3].T).as_rotvec()
         )
-    if len(centres) < 2:
-        return math.inf, math.inf
+    return jackknife_sds(centres, rotation_vectors)
+
+
+def jackknife_sds(
+    centres: Sequence[np.ndarray],  # [3] each, of the solution without one part
+    rotation_vectors: Sequence[np.ndarray],  # [3] each, radians, against the whole's
+) -> tuple[float, float]:
+    """Compute the standard deviations of a position and, in degrees, of a rotation from solutions
+    that each lack one part."""
     part_count = len(centres)
+    if part_count < 2:
+        return math.inf, math.inf
     variances = [
         (part_count - 1) * np.var(values, axis=0).sum() for values in (centres, rotation_vectors)
     ]

@@ -35,10 +35,11 @@ from egox_train.calibrate.structure import (
 from egox_train.calibrate.world import LEAST_PARALLAX, World, parallax
 from egox_train.calibrate.written import list_earlier_takes, report_file
 from egox_train.options import CalibrateOptions
-from lab.drawn.detected import openpose_content
+from lab.drawn.detected import network_points, openpose_content, project_person
+from lab.drawn.layout import draw_layout
 from tests.core.takes.test_capture_files import calibration_entry
 from tests.refusals import refuses
-from tests.train.drawn_recordings import SUFFIX_BY_CODEC, write_film
+from tests.train.drawn_recordings import SUFFIX_BY_CODEC, RecordingSpec, write_film
 
 
 def draw_sound(seed: int, seconds: float) -> np.ndarray:
@@ -239,6 +240,52 @@ def test_head_that_contradicts_a_stated_clock_blames_the_clock(stated_offset_s, 
         assert solution.w2c is None
         assert "clock may be what is wrong: as given, the offset is 2.50 s" in solution.how_found
         assert "by the head's path 0.5" in solution.how_found
+
+
+@pytest.mark.parametrize("hides_an_ear, seconds", [(True, 11), (False, 25)])
+def test_hidden_ear_that_is_guessed_gives_no_camera(hides_an_ear, seconds, tmp_path):
+    """Check key points of a drawn head of which one ear is hidden: guessed, and known to 0.3 px."""
+    spec = RecordingSpec(seed=6304, seconds=seconds, late_frames=0, size=(320, 192, 192))
+    layout = draw_layout(spec.spec())
+    person, exo = project_person(layout), layout.scene.exo
+    rng = np.random.default_rng([spec.seed, 77])
+    uv, scores = network_points(person, exo.camera, rng)
+    if not hides_an_ear:
+        uv = person.uv + 0.3 * rng.normal(size=uv.shape)
+    video, keypoints_file = tmp_path / "exo.mp4", tmp_path / "keypoints.json"
+    write_film(video, np.zeros((len(uv), 48, 80, 3), np.uint8), spec.fps, None, "aac")
+    people = [[person_points] for person_points in zip(uv, scores, strict=True)]
+    write_json(keypoints_file, openpose_content(people, spec.size[:2]))
+    write_json(tmp_path / "lens.json", exo.camera.to_json())
+    world = World(
+        w2c=layout.scene.ego.upright_w2c.numpy(),
+        lens=None,
+        scale=Scale(metres_per_unit=1.0, sd=0.01, up=np.eye(3)[2], how_found="drawn"),
+        points=np.zeros((0, 3)),
+        structure=None,
+        world_from_structure=(1.0, np.eye(3), np.zeros(3)),
+        frames=Frames.timed(np.arange(len(uv)) / spec.fps),
+    )
+    solution = solve_exo(
+        ExoFile(
+            name="exo", video=video, info=probe_video(video), keypoints=keypoints_file, depth=None
+        ),
+        video,
+        world,
+        Clocks(offset_s=0.0, drift=0.0, sd_s=0.02, how_found="as given"),
+        "",
+        {},
+        CalibrateOptions(exo_lens=str(tmp_path / "lens.json")),
+    )
+    if hides_an_ear:
+        assert solution.w2c is None and "the head tells it to" in solution.how_found
+        return
+    true_pose = exo.w2c[0].numpy()
+    position_error = np.linalg.norm(
+        solution.w2c[:, :3].T @ solution.w2c[:, 3] - true_pose[:, :3].T @ true_pose[:, 3]
+    )
+    assert position_error < 3 * solution.sd_m < 0.4
+    assert solution.how_found.startswith("by the wearer's head")
 
 
 def test_still_head_does_not_determine_the_camera():
