@@ -29,7 +29,7 @@ from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
 from .results import SolvedExo
 from .sound import NEAR_SDS, Clocks, clocks_by_sound, read_mono, sound_travel_sd_s
-from .structure import PART_COUNT
+from .structure import time_parts
 from .world import World, camera_centres
 
 MOST_EAR_ERROR_DEG = 5.0
@@ -207,14 +207,14 @@ def _solve_by_head(
         lags_s = None
     head_pose_function = world.head_pose_function()
 
-    def solve(kept: np.ndarray, lags_s: np.ndarray | None) -> SolvedCamera | None:
+    def solve(kept: np.ndarray, tried_lags_s: np.ndarray | None) -> SolvedCamera | None:
         return camera_from_point(
             lens,
             ears_uv[kept],
             moments_s[kept],
             head_pose_function,
             point_between_ears(),
-            lags_s=lags_s,
+            lags_s=tried_lags_s,
             lag_sd_s=0.02 if clocks is None else max(clocks.sd_s, 0.02),
         )
 
@@ -244,10 +244,9 @@ def _widen_by_parts(
     """Widen a camera's standard deviations to what solving without each part of the time tells, or
     return None if a part can't be solved."""
     centres, rotation_vectors = [], []
-    for part_index in range(PART_COUNT):
+    for part in time_parts(moment_count):
         kept = np.ones(moment_count, bool)
-        part_start = part_index * moment_count // PART_COUNT
-        kept[part_start : (part_index + 1) * moment_count // PART_COUNT] = False
+        kept[part] = False
         partial_camera = solve(kept)
         if partial_camera is None:
             return None

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -466,6 +467,12 @@ def _known_lenses(reconstruction, job: dict) -> tuple[list[int], list[int], int 
     )
 
 
+def time_parts(count: int) -> list[slice]:
+    """Divide moments in order of time into parts that are left out, one after another."""
+    ends = [part_index * count // PART_COUNT for part_index in range(PART_COUNT + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
 def leave_out_parts(
     reconstruction, job: dict, picture_names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
@@ -488,12 +495,8 @@ def leave_out_parts(
         image.name: image.image_id for image in reconstruction.images.values() if image.has_pose
     }
     moving_pictures = sorted(name for name in image_ids if name.split("/")[0] == job["moving"])
-    for part_index in range(PART_COUNT):
-        part_pictures = moving_pictures[
-            part_index * len(moving_pictures) // PART_COUNT : (part_index + 1)
-            * len(moving_pictures)
-            // PART_COUNT
-        ]
+    for part_index, part in enumerate(time_parts(len(moving_pictures))):
+        part_pictures = moving_pictures[part]
         if not part_pictures:
             continue
         partial_reconstruction = pycolmap.Reconstruction(reconstruction)

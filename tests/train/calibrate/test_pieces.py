@@ -197,6 +197,19 @@ def test_camera_is_solved_from_a_moving_point(lag_s):
     assert solution.lag_s == pytest.approx(lag_s or 0.0, abs=0.03)
 
 
+def world_of_path(w2c: np.ndarray, times_s: np.ndarray) -> World:
+    """Build a metric world that knows the head camera's path alone."""
+    return World(
+        w2c=w2c,
+        lens=None,
+        scale=Scale(metres_per_unit=1.0, sd=0.01, up=np.eye(3)[2], how_found="drawn"),
+        points=np.zeros((0, 3)),
+        structure=None,
+        world_from_structure=(1.0, np.eye(3), np.zeros(3)),
+        frames=Frames.timed(times_s),
+    )
+
+
 @pytest.mark.parametrize("stated_offset_s", [0.5, 2.5])
 def test_head_that_contradicts_a_stated_clock_blames_the_clock(stated_offset_s, tmp_path):
     """Check a fixed camera's finding if its clock is stated rightly, and 2 s off."""
@@ -213,15 +226,8 @@ def test_head_that_contradicts_a_stated_clock_blames_the_clock(stated_offset_s, 
     write_json(keypoints_file, openpose_content(people, (640, 360)))
     positions, rotations = head_pose_function(times_s)
     camera_from_world = rotations.transpose(0, 2, 1)
-    world = World(
-        w2c=np.concatenate((camera_from_world, -camera_from_world @ positions[..., None]), axis=2),
-        lens=None,
-        scale=Scale(metres_per_unit=1.0, sd=0.01, up=np.eye(3)[2], how_found="drawn"),
-        points=np.zeros((0, 3)),
-        structure=None,
-        world_from_structure=(1.0, np.eye(3), np.zeros(3)),
-        frames=Frames.timed(times_s),
-    )
+    w2c = np.concatenate((camera_from_world, -camera_from_world @ positions[..., None]), axis=2)
+    world = world_of_path(w2c, times_s)
     exo_file = ExoFile(
         name="exo", video=video, info=probe_video(video), keypoints=keypoints_file, depth=None
     )
@@ -257,15 +263,7 @@ def test_hidden_ear_that_is_guessed_gives_no_camera(hides_an_ear, seconds, tmp_p
     people = [[person_points] for person_points in zip(uv, scores, strict=True)]
     write_json(keypoints_file, openpose_content(people, spec.size[:2]))
     write_json(tmp_path / "lens.json", exo.camera.to_json())
-    world = World(
-        w2c=layout.scene.ego.upright_w2c.numpy(),
-        lens=None,
-        scale=Scale(metres_per_unit=1.0, sd=0.01, up=np.eye(3)[2], how_found="drawn"),
-        points=np.zeros((0, 3)),
-        structure=None,
-        world_from_structure=(1.0, np.eye(3), np.zeros(3)),
-        frames=Frames.timed(np.arange(len(uv)) / spec.fps),
-    )
+    world = world_of_path(layout.scene.ego.upright_w2c.numpy(), np.arange(len(uv)) / spec.fps)
     solution = solve_exo(
         ExoFile(
             name="exo", video=video, info=probe_video(video), keypoints=keypoints_file, depth=None
