@@ -17,7 +17,7 @@ to the saved preview, or from its video alone, on ComfyUI with a stand-in for Mo
 shape, random weights).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -28,58 +28,20 @@ from torch import Tensor
 from benchmarks.support.record import bench_parser, finish
 from egox_core.file_names import EXO, TRUTH
 from egox_core.metrics import psnr, ssim_map
-from egox_core.prior import SHADING_CHOICES, inpaint_holes, iter_ego_preview
+from egox_core.prior import SHADING_CHOICES, iter_ego_preview
 from egox_core.types import UNOBSERVED
 from egox_core.video import decode_frames, probe_video, resize_picture
 from egox_train.cli.prior import Laps, add_rendering_arguments, read_take, render_prior
 
 SSIM_STEP, DETAIL_STEP = 6, 8
 BLUR_PX = 16.0
-Fill = Callable[[Tensor, Tensor], Tensor]
-"""(picture [H, W, 3] float 0...1, holes [H, W] bool) -> picture without holes."""
 
 
-def fill_navier_stokes(picture: Tensor, holes: Tensor) -> Tensor:
-    """Fill holes by the other method that OpenCV has."""
+def fill_by_telea(picture: Tensor, holes: Tensor) -> Tensor:
+    """Fill holes as the preview did until 1.6: Telea's fast marching, as OpenCV has it."""
     levels = (picture * 255).round().byte().numpy()
-    filled = cv2.inpaint(levels, holes.byte().numpy(), 3.0, cv2.INPAINT_NS)
+    filled = cv2.inpaint(levels, holes.byte().numpy(), 3.0, cv2.INPAINT_TELEA)
     return torch.where(holes[..., None], torch.from_numpy(filled).float() / 255, picture)
-
-
-def fill_pyramid(picture: Tensor, holes: Tensor) -> Tensor:
-    """Fill holes from coarser and coarser averages of what is known (push and pull)."""
-    weights = (~holes).float().numpy()
-    filled = push_and_pull(picture.numpy() * weights[..., None], weights)
-    return torch.where(holes[..., None], torch.from_numpy(filled), picture)
-
-
-def push_and_pull(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Complete colours [H, W, 3], which are multiplied by their weights [H, W] 0...1."""
-    height, width = weights.shape
-    if min(height, width) == 1:
-        return colours / np.maximum(weights, 1e-6)[..., None]
-    size = width // 2, height // 2
-    coarser = (
-        cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (colours, weights)
-    )
-    coarse_colours, coarse_weights = coarser
-    gain = 1 / np.maximum(coarse_weights, 0.25)  # a quarter of four pixels is enough to be known
-    coarse = push_and_pull(coarse_colours * gain[..., None], coarse_weights * gain)
-    around = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return colours + (1 - weights)[..., None] * around
-
-
-def fill_mean(picture: Tensor, holes: Tensor) -> Tensor:
-    """Fill holes by the mean colour of the rest."""
-    mean = picture[~holes].mean(0) if not holes.all() else torch.zeros(3)
-    return torch.where(holes[..., None], mean, picture)
-
-
-OTHER_FILLS: dict[str, Fill] = {
-    "filled by Navier-Stokes": fill_navier_stokes,
-    "filled by a pyramid": fill_pyramid,
-    "filled by the mean colour": fill_mean,
-}
 
 
 def read_square(file: Path, count: int, side: int) -> Tensor:  # [T, side, side, 3] float 0...1
@@ -122,16 +84,20 @@ def videos_of(args, rendered) -> Iterator[tuple[str, Tensor]]:
             yield name, read_square(path, len(prior), prior.shape[1])
 
     def preview(pictures: Tensor, hole_masks: Tensor, shading: str) -> Tensor:
-        return torch.stack(list(iter_ego_preview(pictures, hole_masks, camera, shading=shading)))
+        frames = iter_ego_preview(
+            pictures,
+            hole_masks,
+            camera,
+            depth_m=rendered.prior.depth_m[...],
+            shading=shading,
+        )
+        return torch.stack(list(frames))
 
     nowhere = torch.zeros_like(holes)
     yield "prior", prior
-    filled = torch.stack([inpaint_holes(*pair) for pair in zip(prior, holes, strict=True)])
-    yield "prior, filled by Telea", filled
-    yield "**preview: filled by Telea, shaded**", preview(prior, holes, args.shading)
-    for name, fill in OTHER_FILLS.items():
-        filled = torch.stack([fill(*pair) for pair in zip(prior, holes, strict=True)])
-        yield f"{name}, shaded", preview(filled, nowhere, args.shading)
+    filled = torch.stack([fill_by_telea(*pair) for pair in zip(prior, holes, strict=True)])
+    yield "Telea, shaded", preview(filled, nowhere, args.shading)
+    yield "preview", preview(prior, holes, args.shading)
     mean = exo.float().mean((0, 1, 2)) / 255
     yield (
         "shading alone, on exo's mean colour",

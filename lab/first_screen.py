@@ -48,6 +48,7 @@ def main() -> int:
         ego_prior.rgb,
         ~ego_prior.coverage,
         take.trajectory.ego.camera,
+        depth_m=ego_prior.depth_m,
         shading="off",  # as the drawn glasses are
         progress=progress,
     )

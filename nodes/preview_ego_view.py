@@ -111,7 +111,15 @@ class EgoXPreviewEgoView(io.ComfyNode):
             len(unobserved),
         )
         frames = store_frames(
-            iter_ego_preview(prior, holes, camera, shading=shading, gain=gain, progress=progress),
+            iter_ego_preview(
+                prior,
+                holes,
+                camera,
+                depth_m=depth.depth_m,
+                shading=shading,
+                gain=gain,
+                progress=progress,
+            ),
             len(prior),
         )
         note_text = preview_note(holes, camera, shading, gain)

@@ -16,9 +16,9 @@ from .preview import (
     SHADING_CHOICES,
     Shading,
     aria_shading,
-    inpaint_holes,
     iter_ego_preview,
     preview_note,
 )
+from .push_pull import push_pull
 from .rank import ExoCandidate, rank_exo_cameras, rank_text
 from .render import iter_ego_prior, render_ego_prior

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,13 +11,15 @@ from ..arrays import as_floats, as_frames
 from ..cameras import CameraModel, is_aria
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
+from .push_pull import push_pull
 
 Shading = Literal["auto", "on", "off"]
 SHADING_CHOICES = get_args(Shading)
 MAX_GAIN = 4.0
 """Largest factor of brightness: two stops of a camera's exposure."""
-FILL_RADIUS_PX = 3.0
-"""Radius of the surroundings from which Telea's method takes a colour."""
+FAR_SHARE, FAR_POWER, LEAST_FAR = 0.95, 4, 1e-3
+"""A known pixel counts by its depth over this quantile of all, at most 1 and at least the last, to
+this power: what hides a hole is near, and what is seen beside it goes on behind."""
 ARIA_SHADING = (1.0, 1.0, 0.99, 0.95, 0.91, 0.85, 0.78, 0.69, 0.62, 0.59, 0.55, 0.27)
 """Brightness at 0, 0.1, ... 1.1 times half the picture's side from the optical axis, as a share of
 that in its middle, and black at 1.2 (``benchmarks/results/preview.md``)."""
@@ -30,6 +31,7 @@ def iter_ego_preview(
     holes: Tensor,  # [T, H, W] bool, the pixels to fill
     camera: CameraModel,
     *,
+    depth_m: Tensor | None = None,  # [T, H, W] z depth, NaN unknown
     shading: Shading = "auto",
     gain: float = 1.0,
     progress: Progress = no_progress,
@@ -38,6 +40,7 @@ def iter_ego_preview(
 
     Args:
         camera: of the prior, which says where its picture ends and how it is shaded.
+        depth_m: of the prior, by which holes take the colours of what is farther away.
         shading: auto darkens the rim as the Aria glasses do if the lens is theirs.
         gain: factor of brightness, such as between the exo and the ego camera's exposure.
 
@@ -71,7 +74,9 @@ def iter_ego_preview(
             progress(index, len(prior), "preview")
             picture = as_floats(prior[index : index + 1])[0, ..., :3].cpu()
             # What is beyond the border is no neighbour to fill from.
-            filled = inpaint_holes(picture, holes[index].cpu() | ~in_view)
+            hole_mask = holes[index].cpu() | ~in_view
+            weights = None if depth_m is None else far_weights(depth_m[index].cpu(), hole_mask)
+            filled = push_pull(picture, hole_mask, weights)
             yield (filled * brightness[..., None]).clamp(0, 1) * in_view[..., None]
         progress(len(prior), len(prior), "preview")
 
@@ -98,23 +103,16 @@ def preview_note(
     )
 
 
-def inpaint_holes(
-    picture: Tensor,  # [H, W, 3] float 0...1
+def far_weights(
+    depth_m: Tensor,  # [H, W] z depth, NaN unknown
     holes: Tensor,  # [H, W] bool
-) -> Tensor:  # [H, W, 3] float32
-    """Fill the holes of a picture by Telea's method. All other pixels stay as they are.
-
-    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
-    it. A picture without any other pixel becomes black.
-    """
-    picture = picture.float()
-    if not holes.any():
-        return picture
-    if holes.all():
-        return torch.zeros_like(picture)
-    levels = (picture * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    filled = cv2.inpaint(levels, holes.numpy().astype(np.uint8), FILL_RADIUS_PX, cv2.INPAINT_TELEA)
-    return torch.where(holes[..., None], torch.from_numpy(filled).float() / 255, picture)
+) -> Tensor:  # [H, W] float32 above 0...1
+    """Weigh the known pixels of a picture by their depth, those of unknown depth like far ones."""
+    known_m = depth_m[~holes & depth_m.isfinite()].float()
+    if not len(known_m):
+        return torch.ones_like(depth_m, dtype=torch.float32)
+    farness = depth_m.float() / np.quantile(known_m.numpy(), FAR_SHARE).item()
+    return farness.nan_to_num(1.0).clamp(LEAST_FAR, 1) ** FAR_POWER
 
 
 def aria_shading(camera: CameraModel) -> Tensor:  # [H, W] float32, stored pixels

@@ -53,7 +53,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_folders(parser, "folder for report.json, report.md, contact_sheet.png, rows")
     add_dataclass_arguments(parser, EvaluateOptions)
     parser.add_argument(
-        "--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink"
+        "--no-baselines", action="store_true", help="leave out prior, haze, exo and shrink"
     )
     for name, purpose in WEIGHTS.items():
         parser.add_argument(f"--{name}", type=Path, help=purpose)

@@ -104,6 +104,7 @@ def write_preview(args: argparse.Namespace) -> dict:
             rendered.prior.rgb,
             holes,
             camera,
+            depth_m=rendered.prior.depth_m,
             shading=args.shading,
             gain=args.gain,
             progress=laps.progress,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel, is_aria
-from egox_core.prior import inpaint_holes, iter_ego_preview
+from egox_core.prior import iter_ego_preview, push_pull
 from egox_core.video import resize_picture
 
 PRIOR_SHARE = 0.6
@@ -29,14 +29,14 @@ def prior_alone(
     return prior * coverage[..., None]
 
 
-def prior_filled(
+def prior_in_haze(
     exo: Tensor,  # [T, h, w, 3] float 0...1
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the holes of the ego prior by Telea inpainting, frame by frame."""
+    """Fill the holes of the ego prior from what is around them, frame by frame."""
     pairs = zip(prior.cpu(), ~coverage.cpu(), strict=True)
-    return torch.stack([inpaint_holes(picture, hole_mask) for picture, hole_mask in pairs])
+    return torch.stack([push_pull(picture, hole_mask) for picture, hole_mask in pairs])
 
 
 def exo_resized(
@@ -93,13 +93,13 @@ def shading_alone(
 
 BASELINES: Mapping[str, Baseline] = {
     "prior": prior_alone,
-    "prior, filled": prior_filled,
+    "prior, haze": prior_in_haze,
     "exo resized": exo_resized,
     "exo mean colour": exo_mean_colour,
     "shrink": shrink_prior,
 }
 SHADED_BASELINES: Mapping[str, ShadedBaseline] = {
-    "prior, filled, shaded": prior_shaded,
+    "prior, haze, shaded": prior_shaded,
     "shading alone": shading_alone,
 }
 """Those that only a clip of Aria glasses has."""

@@ -46,7 +46,7 @@ from .temporal import (
     thin_frames,
 )
 
-ROW_VERSION = 10  # raised when a metric changes its meaning
+ROW_VERSION = 11  # raised when a metric changes its meaning
 GENERATED, TRUE_NAME = "generated", "truth"
 SET_METRIC_KEYS = {metric.key for metric in metrics_of_families("set")}
 

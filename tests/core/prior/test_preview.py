@@ -35,6 +35,19 @@ def test_holes_take_the_colours_around_them_and_other_pixels_stay():
     assert torch.equal(frames[0], frames[1])
 
 
+def test_a_hole_behind_something_near_takes_the_far_sides_colour():
+    prior, holes = torch.full((1, 96, 96, 3), 0.2), torch.zeros(1, 96, 96, dtype=torch.bool)
+    prior[:, :, :40] = 0.9
+    holes[:, :, 40:56] = True
+    depth_m = torch.full((1, 96, 96), 4.0)
+    depth_m[:, :, :40] = 1.0
+    depth_m[holes] = torch.nan
+    (frame,) = iter_ego_preview(prior, holes, PINHOLE, depth_m=depth_m)
+    assert torch.allclose(frame[:, 41:56], torch.tensor(0.2), atol=0.02)
+    (frame,) = iter_ego_preview(prior, holes, PINHOLE, depth_m=torch.full((1, 96, 96), torch.nan))
+    assert float(frame[48, 44].mean()) > 0.5  # without depth all sides count alike
+
+
 def test_a_hole_at_the_lens_border_takes_no_black_from_beyond_it():
     shading = aria_shading(ARIA)
     rim = ARIA.axis_distance_px() > 38

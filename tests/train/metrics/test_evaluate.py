@@ -116,8 +116,8 @@ def test_report_contains_all_figures(evaluation_folder, tmp_path):
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means_by_video = report["means"]
-    baselines = ["prior", "prior, filled", "exo resized", "exo mean colour", "shrink"]
-    shaded_baselines = ["prior, filled, shaded", "shading alone"]
+    baselines = ["prior", "prior, haze", "exo resized", "exo mean colour", "shrink"]
+    shaded_baselines = ["prior, haze, shaded", "shading alone"]
     assert list(means_by_video) == [GENERATED, *baselines, *shaded_baselines]
     assert [means_by_video[name]["psnr"]["clips"] for name in shaded_baselines] == [1, 1]
     made_means = {name: estimate["mean"] for name, estimate in means_by_video[GENERATED].items()}
