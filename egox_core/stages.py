@@ -41,10 +41,9 @@ from .facts import (
     NOTHING_DECLARED,
     SAME_POSE as SAME_POSE,  # its place until 1.3
     Declared,
-    Statement,
+    first_posed,
     path_of_array,
-    settle,
-    settle_exo_pose,
+    same_poses,
 )
 from .frames import UNTIMED_FPS, FileFrames, Frames, settle_frames
 from .frozen import frozen
@@ -299,11 +298,14 @@ def _with_exo_pose(
     exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
     given_path, report = path_of_array(exo_w2c, "exo_w2c", "exo", frames, file_frames, declared)
     posed_exo = replace(exo, w2c=given_path.w2c, frames=given_path.frames, world="take")
-    statements = [
-        Statement("exo.pose", posed_exo, "argument exo_w2c", "caller"),
-        Statement("exo.pose", exo, "depth or path", "depth"),
-    ]
-    return settle_exo_pose(statements), report
+    if not posed_exo.at_origin and not exo.at_origin and not same_poses(posed_exo, exo):
+        raise EgoXInputError(
+            "exo_w2c",
+            got="another pose than that of the depth, the path or the file next to it",
+            expected="one pose of the exo camera",
+            fix="leave exo_w2c out",
+        )
+    return first_posed(posed_exo, exo), report
 
 
 def path(
@@ -419,11 +421,7 @@ def path(
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
         trajectory = trajectory.in_world_of(scene.exo)
-    lenses = [
-        Statement("ego.lens", lens_given, "argument camera", "caller"),
-        Statement("ego.lens", trajectory.ego.camera, "the path"),
-    ]
-    lens, _ = settle("ego.lens", lenses)
+    lens = lens_given or trajectory.ego.camera
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
         placement_notes.append(

@@ -18,6 +18,7 @@ from egox_core.cameras import preset_camera
 from egox_core.depth import fit_host_mask
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import CameraFile
+from egox_core.facts import Declared
 from egox_core.frames import FILE_FRAMES, FileFrames
 from egox_core.hands import HandTrack, read_hands, write_hands
 from egox_core.remarks import RemarkKind
@@ -315,7 +316,7 @@ def key_points_with_frame_idx(count, file_frames, folder):
 
 def read_exo_path(file: CameraFile, file_frames: FileFrames) -> Answer:
     depth, _ = stages.align(numbered_depth(17), frames=FRAMES, camera=LENS)
-    exo_path, note = file.for_depth(depth, file_frames=file_frames)
+    exo_path, note = file.settled(Declared(), "exo").for_depth(depth, file_frames=file_frames)
     return read_pose_entries(exo_path.w2c), [note]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..arrays import Array
 from ..cameras import CameraPath
 from ..errors import EgoXInputError, in_words
-from ..facts import StatedLens, Statement, settle_exo_pose, settle_lens
+from ..facts import StatedLens, first_posed, settle_lens
 from ..frame_store import store_frames
 from ..frames import FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
@@ -117,12 +117,7 @@ def align_sources(
     for lens_given in lenses:
         lens_given.lens.check_size("exo camera", width, height)
     lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
-    exo_path = settle_exo_pose(
-        [
-            Statement("exo.pose", exo, "the take's file", "meta"),
-            Statement("exo.pose", metric.exo, chosen_sources[0].name, "depth"),
-        ]
-    )
+    exo_path = first_posed(exo, metric.exo)
     exo_path = FrameSelection.shown_by(frames, exo_path, lens=lens.lens, lens_guessed=lens.guessed)
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array, read_npy_header
 from ..arrays import as_matrix, as_poses
-from ..cameras import CameraModel, CameraPath, World, look_at
+from ..cameras import CameraModel, CameraPath, look_at
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..facts import Declared, StatedPoses, Statement, settle, settle_numbering, settle_poses
 from ..frames import Frames, Numbering
@@ -57,28 +57,6 @@ class CameraFile:
     settled_path: CameraPath | None = None
 
     @classmethod
-    def of_poses(
-        cls,
-        name: str,
-        w2c: Tensor,  # [N, 3, 4], or [3, 4] of a static camera
-        world: World = "unknown",
-        *,
-        lens: Callable[[], CameraModel] | None = None,
-        # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
-        **numbering_fields: Any,
-    ) -> CameraFile:
-        """Make a camera path file from poses, and from what it states of their frames."""
-        stated = StatedPoses(
-            name=name,
-            poses=w2c,
-            camera_to_world=False,
-            world=world,
-            moments=numbering_fields,
-            read_lens=lens,
-        )
-        return cls.of_stated(stated)
-
-    @classmethod
     def of_stated(cls, stated: StatedPoses) -> CameraFile:
         """Make a camera path file from poses as a file states them."""
         count = 1 if stated.poses.ndim == 2 else len(stated.poses)
@@ -100,8 +78,19 @@ class CameraFile:
 
     @property
     def path(self) -> CameraPath:
-        """Camera path in metres and OpenCV's axes, if need be settled without a user's word."""
-        return self.settled_path or settle_poses(self.stated, Declared(), "ego")[0]
+        """Camera path in metres and OpenCV's axes.
+
+        Raises:
+            EgoXInputError: what its poses are isn't settled yet.
+        """
+        if self.settled_path is None:
+            raise EgoXInputError(
+                f"camera path {self.name}",
+                got="poses as the file has them",
+                expected="settled ones, in metres and OpenCV's axes",
+                fix="call its settled first, with what the user declares",
+            )
+        return self.settled_path
 
     def settled(self, declared: Declared, camera: Literal["ego", "exo"] = "ego") -> CameraFile:
         """Settle axes, unit, clock and world of the file's poses, with the rows of these facts.
@@ -153,7 +142,14 @@ class CameraFile:
             w2c = None
         if w2c is None:
             raise _unknown_format(name)
-        return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=file_form == "ours")
+        stated = StatedPoses(
+            name=name,
+            poses=w2c,
+            camera_to_world=False,
+            world="take",
+            moments={"times_s": times_s, "times_of_video": file_form == "ours"},
+        )
+        return cls.of_stated(stated)
 
     def track(self, frames: Frames | None, **declared: Any) -> tuple[PoseTrack, str]:
         """Assign the file's poses to moments of the video, and describe how the moments were found.

@@ -12,8 +12,9 @@ from .exo_lens import StatedLens, settle_lens
 from .poses import (
     SAME_POSE,
     StatedPoses,
+    first_posed,
     path_of_array,
-    settle_exo_pose,
+    same_poses,
     settle_poses,
 )
 from .settle import Statement, settle

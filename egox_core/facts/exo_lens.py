@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import FactRow
-from .settle import Statement, settle
 
+SOURCES = ("depth", "meta", "raw", "caller", "file", "angle", "model", "guess")
+"""Kinds of sources of the exo lens, the first wins."""
 KNOWN = frozenset({"depth", "meta", "caller"})
 """Kinds of sources that know the lens, so that none may contradict another."""
 
@@ -43,11 +43,8 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
         EgoXInputError: two that know the lens differ.
     """
     known_lenses = [each_stated for each_stated in stated if not each_stated.guessed]
-    statements = [
-        Statement("exo.lens", each_stated, each_stated.by, each_stated.source)
-        for each_stated in known_lenses or stated[:1]
-    ]
-    chosen, row = settle("exo.lens", statements)
+    ranked = sorted(known_lenses or stated[:1], key=lambda each: SOURCES.index(each.source))
+    chosen = ranked[0]
     for other in stated:
         if {chosen.source, other.source} <= KNOWN and not chosen.lens.agrees(other.lens):
             raise EgoXInputError(
@@ -56,4 +53,12 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
                 expected=f"the camera of the depth or of the meta file: {chosen.lens.words}",
                 fix="leave camera out, or give depth and meta without one",
             )
-    return chosen, replace(row, others=tuple(dict.fromkeys((*chosen.others, *row.others))))
+    others = (
+        f"{each.lens.words} ({each.by})" for each in ranked if not each.lens.agrees(chosen.lens)
+    )
+    return chosen, FactRow(
+        fact="exo.lens",
+        value=chosen.lens.words,
+        by=chosen.by,
+        others=tuple(dict.fromkeys((*chosen.others, *others))),
+    )

@@ -1,6 +1,6 @@
 """Settle what the poses of a file are: axes of its cameras and of its world, unit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from typing import Any, Literal
 
@@ -112,29 +112,10 @@ def settle_poses(
     return path, tuple(rows)
 
 
-def settle_exo_pose(stated: Sequence[Statement]) -> CameraPath:
-    """Choose the exo camera among those stated, of which one at its own origin says no pose.
-
-    If all are so, the last one is taken.
-
-    Raises:
-        EgoXInputError: a caller's poses, and other ones beside them.
-    """
-    posed = [
-        statement
-        for statement in stated
-        if statement.value is not None and not statement.value.at_origin
-    ]
-    exo, _ = settle("exo.pose", posed or stated[-1:])
-    is_given = any(statement.source == "caller" for statement in posed)
-    if is_given and not all(_same_poses(exo, statement.value) for statement in posed):
-        raise EgoXInputError(
-            "exo_w2c",
-            got="another pose than that of the depth, the path or the file next to it",
-            expected="one pose of the exo camera",
-            fix="leave exo_w2c out",
-        )
-    return exo
+def first_posed(*cameras: CameraPath | None) -> CameraPath:
+    """Choose the first exo camera that isn't at its own origin, which says no pose, or the last."""
+    known_cameras = [camera for camera in cameras if camera is not None]
+    return next((camera for camera in known_cameras if not camera.at_origin), known_cameras[-1])
 
 
 def path_of_array(
@@ -168,7 +149,8 @@ def path_of_array(
     return replace(path_in_use, w2c=path.w2c[entries.at]), report
 
 
-def _same_poses(first: CameraPath, second: CameraPath) -> bool:
+def same_poses(first: CameraPath, second: CameraPath) -> bool:
+    """Check whether two cameras have the same poses."""
     is_comparable = first.stands or second.stands or len(first.w2c) == len(second.w2c)
     return is_comparable and float((first.w2c - second.w2c).abs().max()) <= SAME_POSE
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..remarks import FactRow
 from .declared import NOTHING_DECLARED, Declared
-from .table import FACTS, STATED_FACTS
+from .table import FACTS
 
 
 class Statement(NamedTuple):
@@ -29,7 +29,7 @@ def settle(
 
     ``advice`` is a default's own, and stands in the row only where nobody says anything.
     """
-    description = FACTS.get(fact) or STATED_FACTS[fact]
+    description = FACTS[fact]
     declaration = declared.by_name.get(fact)
     statements = sorted(
         (entry for entry in stated if entry.fact == fact and entry.value is not None),

@@ -231,34 +231,6 @@ FACTS: Mapping[str, Fact] = {
     ),
 }
 """Every fact that can be declared."""
-STATED_FACTS: Mapping[str, Fact] = {
-    "exo.lens": Fact(
-        meaning="lens of the exo camera",
-        show=lambda stated: stated.lens.words,
-        same=lambda first, second: first.lens.agrees(second.lens),
-        # A finished depth's own goes first, an estimate of a depth model comes before a guess. A
-        # raw lens follows from the K of an annotation.
-        sources=("depth", "meta", "raw", "caller", "file", "angle", "model", "guess"),
-    ),
-    "exo.pose": Fact(
-        meaning="exo camera with its poses",
-        show=lambda exo: exo.first_words,
-        same=lambda first, second: first.begins_as(second),
-        # Last comes that of a path's file, where path and depth meet.
-        sources=("caller", "meta", "depth", "file"),
-    ),
-    "ego.lens": Fact(
-        meaning="lens of the ego camera",
-        show=lambda lens: lens.words,
-        sources=("caller", "meta", "file", "preset"),
-    ),
-    "ego.path": Fact(
-        meaning="file of the ego poses",
-        show=lambda file: file.name,
-        sources=("meta", "file"),
-    ),
-}
-"""Every fact that sources alone state."""
 
 
 def parse_fact(name: str, value: object, by: str) -> object:

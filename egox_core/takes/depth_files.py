@@ -15,9 +15,8 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
-    Statement,
+    first_posed,
     settle_depth,
-    settle_exo_pose,
     settle_lens,
 )
 from ..frame_store import store_frames
@@ -107,13 +106,12 @@ def load_depth_file(
         read_maps(), len(used_maps), source.name, progress
     )
     exo = exo_poses(meta, frames, lens=window.camera(lens), lens_guessed=chosen_lens.guessed)
-    stated = [Statement("exo.pose", exo, "the take's file", "meta")]
+    own_exo = None
     if source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         own_w2c = reduce_static_poses(compose(w2c, invert(w2c[:1])))
         own_exo = replace(exo, w2c=own_w2c, world="exo")
-        stated.append(Statement("exo.pose", own_exo, source.name, "depth"))
-    exo = settle_exo_pose(stated)
+    exo = first_posed(exo, own_exo)
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=exo,

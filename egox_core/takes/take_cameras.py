@@ -10,7 +10,7 @@ from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of
 from ..depth import guessed_camera
 from ..errors import EgoXInputError
-from ..facts import StatedLens, Statement, settle, settle_lens
+from ..facts import StatedLens, settle_lens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -43,17 +43,11 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
     k = meta.camera_intrinsics
-    state = partial(StatedLens, by=meta.name)
-    stated = []
     if meta.exo.lens is not None:
-        stated = [state(lens=meta.exo.lens, source="meta", note="exo lens: the file's own, ")]
+        return meta, f"exo lens: the file's own, {meta.exo.lens.words}"
     if k is not None and lens != "as given" and (raw_lens := raw_gopro_of(k)) is not None:
-        stated.append(state(lens=raw_lens, source="raw", note="exo lens raw: "))
-    if stated:
-        chosen, _ = settle_lens(stated)
-        if chosen.source == "raw":
-            meta = replace(meta, exo=replace(meta.exo, lens=chosen.lens))
-        return meta, chosen.note + chosen.lens.words
+        raw_meta = replace(meta, exo=replace(meta.exo, lens=raw_lens))
+        return raw_meta, f"exo lens raw: {raw_lens.words}"
     if lens == "as given":
         return meta, "exo lens as given"
     k_text = (
@@ -282,11 +276,7 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
 
     K alone says neither lens nor turn.
     """
-    stated = [
-        Statement("ego.lens", meta.ego_lens, meta.name, "meta"),
-        Statement("ego.lens", camera, "preset", "preset"),
-    ]
-    lens, _ = settle("ego.lens", stated)
+    lens = meta.ego_lens or camera
     k = meta.ego_intrinsics
     is_preset = k is None or any(
         _is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
-from ..facts import NOTHING_DECLARED, Declared, Statement, settle
+from ..facts import NOTHING_DECLARED, Declared
 from ..frozen import frozen
 from ..remarks import FactRow
 
@@ -48,12 +48,8 @@ class TakeMeta:
         return TakeNotes(prompt=self.prompt, meta_intrinsics=self.ego_intrinsics, source=self.name)
 
     def ego_source(self, file: Path | None) -> TakeMeta | Path:
-        """Settle what gives the ego poses: this entry or, where it has none, a file beside it."""
-        stated = [
-            Statement("ego.path", self if self.ego else None, self.name, "meta"),
-            Statement("ego.path", file, "the file beside it"),
-        ]
-        return settle("ego.path", stated, default=self)[0]
+        """Choose what gives the ego poses: this entry or, where it has none, a file beside it."""
+        return self if self.ego or file is None else file
 
     @property
     def exo_camera(self) -> CameraModel | None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..cameras import CameraPath, compose, invert
 from ..errors import EgoXInputError
-from ..facts import Statement, settle
 from ..frames import Frames
 from ..remarks import FactRow, Remark, RemarkKind
 from .kept import Kept, convert_arrays
@@ -132,16 +131,11 @@ class CameraTrajectory(Kept):
             EgoXInputError: a path whose world nobody knows.
         """
         path_exo = self.required_exo
-        stated = []
         if path_exo.world == "exo" or exo.world == "take":
-            stated.append(Statement("exo.pose", exo, "depth", "depth"))
-        elif exo.moves and not path_exo.moves:
-            w2c = compose(exo.w2c, path_exo.at(0))
-            placed_exo = replace(exo, w2c=w2c, world=path_exo.world)
-            stated.append(Statement("exo.pose", placed_exo, "depth", "depth"))
-        file_exo = replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
-        stated.append(Statement("exo.pose", file_exo, "file of the path"))
-        return settle("exo.pose", stated)[0]
+            return exo
+        if exo.moves and not path_exo.moves:
+            return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
+        return replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
 
     def with_depth_camera(self, exo: CameraPath) -> CameraTrajectory:
         """Copy the path with the exo camera that is settled with a depth's.

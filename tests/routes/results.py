@@ -12,6 +12,7 @@ from torch import Tensor
 
 from egox_core import stages
 from egox_core.exchange import CameraFile
+from egox_core.facts import Declared
 from egox_core.gga import gga_geometry
 from egox_core.hands import HandTrack
 from egox_core.prior import ExoCandidate, rank_exo_cameras
@@ -26,7 +27,7 @@ from .drawn_clip import CLIP_FRAMES, Clip, relative_poses
 
 
 def read_exo_poses(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
-    return CameraFile.read(file).for_depth(depth)[0].w2c
+    return CameraFile.read(file).settled(Declared(), "exo").for_depth(depth)[0].w2c
 
 
 def rank_by_frame(depth: DepthVideo, path: CameraTrajectory) -> Tensor:

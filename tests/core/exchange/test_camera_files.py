@@ -14,6 +14,7 @@ from egox_core.cameras.poses import invert
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.facts import Declared
 from egox_core.frames import Frames
 from tests.path_forms import FORMS, Poses
 from tests.refusals import refuses
@@ -30,6 +31,10 @@ def path_w2c() -> torch.Tensor:  # [N, 3, 4]
     return invert(
         torch.from_numpy(np.concatenate([ROTATIONS.as_matrix(), POSITIONS[..., None]], 2))
     )
+
+
+def read_settled(file: Path) -> CameraFile:
+    return CameraFile.read(file).settled(Declared())
 
 
 def write_path(form: str, folder: Path) -> Path:
@@ -129,10 +134,10 @@ def test_unreadable_variants_are_refused(form, edit_line, message_pattern, tmp_p
     path_file = write_path(form, tmp_path)
     edit_lines(path_file, edit_line)
     if message_pattern == "no refusal":
-        assert len(CameraFile.read(path_file).track(None)[0].w2c) >= POSE_COUNT - 1
+        assert len(read_settled(path_file).track(None)[0].w2c) >= POSE_COUNT - 1
         return
     with refuses(message_pattern):
-        CameraFile.read(path_file).track(None)
+        read_settled(path_file).track(None)
 
 
 def _name_by_side(match: re.Match) -> str:
@@ -147,9 +152,14 @@ def test_text_file_is_read_as_the_form_of_its_name(tmp_path):
     write_path("colmap text", tmp_path)
     other_poses = Poses(path_w2c().numpy()[::-1].copy(), INTRINSICS, (64, 64), 30.0)
     tum_file = FORMS["tum"](tmp_path, other_poses)
-    assert torch.allclose(CameraFile.read(tum_file).path.w2c, path_w2c().flip(0))
+    assert torch.allclose(read_settled(tum_file).path.w2c, path_w2c().flip(0))
     tum_file = tum_file.rename(tum_file.with_suffix(".tum"))
-    assert torch.allclose(CameraFile.read(tum_file).path.w2c, path_w2c().flip(0))
+    assert torch.allclose(read_settled(tum_file).path.w2c, path_w2c().flip(0))
+
+
+def test_unsettled_poses_are_refused(tmp_path):
+    with refuses("got poses as the file has them.*call its settled"):
+        CameraFile.read(write_path("tum", tmp_path)).track(None)
 
 
 def test_files_without_a_path_are_refused(tmp_path):
