@@ -39,7 +39,6 @@ from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
 from .facts import (
     NOTHING_DECLARED,
-    SAME_POSE as SAME_POSE,  # its place until 1.3
     Declared,
     first_posed,
     path_of_array,

@@ -204,14 +204,10 @@ class CameraPath:
         sensor_rotation = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
         return replace(self, lens=lens, w2c=sensor_rotation @ self.w2c)
 
-    through = with_lens  # its name until 1.3
-
     def select(self, part: slice | Tensor) -> CameraPath:  # [N] int64
         """Return the camera path of the selected frames only."""
         w2c = self._w2c if self.stands else self.w2c[part]
         return replace(self, w2c=w2c, frames=self.frames.select(part))
-
-    of = select  # its name until 1.3
 
     def one(self, frame: int) -> CameraPath:
         """Select the camera of a single frame, as a static camera."""

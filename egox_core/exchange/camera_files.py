@@ -182,8 +182,6 @@ class CameraFile:
         track, note = placed_track(path.w2c, numbering, frames)
         return replace(path, w2c=track.of_frames(frames), frames=frames), note
 
-    of = for_depth  # its name until 1.3
-
 
 def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
     """Write a .chan file of Nuke: frame number from 1, position, rotation in degrees, vertical

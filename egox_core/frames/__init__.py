@@ -4,7 +4,7 @@ In: what a reader says of its entries (:class:`Numbering`), and the frames in us
 each frame, and one remark that names the reading; or one refusal that says what to declare.
 """
 
-from .frames import UNSAID, UNTIMED_FPS, Clock, Frames
+from .frames import UNTIMED_FPS, Clock, Frames
 from .names import numbered_files
 from .numbers import Placed, find_moments, states_moments
 from .rule import FILE_FRAMES, FileFrames, Numbering, entries_of, settle_frames

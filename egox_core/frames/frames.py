@@ -138,8 +138,6 @@ class Frames:
         """Copy of these frames without the sizes of their pictures, as payloads store them."""
         return Frames(**self.values)
 
-    bare = without_sizes  # its name until 1.3
-
     @property
     def is_mirrored(self) -> bool:
         """True if files of the source show it in a mirror, and the frames don't."""
@@ -180,8 +178,6 @@ class Frames:
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
-    of = select  # its name until 1.3
-
     def for_count(self, count: int) -> Frames:
         """Return these frames or, where they were only counted, ``count`` of them."""
         return Frames.of_count(count) if self.counted and len(self) != count else self
@@ -201,18 +197,6 @@ class Frames:
                 fix="give 'frames'",
             )
         return self
-
-    def or_those(self, own: Frames) -> Frames:
-        """Return these frames, or others if these are empty: until 1.3, now settle_frames."""
-        return self if len(self) else own
-
-    def moments_of(self, own: Frames) -> Frames:
-        """Return these frames, or the first of others if only counted: until 1.3."""
-        return own.select(slice(len(self) or None)) if self.counted else self
-
-    def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the sizes of source and pictures, both ``own`` where unknown: until 1.3."""
-        return getattr(self, "source_size", own), getattr(self, "size", own)
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
         """Compute the times of source frames by number, extrapolated at a constant rate."""
@@ -278,10 +262,6 @@ class Frames:
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",
         )
-
-
-UNSAID = Frames.of_count(0)
-"""Empty frames, which doors take for None: the name of a default until 1.3."""
 
 
 def _refuse_older(frames: Frames, state: object) -> None:

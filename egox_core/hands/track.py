@@ -214,8 +214,6 @@ class HandTrack:
         )
         return replace(self, note="; ".join(filter(None, (self.note, sentence))))
 
-    beside = with_depth_check  # its name until 1.3
-
     def _transformed(
         self,
         target_from_exo: Tensor,  # [1 or T, 3, 4] float64

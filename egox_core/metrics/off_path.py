@@ -110,8 +110,6 @@ class PathError:
             )
         return torch.cat(moved_classes)
 
-    moved = warp_classes  # its name until 1.3
-
     def text(self) -> str:
         """Describe the deviation of the frames, and the clip's turn, in one line."""
         if self.median_deg is None:

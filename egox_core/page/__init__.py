@@ -13,4 +13,4 @@ from .head_path import draw_head_path
 from .maps import coverage_preview, depth_preview
 from .queries import lens_outline, mark_seen, pick_head, pick_point
 from .sheets import MAX_FRAMES, Drawn, common_step, make_sheets
-from .uploads import MAX_FILES, UPLOAD_SUFFIXES, store_upload, take_in, use_as_truth
+from .uploads import MAX_FILES, UPLOAD_SUFFIXES, store_upload, use_as_truth

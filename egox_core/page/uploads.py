@@ -98,9 +98,6 @@ def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[Upload
     return upload_place, replace(files, **new_paths)
 
 
-take_in = store_upload  # its name until 1.2
-
-
 def unpack_uploads(folder: Path) -> None:
     """Unpack all zip archives in a folder, each into a folder of its name, and delete the archives.
 

@@ -46,6 +46,9 @@ def _without_stray_pixels(depth_m: Tensor) -> Tensor:  # [H, W]
 class FrameMovingPoints:
     """Moving points of each frame, lifted from depth when a frame is accessed."""
 
+    # Frame and mask that were asked for last. One that another version kept has none.
+    _cached_mask: tuple[int, Tensor] | None = None
+
     def __init__(
         self,
         clip: ClipFrames,
@@ -59,9 +62,6 @@ class FrameMovingPoints:
         self._depth = clip.depth
         self._dynamic = dynamic
         self._background, self._tolerance = background, tolerance
-        self._cached_mask: tuple[int, Tensor] | None = (
-            None  # frame and mask that were asked for last
-        )
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)

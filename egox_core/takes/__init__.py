@@ -25,7 +25,6 @@ from .same_take import check_same_take
 from .take_cameras import (
     check_ego_count,
     ego_lens,
-    exo_lens_of_size,
     meta_lens,
     meta_trajectory,
     take_exo,

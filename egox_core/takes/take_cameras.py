@@ -103,12 +103,6 @@ def meta_lens(
     return replace(stated, lens=lens.mirrored() if frames.is_mirrored else lens)
 
 
-def exo_lens_of_size(meta: TakeMeta, size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """Return lens and note of :func:`meta_lens`, as until 1.3."""
-    stated = meta_lens(meta, size, Frames.of_count(1))
-    return stated.lens, stated.note
-
-
 def given_lens(
     # The camera, or its K [3, 3].
     given: CameraModel | Array,

@@ -22,6 +22,5 @@ from .keyframes import (
     keyframe_track,
     of_any_sensor,
     turn_to_looks,
-    with_looks,
 )
 from .path import PoseTrack, adapted, flags_at, placed_track, resample, trajectory_of_array

@@ -182,9 +182,6 @@ def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: in
     )
 
 
-with_looks = turn_to_looks  # its name until 1.2
-
-
 def has_w2c(content: object) -> bool:
     """Check whether a document has keyframes given as matrices of a camera's sensor."""
     keyframes = content.get("keyframes") if isinstance(content, dict) else content

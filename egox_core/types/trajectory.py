@@ -93,8 +93,6 @@ class CameraTrajectory(Kept):
             )
         return self.exo
 
-    known_exo = required_exo  # its name until 1.3
-
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
         """Warn if the exo camera in the path's file is none of a scene's or depth's exo cameras.
 
@@ -148,8 +146,6 @@ class CameraTrajectory(Kept):
         ego = replace(self.ego, world=settled_exo.world)
         return replace(self, ego=ego, exo=settled_exo)
 
-    beside = with_depth_camera  # its name until 1.3
-
     def in_world_of(self, exo: CameraPath) -> CameraTrajectory:
         """Move the path into the world of the scene's or depth's exo camera.
 
@@ -176,5 +172,3 @@ class CameraTrajectory(Kept):
             )
         w2c = compose(self.ego.w2c, invert(self.exo.at(0)))
         return replace(self, ego=replace(self.ego, w2c=w2c, world=exo.world), exo=exo)
-
-    tied = in_world_of  # its name until 1.3

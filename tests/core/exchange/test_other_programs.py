@@ -18,7 +18,7 @@ from egox_core.frames import Frames
 from egox_core.frames.numbers import place_values
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
-from egox_core.takes.take_cameras import exo_lens_of_size, given_lens, meta_lens
+from egox_core.takes.take_cameras import given_lens, meta_lens
 from egox_core.trajectory import PoseTrack
 from egox_core.types import TakeMeta
 from tests.core.exchange.test_camera_files import (
@@ -142,7 +142,8 @@ def test_intrinsics_of_another_resolution_need_one_scale(case):
     kept_and_noted = torch.equal(camera.intrinsics, intrinsics.double()), "as they are" in note
     # One within .25 % of the width is the middle.
     assert kept_and_noted == (result_text != "fits", result_text == "kept")
-    assert exo_lens_of_size(take_meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
+    lens = meta_lens(take_meta, (448, 256), Frames.of_count(1)).lens
+    assert lens.cx == pytest.approx(camera.cx, abs=1)
 
 
 @pytest.mark.parametrize(
