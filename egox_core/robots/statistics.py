@@ -37,15 +37,33 @@ def episode_statistics(
 
 
 def with_least_width(statistics: Statistics) -> Statistics:
-    """Replace a pair of quantiles that is less than two standard deviations apart by the mean plus
-    and minus one, so that what rests in most frames isn't blown up in the others."""
-    mean, std = statistics["mean"], statistics["std"]
+    """Widen a pair of quantiles that is less than two floors apart to two standard deviations, so
+    that what rests in most frames isn't blown up in the others.
+
+    All quantiles stay in order and within min and max, but those of what never moves.
+    """
+    std = statistics["std"]
+    lowest, highest = _quantile_bounds(statistics)
     widened = dict(statistics)
-    for lower_name, upper_name in QUANTILE_PAIRS:
-        is_narrow = statistics[upper_name] - statistics[lower_name] < 2 * std
-        widened[lower_name] = np.where(is_narrow, mean - std, statistics[lower_name])
-        widened[upper_name] = np.where(is_narrow, mean + std, statistics[upper_name])
+    for lower_name, upper_name in QUANTILE_PAIRS:  # the outer one first, which bounds the other
+        lower, upper = statistics[lower_name], statistics[upper_name]
+        is_narrow = upper - lower < 2 * MIN_STD
+        wide_lower = np.clip(statistics["mean"] - std, lowest, lower)
+        wide_upper = np.clip(wide_lower + 2 * std, upper, highest)
+        wide_lower = np.clip(wide_upper - 2 * std, lowest, wide_lower)
+        lowest = widened[lower_name] = np.where(is_narrow, wide_lower, lower)
+        highest = widened[upper_name] = np.where(is_narrow, wide_upper, upper)
     return widened
+
+
+def _quantile_bounds(statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """Compute between what the quantiles of a column lie: wider than its values if it rests."""
+    lowest, highest, mean = (statistics[name] for name in ("min", "max", "mean"))
+    rests = highest - lowest < 2 * MIN_STD
+    return (
+        np.where(rests, np.minimum(lowest, mean - MIN_STD), lowest),
+        np.where(rests, np.maximum(highest, mean + MIN_STD), highest),
+    )
 
 
 def quantiles_of(
@@ -110,14 +128,16 @@ def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
         statistics["count"] * (statistics["std"] ** 2 + (statistics["mean"] - mean) ** 2)
         for statistics in (first, second)
     )
-    return {
+    merged = {
         "min": np.minimum(first["min"], second["min"]),
         "max": np.maximum(first["max"], second["max"]),
         "mean": mean,
         "std": np.sqrt(square_sum / count),
         "count": count,
-        **{
-            name: (np.minimum if share <= 0.5 else np.maximum)(first[name], second[name])
-            for name, share in QUANTILES.items()
-        },
     }
+    outer_quantiles = [
+        (np.minimum if share <= 0.5 else np.maximum)(first[name], second[name])
+        for name, share in QUANTILES.items()
+    ]
+    in_order = np.maximum.accumulate(outer_quantiles).clip(*_quantile_bounds(merged))
+    return merged | dict(zip(QUANTILES, in_order, strict=True))

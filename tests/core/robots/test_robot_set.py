@@ -175,6 +175,8 @@ def write_places(folder: Path, numbers: range) -> None:
             place = number * 0.1 + rng.normal(0, 0.01, state.shape)
             place[:, :24] = 0.5
             place[: 1 if number == 0 else 0, :24] += 0.3
+            place[:, 0] = 0.5
+            place[:, -1] = np.repeat((-1.0, 0.0, 1.0), (2, 8, 2))
             place = place.astype(np.float32)
             columns = {**run_episode.columns, "observation.state": place, "action": place}
             robot_data.append(replace(run_episode, columns=columns))
@@ -202,8 +204,11 @@ def test_quantiles_are_those_of_all_frames(tmp_path, edit):
                 atol=1e-6,
             )
     values = np.array([row["action"] for row in frame_rows])
+    ordered = [statistics["action"][name] for name in ("min", *names, "max")]
+    assert (np.diff(ordered, axis=0)[:, 1:] >= 0).all(), "all but what never moves"
     for lower_name, upper_name in (("q01", "q99"), ("q10", "q90")):
         lower, upper = (np.array(statistics["action"][name]) for name in (lower_name, upper_name))
+        assert upper[0] - lower[0] > 0.03
         scaled_values = 2 * (values - lower) / (upper - lower) - 1
         assert np.abs(scaled_values[:, 24:]).max() < (1.1 if lower_name == "q01" else 1.35)
         assert np.abs(scaled_values[:, :24]).max() <= 10, "a hand at rest in 99 % of the frames"
