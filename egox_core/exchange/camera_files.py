@@ -30,7 +30,7 @@ from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import blender_camera, blender_times, opengl_c2w, read_blender, unread_remarks
 from .colmap import read_pictures
-from .pose_tables import poses_of_lines, read_csv
+from .pose_tables import poses_of_lines, read_csv, stated_unit_s
 from .scans import POLYCAM_KEY, holds_matrices, poses_of_matrices, read_polycam, read_record3d
 
 FORMAT = "egox_trajectory"
@@ -235,15 +235,18 @@ def _read_text(path: Path) -> StatedPoses:
             raise _unknown_format(path.name, f"lines of {pose_rows.shape[1]} numbers")
         return table
     # TUM's: time, place, quaternion
-    order, statements = "xyzw", ()
+    order, statements, unit_s = "xyzw", (), None
     for header_line in lines[:10]:
-        header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
+        header_line = header_line.lower()
+        # without units
+        header_words = re.sub(r"\[.*?\]|\(.*?\)|#", " ", header_line).split()
         quaternion_words = [word for word in header_words if word.startswith("q")]
         if len(header_words) == 8 and len(quaternion_words) == 4:
             if quaternion_words[0].endswith("w"):  # some programs write it first, and say so
                 pose_rows = pose_rows[:, [*range(4), 5, 6, 7, 4]]
                 order = "wxyz"
             statements = (Statement("quaternion", order, f"header of {path.name}"),)
+            unit_s = stated_unit_s(header_line.partition(header_words[1])[0], pose_rows[:, 0])
             break
     pose_rows = pose_rows[np.abs(pose_rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
@@ -255,7 +258,7 @@ def _read_text(path: Path) -> StatedPoses:
         camera_to_world=True,
         statements=statements,
         quaternion=order,
-        moments={"times_s": torch.from_numpy(pose_rows[:, 0])},
+        moments={"times_s": torch.from_numpy(pose_rows[:, 0]), "time_unit_s": unit_s},
     )
 
 

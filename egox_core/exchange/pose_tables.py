@@ -4,6 +4,7 @@ OptiTrack and Aria."""
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -17,7 +18,15 @@ QUATERNION_WORDS = {"q", "quat", "quaternion", "orientation", "rotation", "rot"}
 PLACE_WORDS = {"p", "t", "pos", "position", "translation", "location"}
 BODY_WORDS = {"device", "rs", "body", "imu"}
 """Words of a column's name by which its poses are of a tracked body, not of a camera."""
-TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
+TIME_UNITS_S = {
+    1e-9: ("ns", "nsec", "nanoseconds"),
+    1e-6: ("us", "usec", "microseconds", "\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s"),
+    1e-3: ("ms", "msec", "milliseconds"),
+    1.0: ("s", "sec", "seconds"),
+}
+"""Words of a title by which times are in a unit."""
+STEPS_S = 1 / 2000, 10.0
+"""From one pose to the next, in seconds: another step contradicts a title's unit."""
 EXPECTED = "columns of a time, a place (x, y, z) and a quaternion (x, y, z, w), by their names"
 
 
@@ -79,11 +88,10 @@ def read_csv(path: Path) -> StatedPoses:
     rotations = scipy.spatial.transform.Rotation.from_quat(numbers[:, 3:7]).as_matrix()
     words = set(re.findall("[a-z]+", " ".join(titles).lower()))
     is_of_optitrack = bool(statements)
-    moments = {}
+    moments: dict[str, Any] = {}
     if "time" in columns:
-        unit_words = re.findall("[a-z]+", titles[columns["time"]].lower())
-        factor = next((TIME_UNITS[word] for word in unit_words if word in TIME_UNITS), 1.0)
-        moments["times_s"] = torch.from_numpy(numbers[:, 7] * factor)
+        moments["times_s"] = torch.from_numpy(numbers[:, 7])
+        moments["time_unit_s"] = stated_unit_s(titles[columns["time"]], numbers[:, 7])
     return StatedPoses(
         name=name,
         poses=torch.from_numpy(np.concatenate((rotations, numbers[:, :3, None]), 2)),
@@ -92,6 +100,19 @@ def read_csv(path: Path) -> StatedPoses:
         of_body=is_of_optitrack or bool(words & BODY_WORDS),
         moments=moments,
     )
+
+
+def stated_unit_s(title: str, times: np.ndarray) -> float | None:  # [N]
+    """Read the unit of times in seconds from their column's title.
+
+    None where it has none, or one that these times can't have.
+    """
+    words = re.findall(r"[^\W\d_]+", title.lower())
+    units = (unit for unit, names in TIME_UNITS_S.items() if set(names) & {*words})
+    unit_s = next(units, None)
+    step = float(np.median(np.diff(np.sort(times)))) if len(times) > 1 else None
+    is_credible = unit_s is None or not step or STEPS_S[0] <= step * unit_s <= STEPS_S[1]
+    return unit_s if is_credible else None
 
 
 def _titles(cells: list[list[str]], name: str) -> tuple[list[str], int, tuple[Statement, ...]]:

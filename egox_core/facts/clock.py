@@ -3,12 +3,19 @@
 from dataclasses import replace
 from typing import Literal
 
+import torch
+
 from ..errors import EgoXInputError
-from ..frames import Numbering
+from ..frames import TIME_UNITS_S, Numbering
 from ..remarks import FactRow
 from .declared import Declared
+from .settle import Statement, settle
 
 CLOCK_FACTS = "ego.time_offset_s", "ego.time_factor"
+STEPS_S = (1 / 500 - 1e-6, 1 / 4 + 1e-6)
+"""Median step of a tracker's times, in seconds: from 500 to 4 poses a second, rounded as in a file.
+
+Units are a thousandth of each other, so that at most one fits."""
 
 
 def settle_numbering(
@@ -17,7 +24,8 @@ def settle_numbering(
     """Add what is declared of frames and clock to the numbering of a path's poses.
 
     Raises:
-        EgoXInputError: poses without times, or of which the file says the video's own.
+        EgoXInputError: poses without times, or of which the file says the video's own; times that
+            nothing gives a unit.
     """
     frame_facts = f"{camera}.frames", f"{camera}.every_nth"
     file_frames, every_nth = map(declared.argument_value, frame_facts)
@@ -32,8 +40,35 @@ def settle_numbering(
             expected="times of another clock, as TUM has",
             fix=f"leave {' and '.join(CLOCK_FACTS)} out",
         )
-    return replace(
-        numbering,
-        offset_s=declared.value("ego.time_offset_s"),
-        time_factor=declared.value("ego.time_factor"),
-    ), (*rows, *declared.rows(*CLOCK_FACTS))
+    factor, factor_row = _settle_factor(numbering, declared)
+    numbering = replace(numbering, offset_s=declared.value("ego.time_offset_s"), time_factor=factor)
+    return numbering, (*rows, *declared.rows("ego.time_offset_s"), factor_row)
+
+
+def _settle_factor(numbering: Numbering, declared: Declared) -> tuple[float, FactRow]:
+    """Settle the seconds per unit of a path's times, by their median step where nobody says it."""
+    times = torch.as_tensor(numbering.times_s)
+    median_step = float(times.sort().values.diff().median()) if len(times) > 1 else 0.0
+    fitting_units = [
+        unit for unit in TIME_UNITS_S if STEPS_S[0] <= median_step * unit <= STEPS_S[1]
+    ]
+    if not median_step:  # one pose: its unit says nothing
+        fitting_units = [1.0]
+    form_unit_s = numbering.time_unit_s
+    factor, row = settle(
+        "ego.time_factor",
+        [Statement("ego.time_factor", form_unit_s, f"header of {numbering.what}")],
+        declared,
+        next(iter(fitting_units), None),
+        "the median step of its times",
+    )
+    if factor is None:
+        raise EgoXInputError(
+            f"times of {numbering.what}",
+            got=f"a median step of {median_step:g}, of which nothing says the unit",
+            expected="4 to 500 poses a second, in s, ms, us or ns",
+            fix="declare ego.time_factor, the seconds per unit of its times, such as 1e-9",
+        )
+    # Beside a unit that the form states, a factor of about 1 is of its seconds.
+    is_of_seconds = form_unit_s is not None and abs(factor - 1) < 0.5
+    return factor * (form_unit_s if is_of_seconds else 1.0), row

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..sizes import spare_frames
+from ..sizes import longest_clip, spare_frames
 from .frames import Clock, Frames
 from .names import changing_number
 from .rule import FileFrames, Numbering, entries_of
@@ -24,7 +24,7 @@ from .rule import FileFrames, Numbering, entries_of
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
 MAX_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
-UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
+TIME_UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)  # seconds to nanoseconds
 
 
 class Placed(NamedTuple):
@@ -36,6 +36,8 @@ class Placed(NamedTuple):
     words: str  # how they were found
     # what alone ties their clock to the video's; empty: the file or the user does
     clock_by: str = ""
+    # settings with which pictures' names that end before the frames in use reach over these
+    name_advice: str = ""
 
 
 class Reading(NamedTuple):
@@ -99,11 +101,7 @@ def find_moments(numbering: Numbering, frames: Frames | None) -> Placed:
         return _own_moments(numbering)
     times = numbering.times_s
     if times is not None and numbering.declares_clock:
-        # Units are a thousandth of each other, recordings of like lengths.
-        end_s = max(frames.last_time_s, 1 / frames.rate)
-        span = float(times.max() - times.min())
-        factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
-        return _with_clock_by(_declared_clock(times, numbering, factor), numbering, frames)
+        return _with_clock_by(_declared_clock(times, numbering), numbering, frames)
     if times is not None and numbering.times_of_video:
         pose_order = torch.arange(numbering.count)
         words = f"{name}: {numbering.count} poses"
@@ -140,7 +138,7 @@ def find_moments(numbering: Numbering, frames: Frames | None) -> Placed:
 def _stated_values(numbering: Numbering) -> tuple[Tensor, Clock]:  # [N] float64
     """Select what a form states of its poses' moments: times, frame numbers, or names."""
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
-        return numbering.times_s, "seconds"
+        return numbering.times_s * (numbering.time_unit_s or 1.0), "seconds"
     if numbering.numbers is not None:
         return numbering.numbers.double(), "index"
     names = numbering.names or (None,) * numbering.count
@@ -150,7 +148,7 @@ def _stated_values(numbering: Numbering) -> tuple[Tensor, Clock]:  # [N] float64
 def _own_moments(numbering: Numbering) -> Placed:
     """Place poses at moments of their own, without a video."""
     if numbering.times_s is not None and numbering.declares_clock:
-        return _declared_clock(numbering.times_s, numbering, 1.0)
+        return _declared_clock(numbering.times_s, numbering)
     values, clock = _stated_values(numbering)
     if numbering.times_of_video and clock == "seconds":
         words = f"{numbering.what}: {numbering.count} poses: read by time"
@@ -160,11 +158,11 @@ def _own_moments(numbering: Numbering) -> Placed:
     return Placed(order, moments, clock, "")
 
 
-def _declared_clock(times: Tensor, numbering: Numbering, factor: float) -> Placed:
-    """Place times by the clock that the user declares, of a unit without a word by ``factor``."""
+def _declared_clock(times: Tensor, numbering: Numbering) -> Placed:
+    """Place times by the clock that the user declares."""
     order = times.argsort()
     offset_s = numbering.offset_s or 0.0
-    moments = (times[order] - times.min()) * (numbering.time_factor or factor) + offset_s
+    moments = (times[order] - times.min()) * (numbering.time_factor or 1.0) + offset_s
     words = (
         f"{numbering.what}: {len(times)} poses by time, the first at {offset_s:g} s of the video"
     )
@@ -224,8 +222,11 @@ def place_values(
     order = numbers.argsort()
     pose_values = numbers[order].double().numpy()
     total = frames.total
+    are_whole = not (pose_values % 1).any()
     readings = (
-        [] if (pose_values % 1).any() else list(_number_readings(pose_values, frames, every_nth))
+        list(_number_readings(pose_values, frames, every_nth, are_names=not are_times))
+        if are_whole
+        else []
     )
     is_sure = (
         any(candidate.fits for candidate in readings)
@@ -251,14 +252,12 @@ def place_values(
             for candidate in [*near_readings.values()][:4]
             if candidate.setting
         ]
-        if are_times or (pose_values % 1).any():
+        if are_times or not are_whole:
             fix = _clock_advice(pose_values, frames)
             fix += "".join(f", or set {text}" for text in setting_texts)
         else:
-            setting_texts = setting_texts or [
-                "every_nth, the frames from number to number, with a minus where the first frame "
-                "has number 0"
-            ]
+            if not any(candidate.fits for candidate in near_readings.values()):
+                setting_texts = [_name_advice(pose_values, frames)]
             fix = f"set {', or '.join(setting_texts)}; times begin at the video's start"
         raise EgoXInputError(
             f"frames of {name}",
@@ -273,10 +272,43 @@ def place_values(
             fix=fix,
         )
     words = best_reading.words + _gap_note(best_reading, frames, name) + best_reading.note
-    return Placed(order, torch.from_numpy(best_reading.moments), best_reading.clock, words)
+    placed = Placed(order, torch.from_numpy(best_reading.moments), best_reading.clock, words)
+    ends_early = best_reading.clock == "index" and best_reading.moments[-1] < frames.last
+    if are_times or not ends_early:
+        return placed
+    return placed._replace(name_advice=_name_advice(pose_values, frames))
 
 
-def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
+def _name_advice(values: np.ndarray, frames: Frames) -> str:
+    """Word the settings with which pictures' numbers are poses of the frames in use.
+
+    They are those that read the numbers as they stand, for as many frames as these reach over, and
+    those that reach the video's end.
+    """
+    used_numbers = frames.indices.double().numpy()
+    spare_count = spare_frames(frames.end)
+    advice: dict[float, str] = {}
+    largest = min(frames.end / max(np.ptp(values), 1), MAX_GAP_S * frames.rate)
+    for size in range(1, math.ceil(largest) + 1):
+        for every_nth in (size, -size):
+            (reading,) = _number_readings(values, frames, every_nth)
+            first, last = reading.moments[0], reading.moments[-1]
+            reaches_end = used_numbers.max() <= last < frames.end + spare_count
+            covered_count = int((used_numbers <= last).sum())
+            if first > used_numbers.min() or not (reaches_end or size == 1) or last in advice:
+                continue
+            clip = "" if reaches_end else f" and {longest_clip(covered_count)} frames"
+            advice[last] = f"every_nth {every_nth}{clip} (poses end at frame {last:g})"
+    texts = [
+        *advice.values(),
+        "every_nth n where they are of every n-th frame (-n where number 0 is the first)",
+    ]
+    return ", or ".join(texts)
+
+
+def _number_readings(
+    values: np.ndarray, frames: Frames, every_nth: int, *, are_names: bool = True
+) -> Iterator[Reading]:
     used_numbers = frames.indices.double().numpy()
     total = frames.total or 0
     first_number = values[0]
@@ -289,6 +321,15 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
     elif every_nth:
         starts_at_zero = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
         first_numbers = (0 if starts_at_zero or every_nth < 0 else min(first_number, 1),)
+    # Names of every n-th picture are read as they stand, of which the first one is a first frame.
+    is_strided = bool(are_names and total and step > 1 and not every_nth)
+    if is_strided:
+        ends = (used_numbers.min(), used_numbers.max())
+        exact_firsts = [
+            base for base in first_numbers if (first_number - base, last_number - base) == ends
+        ]
+        phased_firsts = [base for base in first_numbers if not ((values - base) % step).any()]
+        first_numbers = exact_firsts or phased_firsts or first_numbers
     fits_used_frames = any(last_number - base == len(used_numbers) - 1 for base in first_numbers)
     for base in first_numbers:
         frame_numbers = values - base
@@ -298,10 +339,13 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
         if step_frames := abs(every_nth):
             other_fits = total and base == first_number == 1 and last_number * step_frames < total
             note = f"; every_nth -{step_frames} where number 0 is" if other_fits else ""
+            # Numbers of a step of their own are frames, unless as pictures they fill the video.
+            fills_video = step > step_frames and 0 <= total - 1 - last_frame * step_frames < (
+                spare_count + step_frames
+            )
+            are_pictures = (frame_numbers % step_frames).any() or fills_video
             yield Reading(
-                base_words,
-                frame_numbers * (step_frames if (frame_numbers % step_frames).any() else 1),
-                note=note,
+                base_words, frame_numbers * (step_frames if are_pictures else 1), note=note
             )
             continue
         frames_after = total - 1 - last_frame
@@ -318,8 +362,18 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
             lost_count, covers_used = 0.0, True
         allowed_over = spare_count if base == first_number else 0
         if is_exact or not total or -frames_after <= allowed_over:
+            note = (
+                f"; every_nth {-1 if base else 1} where number {1 - base:g} is"
+                if is_strided and base in (0, 1)
+                else ""
+            )
             yield Reading(
-                base_words, frame_numbers, lost_count, covers_used, f"every_nth {nth_sign}1"
+                base_words,
+                frame_numbers,
+                lost_count,
+                covers_used or is_strided,
+                f"every_nth {nth_sign}1",
+                note,
             )
         if last_frame == len(used_numbers) - 1:
             name_words = f"image names {used_numbers[0]:g} to {used_numbers[-1]:g}"
@@ -330,6 +384,8 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
                 True,
                 name_words,
             )
+        if is_strided:
+            continue
         alone_note = ""
         if frame_numbers[0] <= used_numbers.min() and last_frame >= used_numbers.max():
             alone_note = (
@@ -388,7 +444,7 @@ def _time_readings(values: np.ndarray, frames: Frames, in_shares: bool) -> Itera
             yield reading("times as shares of the video", values * end_s)
         if used_times.max() > 1 + tolerance_s:
             return  # as seconds they would end before the frames in use
-    for unit in UNITS:
+    for unit in TIME_UNITS_S:
         are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MAX_FRAMES))
         if are_numbers and step * unit < tolerance_s:
             continue  # numbers of frames

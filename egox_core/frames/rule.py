@@ -33,8 +33,9 @@ class Numbering:
     # [count] times of the entries, in any unit and from any moment on
     times_s: Tensor | None = None
     times_of_video: bool = False  # they are seconds from the video's start: the form says so
+    time_unit_s: float | None = None  # seconds per unit of them, where the form states it
     times_in_shares: bool = False  # they may run from 0 to 1, the video's start and end
-    # What the user declares of times: the video's time at the first one, and seconds per unit.
+    # What is declared of times: the video's time at the first one, and the settled unit in seconds.
     offset_s: float | None = None
     time_factor: float | None = None
     names: tuple[object, ...] = ()  # of the pictures of another program, or none

@@ -34,6 +34,7 @@ from ..frames import (
     find_moments,
 )
 from ..frozen import frozen
+from ..sizes import longest_clip
 from ..types import CameraTrajectory
 from .declared import with_declared_mount
 
@@ -66,6 +67,8 @@ class PoseTrack:
     bends: LookTurns | None = None  # turns towards looks, added over all of it
     # what alone ties its clock to the video's; empty: its file or the user does
     clock_by: str = ""
+    # settings with which its pictures' names reach over the frames in use; empty: they do
+    name_advice: str = ""
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
@@ -106,9 +109,24 @@ class PoseTrack:
                     f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the "
                     "frames in use"
                 ),
-                fix="use fewer frames or an earlier start, or a longer trajectory",
+                fix=self._reach_advice(moments, tolerance),
             )
         return self.at(moments)
+
+    def _reach_advice(self, moments: Tensor, tolerance: float) -> str:
+        """Word what to do about frames in use that the track doesn't reach."""
+        first, last = float(self.moments[0]), float(self.moments[-1])
+        words = "frame {:g}" if self.clock == "index" else "{:g} s"
+        covered_count = int((moments <= last + tolerance).sum())
+        advice = []
+        if float(moments.min()) < first - tolerance:
+            advice.append(f"poses begin at {words.format(first)}: start there or later")
+        elif covered_count:
+            settings = self.name_advice or f"use {longest_clip(covered_count)} frames"
+            advice.append(f"poses end at {words.format(last)}: {settings}")
+        if self.clock_by:
+            advice.append("declare ego.time_offset_s, the video's time at the first pose")
+        return ", or ".join(advice or ["use an earlier start, or a longer trajectory"])
 
     def trajectory(
         self,
@@ -307,6 +325,7 @@ def placed_track(
         clock=placement.clock,
         name=numbering.what,
         clock_by=placement.clock_by,
+        name_advice=placement.name_advice,
     )
     return track, placement.words
 

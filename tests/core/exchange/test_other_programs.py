@@ -213,13 +213,16 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         "0-8; 46 10 18 -> 10-18",
         "0-8; 45 10 18 -> refused image names 10 to 18 where number 0 is .*, or every_nth 5 where",
         "0-11; 68 0 55 -> refused every_nth 6 where .*, or every_nth 5 where",
-        "1-12; 30 -> refused number 1 is the first frame, and one in 2",
+        (
+            "1-12; 30 -> refused set every_nth 1 and 9 frames \\(poses end at frame 11\\), or "
+            "every_nth n"
+        ),
         "5 10 15; 30 5 15 5 -> 5 10 15",
         "1-9; 31 3 11 -> 3-11",
         "1-9; 200 3 10 -> refused numbered 1 to 9",
         "1-6; 30 0 20 4 -> 0 4 8 12 16 20",
         "0 5 10; 30 0 10 5 -> 0 5 10",
-        "0-8; 30 -> refused numbered 0 to 8, .* 30 in use; .* every_nth 3 where number 0 is",
+        "0-8; 30 -> refused numbered 0 to 8, .* 30 in use; .* every_nth 1 and 9 frames",
         "0-8; 30 0 8 -> 0-8",
         "0-11; 99 40 51 -> 40-51",
         "1001-1012; 12 -> 0-11",
