@@ -176,7 +176,9 @@ class ExoCache:
         self.memory: Memory = UnlimitedMemory(kept_on)
         self.full_count = self.reused_count = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
-        self.whole_canvas_code: set[str] = set()  # code that needs the whole canvas in each forward
+        # Names of code that needs the whole canvas in each forward, and whether it wouldn't if it
+        # stood before the patch.
+        self.whole_canvas_code: dict[str, bool] = {}
         self._entries: dict[tuple[Hashable, Hashable], _Entry] = {}
         # Condition -> sigma of its last forward, and all conditions that were asked for with it.
         self._last_requests: dict[Hashable, tuple[float, frozenset]] = {}
@@ -198,6 +200,10 @@ class ExoCache:
         self.reused_count = 0
         self.refused_bytes = 0
         self.whole_canvas_code.clear()
+
+    def note_whole_canvas_code(self, name: str, *, may_be_early: bool) -> None:
+        """Note code that needs the whole canvas in each forward."""
+        self.whole_canvas_code[name] = may_be_early and self.whole_canvas_code.get(name, True)
 
     def alike(
         self,
@@ -494,12 +500,12 @@ class ExoForward:
     def _start_transfers(self, block: int) -> list[Transfer]:
         return [self.cache.fetch(entry, block, self.device) for entry in self.entries]
 
-    def finish(self, blocks: int) -> None:
-        """Mark the entries as complete if the forward pass stored every block.
+    def finish(self, blocks: int, skipped: Collection[int] = ()) -> None:
+        """Mark the entries as complete if the forward pass stored every block that it ran.
 
         With ``alone`` the ego half is next.
         """
         if not self.reuses_exo:
             for entry in self.entries:
-                entry.is_complete = self._stored_blocks == set(range(blocks))
+                entry.is_complete = self._stored_blocks == set(range(blocks)) - set(skipped)
             self.reuses_exo = self.cache.exo_is_alone

@@ -24,6 +24,7 @@ from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
 from ..host.memory import ComfyMemory
 from ..host.steps import CALLBACK, PartSeconds, show_on_node
+from .code_origin import is_hosts_own, name_code
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -39,7 +40,6 @@ REFUSED_PATCHES = {
     "MultiTalkCrossAttnPatch": "InfiniteTalk's audio, which takes exo and ego half for one picture",
 }
 """Classes of ComfyUI's model patches that treat the whole canvas as one picture."""
-HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch")
 BYPASSED_FIX = (
     "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache "
     "may stay)"
@@ -340,16 +340,6 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
             )
 
 
-def module_of(code: Any) -> str:
-    """Name the module of a function or of an object's class, looking through ``functools.wraps``
-    and ``torch.compile``."""
-    while isinstance(code, partial):
-        code = code.func
-    module_names = [getattr(code, "__module__", None) or type(code).__module__]
-    module_names += [getattr(code, "__globals__", {}).get("__name__", module_names[0])]
-    return max(module_names, key=lambda name: name.split(".")[0] not in HOSTS_OWN)
-
-
 def retained_places(
     # The host's context handler; None without windows.
     handler: Any,
@@ -511,9 +501,25 @@ def describe_exo_use(cache: ExoCache | None) -> str:
     if cache.whole_canvas_code:
         exo_note += (
             f"; {', '.join(sorted(cache.whole_canvas_code))} needs the whole canvas at every step: "
-            "add that node before the EgoX patch, or take it out"
+            f"{whole_canvas_fix(cache.whole_canvas_code)}"
         )
     return exo_note
+
+
+def whole_canvas_fix(
+    # Names of code that needs whole canvases, and whether it may stand before the patch.
+    whole_canvas_code: Mapping[str, bool],
+) -> str:
+    """Write what to do with nodes whose code needs the whole canvas at every step."""
+    early_names = [name for name, may_be_early in whole_canvas_code.items() if may_be_early]
+    other_names = sorted(whole_canvas_code.keys() - early_names)
+    parts = []
+    if early_names:
+        names = ", ".join(sorted(early_names))
+        parts.append(f"add the node of {names} before the EgoX patch, or take it out")
+    if other_names:
+        parts.append(f"take the node of {', '.join(other_names)} out of the model's path")
+    return "; ".join(parts)
 
 
 def describe_times(calls: PatchCalls) -> str:
@@ -547,6 +553,9 @@ def name_foreign_code(model: ModelPatcher) -> str:
     called_functions += [
         getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")
     ]
-    module_names = {module_of(function) for function in called_functions if function}
-    foreign_modules = sorted(name for name in module_names if name.split(".")[0] not in HOSTS_OWN)
-    return f" (overridden by: {', '.join(foreign_modules)})" if foreign_modules else ""
+    foreign_names = {
+        name_code(function)
+        for function in called_functions
+        if function and not is_hosts_own(function)
+    }
+    return f" (overridden by: {', '.join(sorted(foreign_names))})" if foreign_names else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.frozen import content_digest, frozen
 from ...egox_core.gga import ExoCache, ExoForward, kept_size
 from ...egox_core.sizes import PATCH
-from .checks import CACHE, HOSTS_OWN, WEIGHTS, module_of
+from ..host.names import code_words
+from .checks import CACHE, WEIGHTS, whole_canvas_fix
+from .code_origin import is_hosts_own, module_of, name_code
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -64,9 +67,13 @@ def make_exo_call(
     ComfyUI's own nodes skip need not. The key contains all that changes exo's keys and values.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    foreign_modules = {module_of(code) for code in list_foreign_code(executor, options)}
-    cache.whole_canvas_code.update(foreign_modules)
-    if sigmas is None or sigma is None or foreign_modules:
+    later_wrappers = executor.wrappers[executor.idx + 1 :]
+    mixing_code = list_mixing_code(executor, options)
+    for code in later_wrappers:
+        cache.note_whole_canvas_code(name_code(code), may_be_early=True)
+    for code in mixing_code:
+        cache.note_whole_canvas_code(name_code(code), may_be_early=False)
+    if sigmas is None or sigma is None or later_wrappers or mixing_code:
         cache.full_count += 1
         return None
     uuid_names = condition_names(options, len(x), batch)
@@ -276,15 +283,22 @@ def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw
     raise _KeysCaught(k, v)
 
 
-def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
-    """List the code of other node packs that runs between EgoX's patch and the model.
+def list_mixing_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
+    """List the code of other nodes in the model that may mix tokens of both halves.
 
-    The hook of Attention Capture works with both halves. ComfyUI's own code may stay where it
-    replaces blocks (to skip layers) and as methods of transformer, blocks and self-attentions.
+    The hook of Attention Capture works with both halves, and a patch that this transformer never
+    asks does nothing. ComfyUI's own code may stay where it replaces blocks (to skip layers) and
+    as methods of transformer, blocks and self-attentions.
     """
-    patch_functions = (code for codes in (options.get("patches") or {}).values() for code in codes)
-    replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     transformer = executor.class_obj
+    asked_words = code_words(sys.modules[type(transformer).__module__])
+    patch_functions = (
+        code
+        for kind, codes in (options.get("patches") or {}).items()
+        for code in codes
+        if kind in asked_words
+    )
+    replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
     mixing_modules = [
         getattr(module, "_orig_mod", module)  # as it is behind torch.compile
@@ -296,13 +310,8 @@ def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> 
         torch_hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
         called_methods += [module.forward, *torch_hooks]
     return [
-        *executor.wrappers[executor.idx + 1 :],
         *(code for code in patch_functions if not module_of(code).startswith(OF_OURS)),
-        *(
-            code
-            for code in (*replacements, *called_methods)
-            if module_of(code).split(".")[0] not in HOSTS_OWN
-        ),
+        *(code for code in (*replacements, *called_methods) if not is_hosts_own(code)),
     ]
 
 
@@ -319,7 +328,7 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
             "a LoRA that was trained with exo alone",
             got=", ".join(sorted(cache.whole_canvas_code)),
             expected="no node between the EgoX patch and the model that needs whole canvases",
-            fix="add that node before the EgoX patch, or take it out",
+            fix=whole_canvas_fix(cache.whole_canvas_code),
         )
     raise EgoXInputError(
         "memory for the exo half, which a run with this LoRA keeps",

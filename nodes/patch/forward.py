@@ -35,13 +35,12 @@ from .checks import (
     ATTENTION,
     CACHE,
     FULL,
-    HOSTS_OWN,
     KEPT,
     RETAINED,
     WEIGHTS,
     PatchCalls,
-    module_of,
 )
+from .code_origin import is_hosts_own
 from .exo_cache import (
     OVERRIDE,
     SLOTS,
@@ -162,6 +161,8 @@ class WideningWrapper:
             None if self.guidance is None else self.guidance.directions(x.device, frames, x.dtype)
         )
         exo_forward = None
+        block_count = len(executor.class_obj.blocks)
+        skipped_layers = list_skipped_layers(options)
         cache = self.calls.exo_cache
         cross_lengths = (
             {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
@@ -209,10 +210,10 @@ class WideningWrapper:
                         **kwargs,
                         **{ALONE_MARK: None},
                     )
-                exo_forward.finish(len(executor.class_obj.blocks))
+                exo_forward.finish(block_count, skipped_layers)
         if geometry is not None:
             self.calls.guided_count += 1
-            guided_layers = len(executor.class_obj.blocks) - count_skipped_layers(options)
+            guided_layers = block_count - len(skipped_layers)
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
             options[OVERRIDE] = AttentionOverride(
@@ -258,25 +259,26 @@ class WideningWrapper:
             forward,
         )
         if exo_forward is not None and not uses_cache:
-            exo_forward.finish(len(executor.class_obj.blocks))
+            exo_forward.finish(block_count, skipped_layers)
         return ego_output
 
 
 @torch.compiler.disable
-def count_skipped_layers(options: Mapping[str, Any]) -> int:
-    """Count the transformer blocks that ComfyUI's nodes skip in this call."""
+def list_skipped_layers(options: Mapping[str, Any]) -> set[int]:
+    """List the numbers of the transformer blocks that ComfyUI's nodes skip in this call."""
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).items()
-    return sum(
-        place[0] == "double_block" and module_of(code).split(".")[0] in HOSTS_OWN
+    return {
+        place[1]
         for place, code in replacements
-    )
+        if place[0] == "double_block" and is_hosts_own(code)
+    }
 
 
 @torch.compiler.disable
 def may_skip_forwards(executor: WrapperExecutor) -> bool:
     """Check whether a later node may skip whole model calls, as EasyCache does."""
     later_wrappers = executor.wrappers[executor.idx + 1 :]
-    return any(module_of(code).split(".")[0] in HOSTS_OWN for code in later_wrappers)
+    return any(is_hosts_own(code) for code in later_wrappers)
 
 
 @torch.compiler.disable

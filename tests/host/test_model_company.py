@@ -13,6 +13,7 @@ from tests.host.exo_cache_rig import (
     count_full_and_reused,
     exo_cache_of,
 )
+from tests.host.extras import extra_nodes
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -43,27 +44,23 @@ def test_attention_without_bias_uses_the_kernel_that_the_user_chose(
 
 
 def skip_layer(model):
-    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
-
-    return SkipLayerGuidanceDiT.execute(
+    return extra_nodes("nodes_slg").SkipLayerGuidanceDiT.execute(
         model, scale=3.0, start_percent=0.0, end_percent=1.0, double_layers="1"
     )[0]
 
 
 def cfg_zero_star(model):
-    from comfy_extras.nodes_cfg import CFGZeroStar
-
-    return CFGZeroStar.execute(model)[0]
+    return extra_nodes("nodes_cfg").CFGZeroStar.execute(model)[0]
 
 
 def compile_model(model, backend: str):
     """Compile a model as ComfyUI's compile node does."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
-    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 
+    guard_filter = extra_nodes("nodes_torch_compile").skip_torch_compile_dict
     model = model.clone(disable_dynamic=True)
     set_torch_compile_wrapper(
-        model=model, backend=backend, options={"guard_filter_fn": skip_torch_compile_dict}
+        model=model, backend=backend, options={"guard_filter_fn": guard_filter}
     )
     return model
 
@@ -84,9 +81,9 @@ def test_compiled_blocks_are_never_recompiled(rig, monkeypatch, repo_root, caplo
     Forwards with the exo half and with cached exo are two forms, each with one or two prompts.
     """
     import comfy.ldm.wan.model
-    from comfy_extras.nodes_custom_sampler import CFGOverride
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
 
+    cfg_override = extra_nodes("nodes_custom_sampler").CFGOverride
     use_gpu_attention(monkeypatch)
     # Newer hosts load so; on the oldest a LoRA's weights differ from the file's in this.
     rig.model.model.requires_grad_(False)
@@ -103,7 +100,7 @@ def test_compiled_blocks_are_never_recompiled(rig, monkeypatch, repo_root, caplo
                 {weight_name: ("diff", (torch.full(weight_shape, 0.02),))}, lora_strength
             )
         eager_latent, compiled_latent = (
-            rig.ksample(CFGOverride.execute(variant, 1.0, 0.45, 1.0)[0], steps=6)
+            rig.ksample(cfg_override.execute(variant, 1.0, 0.45, 1.0)[0], steps=6)
             if form_count == 4
             else rig.ksample(variant, steps=2, cfg=1.0)
             for variant in (model, compile_model(model, "eager"))
@@ -306,9 +303,7 @@ def stretch_positions(model):
 
 
 def add_flow_shift(model):
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-
-    return ModelSamplingSD3().patch(model, 3.0)[0]
+    return extra_nodes("nodes_model_advanced").ModelSamplingSD3().patch(model, 3.0)[0]
 
 
 def add_context_windows(model):
@@ -439,9 +434,9 @@ def test_patches_that_treat_the_canvas_as_one_picture_are_refused(rig, class_nam
 
 
 def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
-    from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
-
     from nodes import ConditioningSetArea, ConditioningSetAreaPercentage, ConditioningSetMask
+
+    video_area_node = extra_nodes("nodes_video_model").ConditioningSetAreaPercentageVideo
 
     def sample_with_condition(node, *settings, **options):
         (positive,) = node().append(rig.positive, *settings)
@@ -463,9 +458,7 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
             else rig.ksample(rig.patch(recompute_exo=recompute_exo), steps=2)
         )
         torch.testing.assert_close(whole_area_latent, latent_without_area, rtol=0, atol=1e-3)
-    video_area_latent = sample_with_condition(
-        ConditioningSetAreaPercentageVideo, 1, 1, 1, 0, 0, 0, 1.0
-    )
+    video_area_latent = sample_with_condition(video_area_node, 1, 1, 1, 0, 0, 0, 1.0)
     torch.testing.assert_close(video_area_latent, plain_latent, rtol=0, atol=1e-3)
     assert (
         sample_with_condition(ConditioningSetMask, left_mask, "default", 1.0) - plain_latent
@@ -478,7 +471,7 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
         (ConditioningSetArea, (width // 2, height, 0, 0, 1.0)),
         (ConditioningSetArea, (width, height, 0, 8, 1.0)),
         (ConditioningSetAreaPercentage, (0.5, 1, 0, 0, 1.0)),
-        (ConditioningSetAreaPercentageVideo, (1, 1, 0.5, 0, 0, 0, 1.0)),
+        (video_area_node, (1, 1, 0.5, 0, 0, 0, 1.0)),
         (ConditioningSetMask, (left_mask, "mask bounds", 1.0)),
     ):
         with refuses("positive conditioning.*an area.*a mask in place of the area"):
@@ -514,9 +507,8 @@ def test_tiles_and_windows_of_another_pack_are_refused(rig, patch_first, kept_sl
 def sample_with_two_models(rig, positive_model, negative_model) -> torch.Tensor:
     """Sample with separate models for the positive and negative prompt."""
     import comfy.samplers
-    from comfy_extras import nodes_custom_sampler
 
-    guider_class = getattr(nodes_custom_sampler, "DualModelGuider", None)
+    guider_class = getattr(extra_nodes("nodes_custom_sampler"), "DualModelGuider", None)
     if guider_class is None:
         pytest.skip("this host has no guider of two models")
     guider = guider_class.execute(

@@ -1,18 +1,23 @@
 """Test the exo cache with other packs' patches and conditions that come one by one."""
 
-from functools import partial, wraps
+import re
+from functools import partial, update_wrapper, wraps
 
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
+from tools.setup.base_dir import link_folder
 
 from .exo_cache_rig import (
     check_reused_equals_full,
     count_full_and_reused,
     exo_cache_of,
     large_rig,
+    mark_exo_alone,
 )
+from .extras import extra_nodes, load_by_path
 
 
 @pytest.fixture(scope="module")
@@ -20,49 +25,140 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
     return large_rig(pack, repo_root)
 
 
-@pytest.mark.parametrize("patch_first", [True, False])
-@pytest.mark.parametrize("uses_lazy_cache", [False, True])
-def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
-    rig, patch_first, uses_lazy_cache
-):
-    """Check that EasyCache and LazyCache don't change results while they skip no step."""
-    from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+def add_extra_node(model, node_name: str):
+    """Run one of ComfyUI's own nodes on a model, with settings under which it acts at once."""
+    file_and_values = {
+        "SkipLayerGuidanceDiT": ("nodes_slg", (3.0, 0.0, 1.0, "0")),
+        "EasyCacheNode": ("nodes_easycache", (3.0, 0.0, 1.0, False)),
+        "LazyCacheNode": ("nodes_easycache", (3.0, 0.0, 1.0, False)),
+        "NAGuidance": ("nodes_nag", (5.0, 0.5, 1.5)),
+    }
+    file, values = file_and_values[node_name]
+    return getattr(extra_nodes(file), node_name).execute(model, *values)[0]
 
-    step_cache_node = LazyCacheNode if uses_lazy_cache else EasyCacheNode
 
-    def add_step_cache(model, threshold: float):
-        return step_cache_node.execute(
-            model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
-        )[0]
-
-    def patch_with_step_cache(threshold: float):
-        if patch_first:
-            return add_step_cache(rig.patch(recompute_exo=2), threshold)
-        return rig.patch(add_step_cache(rig.model, threshold), recompute_exo=2)
-
-    compares_whole_canvases = patch_first and not uses_lazy_cache
-    latent_without_step_cache = rig.ksample(
-        rig.patch(recompute_exo=1 if compares_whole_canvases else 2), steps=8
+@pytest.mark.parametrize("patch_first", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("exo", ["alone", "other"])
+@pytest.mark.parametrize(
+    "node_name", ["SkipLayerGuidanceDiT", "EasyCacheNode", "LazyCacheNode", "NAGuidance"]
+)
+def test_comfyuis_own_nodes_before_and_after_the_patch(rig, node_name, exo, patch_first):
+    """Check the table of ComfyUI's own nodes in docs/model-path.md."""
+    lora_model = mark_exo_alone(rig.model) if exo == "alone" else rig.model
+    plain_model = rig.patch(lora_model, recompute_exo=2)
+    model = (
+        add_extra_node(plain_model, node_name)
+        if patch_first
+        else rig.patch(add_extra_node(lora_model, node_name), recompute_exo=2)
     )
-    assert torch.equal(rig.ksample(patch_with_step_cache(0.0), steps=8), latent_without_step_cache)
-    model = patch_with_step_cache(3.0)
+    compares_canvases = node_name == "EasyCacheNode" and patch_first
+    if compares_canvases and exo == "alone":
+        with refuses("exo alone: got ComfyUI's nodes_easycache.*before the EgoX patch") as refusal:
+            rig.ksample(model, steps=8)
+        assert not re.search(r"\w[\\/]\w", str(refusal.value)), "no path"
+        return
+    plain_latent = rig.ksample(plain_model, steps=8)
     latent = rig.ksample(model, steps=8)
-    cache = exo_cache_of(model)
-    forward_count = sum(count_full_and_reused(model))
-    assert (
-        cache.full_count > 0
-        and latent.isfinite().all()
-        and (latent - latent_without_step_cache).abs().max() < latent_without_step_cache.abs().max()
-    )
-    if compares_whole_canvases:
-        assert cache.reused_count == 0 and forward_count == 8, (
-            "it decides after the patch, which then keeps nothing"
-        )
-        assert "nodes_easycache needs the whole canvas" in rig.nodes(
-            "patch.checks"
-        ).describe_exo_use(cache)
+    calls, cache = rig.nodes("patch.patch").patch_calls(model), exo_cache_of(model)
+    note = rig.nodes("patch.checks").add_run_notes("", calls)
+    assert calls.attention_count and not calls.missed()
+    assert latent.isfinite().all()
+    assert torch.equal(latent, plain_latent) is (node_name == "NAGuidance"), "Wan never asks it"
+    assert (cache.reused_count > 0) is not compares_canvases
+    if node_name == "SkipLayerGuidanceDiT":
+        full_steps = 1 if exo == "alone" else 4
+        assert cache.full_count == 2 * full_steps, "forwards with skipped layers are kept, too"
+    if compares_canvases:
+        assert "; ComfyUI's nodes_easycache needs the whole canvas at every step: add" in note
     else:
-        assert forward_count < 8
+        assert not cache.whole_canvas_code
+    if "Cache" in node_name and not compares_canvases:
+        assert sum(count_full_and_reused(model)) < 8, "it skips forwards"
+
+
+@pytest.mark.parametrize(
+    ("node_name", "patch_first"),
+    [("EasyCacheNode", True), ("EasyCacheNode", False), ("LazyCacheNode", True)],
+)
+def test_a_step_cache_that_skips_nothing_changes_nothing(rig, node_name, patch_first):
+    cache_node = getattr(extra_nodes("nodes_easycache"), node_name)
+
+    def add_idle_cache(model):
+        return cache_node.execute(model, 0.0, 0.0, 1.0, False)[0]
+
+    is_whole = patch_first and node_name == "EasyCacheNode"
+    expected_latent = rig.ksample(rig.patch(recompute_exo=1 if is_whole else 2), steps=4)
+    model = (
+        add_idle_cache(rig.patch(recompute_exo=2))
+        if patch_first
+        else rig.patch(add_idle_cache(rig.model), recompute_exo=2)
+    )
+    assert torch.equal(rig.ksample(model, steps=4), expected_latent)
+
+
+WRAPPER_FILE = """
+from functools import partial, wraps
+
+def halve(executor, *args, **kwargs):
+    return 0.5 * executor(*args, **kwargs)
+
+def imitate(host_function):
+    return wraps(host_function)(lambda *args, **kwargs: halve(*args, **kwargs))
+
+class Halver:
+    def __call__(self, *args, **kwargs):
+        return halve(*args, **kwargs)
+
+    def method(self, *args, **kwargs):
+        return halve(*args, **kwargs)
+
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+def test_code_is_the_hosts_own_by_its_file(rig, tmp_path, monkeypatch):
+    """Check whose code is whose: by file, and not by the name of its module."""
+    import folder_paths
+
+    origin = rig.nodes("patch.code_origin")
+    host_folder = tmp_path / "Some.Folder" / "ComfyUI"
+    linked_pack = tmp_path / "developed" / "linked_pack"
+    pack_folders = (host_folder / "custom_nodes", host_folder / "more_nodes")
+    files = {
+        host_folder / "comfy_extras" / "nodes_own.py": True,
+        pack_folders[0] / "pack" / "__init__.py": False,
+        pack_folders[1] / "single_file.py": False,  # given by extra_model_paths
+        linked_pack / "__init__.py": False,
+        host_folder / "venv" / "lib" / "python3" / "site-packages" / "pip_pack.py": False,
+        host_folder / "own_link" / "__init__.py": False,  # the target of a link in custom_nodes
+        tmp_path / "elsewhere.py": False,
+    }
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(WRAPPER_FILE, "utf-8")
+    links = {"linked_pack": linked_pack, "own_link": host_folder / "own_link"}
+    for name, target in links.items():
+        link_folder(target, pack_folders[0] / name)
+    monkeypatch.setattr(origin, "HOST_FOLDER", host_folder.resolve())
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "custom_nodes", ([*map(str, pack_folders)], set())
+    )
+    for file, expected in files.items():
+        place = links.get(file.parent.name) and pack_folders[0] / file.parent.name
+        place = place or (file.parent if file.name == "__init__.py" else file)
+        module = load_by_path(place)
+        own_codes = module.halve, module.Halver(), module.Halver().method, partial(module.halve)
+        for code in own_codes:
+            assert origin.is_hosts_own(code) is expected, (file, code)
+            assert origin.name_code(code).removeprefix("ComfyUI's ") == place.stem
+        own_function = load_by_path(next(iter(files))).halve
+        imitations = module.imitate(own_function), update_wrapper(module.Halver(), own_function)
+        for code in imitations:
+            assert origin.is_hosts_own(code) is expected, "functools.wraps hides nobody"
+    scope = {"__name__": "comfy.samplers"}
+    exec("def halve(executor): return executor()", scope)
+    assert not origin.is_hosts_own(scope["halve"]), "without a file"
+    assert origin.is_hosts_own(torch.nn.functional.softmax) and origin.is_hosts_own(torch.add)
 
 
 class EnhancedModule(torch.nn.Module):
@@ -164,9 +260,8 @@ def test_attention_changed_in_each_call_switches_the_exo_cache_off(
 
     model.set_model_unet_function_wrapper(call_with_changed_attention)
     check_reused_equals_full(rig, model, 1e-5)
-    assert count_full_and_reused(model)[1] == 0 and exo_cache_of(model).whole_canvas_code == {
-        __name__
-    }
+    assert count_full_and_reused(model)[1] == 0
+    assert exo_cache_of(model).whole_canvas_code == {__name__: False}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from tools.rigs import model_rig
 
 from .exo_cache_rig import count_full_and_reused, large_rig
+from .extras import extra_nodes
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,10 @@ def create_hook(rig, kind: str) -> Any:
 
 def attach_hooks(conditioning: list, hooks: Any) -> list:
     """Attach hooks to a conditioning as ComfyUI's *Cond Set Props* does."""
-    from comfy_extras.nodes_hooks import ConditioningSetProperties
-
-    (hooked_conditioning,) = ConditioningSetProperties().set_properties(
-        conditioning, 1.0, "default", hooks=hooks
+    (hooked_conditioning,) = (
+        extra_nodes("nodes_hooks")
+        .ConditioningSetProperties()
+        .set_properties(conditioning, 1.0, "default", hooks=hooks)
     )
     return hooked_conditioning
 

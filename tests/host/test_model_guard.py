@@ -101,24 +101,6 @@ def test_geometry_lost_after_the_first_step_is_reported(rig, caplog):
     )
 
 
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_steps_and_layers_skipped_by_comfyuis_nodes_are_no_loss(rig, patch_first):
-    from comfy_extras.nodes_easycache import EasyCacheNode
-    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
-
-    def add_skipping_nodes(model):
-        (model,) = EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False)
-        return SkipLayerGuidanceDiT.execute(model, 3.0, 0.0, 1.0, "0", "0, 1")[0]
-
-    model = (
-        add_skipping_nodes(rig.patch()) if patch_first else rig.patch(add_skipping_nodes(rig.model))
-    )
-    rig.ksample(model, steps=6)
-    calls = rig.nodes("patch.patch").patch_calls(model)
-    assert calls.attention_count
-    assert not calls.missed()
-
-
 def test_other_wan_models_are_refused(rig):
     import comfy.supported_models
 

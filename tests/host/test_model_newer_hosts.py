@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from .extras import extra_nodes
+
 
 class Container:
     """Wrap a tensor that can be taken out only once, as newer ComfyUI does."""
@@ -46,9 +48,8 @@ def test_newer_attention_gives_the_override_plain_tensors(rig, monkeypatch, chan
 @contextmanager
 def leak_flow_shift(rig) -> Iterator[torch.Tensor]:
     """Write another flow shift's noise levels to the table that models share."""
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-
-    (other_model,) = ModelSamplingSD3().patch(rig.model, 12.0)
+    shift_node = extra_nodes("nodes_model_advanced").ModelSamplingSD3()
+    (other_model,) = shift_node.patch(rig.model, 12.0)
     model_sigmas, other_sigmas = (
         model.get_model_object("model_sampling").sigmas for model in (rig.model, other_model)
     )

@@ -7,13 +7,15 @@ import torch
 
 from tools.rigs import model_rig
 
+from .extras import extra_nodes
+
 SAMPLER_NAMES = ("euler", "dpmpp_2m", "uni_pc", "heun", "euler_ancestral")
 
 
 @torch.inference_mode()
 def sample_custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
     """Run the graph of ComfyUI's RandomNoise, CFGGuider and SamplerCustomAdvanced."""
-    from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
+    custom_sampler_nodes = extra_nodes("nodes_custom_sampler")
 
     noise = custom_sampler_nodes.RandomNoise.execute(seed)[0]
     guider = custom_sampler_nodes.CFGGuider.execute(model, rig.positive, rig.negative, cfg)[0]
@@ -40,9 +42,9 @@ def test_ksampler_changes_ego_by_lambda_g_and_leaves_exo_unchanged(rig, sampler_
 
 @pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m", "uni_pc"])
 def test_sampler_node_equals_the_graph_with_ksampler(rig, sampler_name):
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+    shift_node = extra_nodes("nodes_model_advanced").ModelSamplingSD3()
 
-    (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
+    (model,) = shift_node.patch(rig.patch(), 3.0)
     assert torch.equal(
         rig.wan_sample(sampler=sampler_name), rig.ksample(model, sampler=sampler_name)
     )
@@ -108,7 +110,8 @@ def draw_released_noise(rig) -> torch.Tensor:
 def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler):
     """Check that sampler node and released noise node give equal latents."""
     import comfy.samplers
-    from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
+
+    custom_sampler_nodes = extra_nodes("nodes_custom_sampler")
 
     first_latents: list[torch.Tensor] = []
     sample = comfy.samplers.CFGGuider.sample
@@ -125,10 +128,10 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
         "the host's noise is another"
     )
 
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+    shift_node = extra_nodes("nodes_model_advanced").ModelSamplingSD3()
 
     with torch.inference_mode():
-        (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
+        (model,) = shift_node.patch(rig.patch(), 3.0)
         noise = rig.nodes("host.noise").ReleasedNoise(5)
         released_node = rig.nodes("released_sampling").EgoXReleasedSampling
         solver, sigmas = released_node.execute(3, 3.0).result

@@ -1,8 +1,15 @@
 """Test sampling on a real server in graphs other than the shipped ones."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from tools.setup.api_client import Event
+from tools.setup.base_dir import BaseDir
 
 from .prompts import (
     end_at,
@@ -63,17 +70,94 @@ def test_a_graph_of_patch_and_comfyuis_sampler_runs(client, load_workflow):
     run_successfully(client, end_at(prompt, "SamplerCustomAdvanced"))
 
 
-def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
-    prompt = end_at(shrink_graph(load_workflow("egox_demo"), steps=3), "EgoXWanSampler")
-    inputs_of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
+NODE_SETTINGS = {
+    "SkipLayerGuidanceDiT": {
+        "double_layers": "0",
+        "single_layers": "",
+        "scale": 3.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "rescaling_scale": 0.0,
+    },
+    "EasyCache": {
+        "reuse_threshold": 3.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "verbose": False,
+    },
+    "NAGuidance": {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5},
+    "EgoXTestsHalveModel": {},
+}
+NEEDS_CANVAS = "exo computed in {0} of {0} forwards; {1} needs the whole canvas at every step: add"
+
+
+@pytest.mark.parametrize(
+    ("exo", "class_type", "place", "expected"),
+    [
+        ("alone", "SkipLayerGuidanceDiT", "after", "exo computed in 2 of 8 forwards"),
+        ("other", "SkipLayerGuidanceDiT", "after", "exo computed in 4 of 8 forwards"),
+        ("alone", "EasyCache", "before", "exo computed in 1 of 2 forwards"),
+        ("alone", "EasyCache", "after", "add the node of ComfyUI's nodes_easycache before the"),
+        (
+            "other",
+            "EasyCache",
+            "after",
+            NEEDS_CANVAS.format(4, "ComfyUI's nodes_easycache"),
+        ),
+        ("alone", "NAGuidance", "after", "exo computed in 1 of 4 forwards"),
+        ("other", "EgoXTestsHalveModel", "after", NEEDS_CANVAS.format(4, "egox_standin_nodes")),
+    ],
+)
+def test_other_nodes_beside_the_patch_on_a_server(
+    client, load_workflow, server_base, exo, class_type, place, expected
+):
+    """Check the table of ComfyUI's own nodes in docs/model-path.md where its server loads them."""
+    prompt = use_separate_nodes(shrink_graph(load_workflow("egox_demo"), frames=1, steps=4))
+    prompt["patch"]["inputs"]["recompute_exo"] = 2
+    lora_inputs = inputs_of_type(prompt, "EgoXLoadLora")
+    if exo == "alone":
+        lora_inputs["lora_name"] = write_lora_of_exo_alone(server_base, lora_inputs["lora_name"])
+    target = prompt["patch" if place == "before" else "guider"]["inputs"]
+    prompt["other"] = {
+        "class_type": class_type,
+        "inputs": {**NODE_SETTINGS[class_type], "model": target["model"]},
+    }
+    target["model"] = ["other", 0]
     texts = []
+    outcome = client.run(end_at(prompt, "SamplerCustomAdvanced"), record_texts(texts), timeout=600)
+    answer = outcome.error_text if outcome.status == "error" else texts[-1]
+    assert outcome.status == ("success" if expected.startswith("exo") else "error"), answer
+    assert expected in answer and "geometry acted in" not in answer
+    assert not re.search(r"\w[\\/]\w", answer), "no path"
+
+
+def write_lora_of_exo_alone(base: BaseDir, name: str) -> str:
+    """Write a shipped LoRA again, as if it had been trained with exo alone."""
+    with safe_open(base.models / "loras" / name, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    save_file(
+        tensors, base.models / "loras" / "alone.safetensors", {**metadata, "egox.exo": "alone"}
+    )
+    return "alone.safetensors"
+
+
+def record_texts(texts: list[str]) -> Callable[[Event], None]:
+    """Make a listener that records the texts that nodes show, after the name of the node."""
 
     def record_text(event: Event) -> None:
         message = event[1].get("bytes", b"")
         if message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
             texts.append(message[4:].decode("utf-8", errors="replace"))
 
-    run_successfully(client, prompt, record_text)
+    return record_text
+
+
+def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
+    prompt = end_at(shrink_graph(load_workflow("egox_demo"), steps=3), "EgoXWanSampler")
+    inputs_of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
+    texts = []
+    run_successfully(client, prompt, record_texts(texts))
     sampler_texts = [text.split(node_id_of_type(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
     first_index = next(
         i for i, text in enumerate(sampler_texts) if text.startswith("loading the model (")

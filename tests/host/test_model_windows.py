@@ -8,6 +8,8 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
+from .extras import extra_nodes
+
 TOKEN_GRID = (28, 49, 28)  # rows, exo and ego columns at the released size
 BYTE_LIMIT = 64 * 2**20
 W_EXO = 8  # latents of the rig's exo half
@@ -25,9 +27,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 def add_context_windows(model, node_name: str = "WanContextWindowsManualNode", **changes: Any):
     """Apply ComfyUI's context windows to the model."""
-    from comfy_extras import nodes_context_windows
-
-    node = getattr(nodes_context_windows, node_name)
+    node = getattr(extra_nodes("nodes_context_windows"), node_name)
     return node.execute(model, **{**model_rig.node_defaults(node), **changes}).args[0]
 
 

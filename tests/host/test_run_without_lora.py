@@ -10,6 +10,7 @@ from tools.merge_lora import merge
 from tools.rigs import model_rig, standins
 from tools.setup.demo import DECODE, read_node_text
 
+from .extras import extra_nodes
 from .prompts import (
     inputs_of_type,
     node_id_of_type,
@@ -73,8 +74,6 @@ def test_no_lora_and_a_distilled_one_alone_are_told(rig, distil_file, lora_file,
 def test_each_form_of_a_lora_is_named_and_not_told(
     rig, lora_file, repo_root, tmp_path, comfy_host, caplog
 ):
-    from comfy_extras.nodes_model_merging import ModelSave
-
     load_lora = rig.nodes("lora").load_lora
     merged_file = tmp_path / "merged.safetensors"
     base_file = repo_root / "models" / standins.SHIPPED["transformer"]
@@ -83,7 +82,7 @@ def test_each_form_of_a_lora_is_named_and_not_told(
     graph = {"5": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": lora_file.name}}}
     # The saved file has no settings, so it must be a form that ComfyUI assumes.
     standins.save_standin(tmp_path / "base.safetensors", standins.make_transformer(GGUF_FORM)[0])
-    saver = ModelSave()
+    saver = extra_nodes("nodes_model_merging").ModelSave()
     saver.output_dir = str(tmp_path)
     saver.save(model_rig.load_transformer(tmp_path / "base.safetensors"), "saved", prompt=graph)
     (saved_file,) = tmp_path.glob("saved*.safetensors")

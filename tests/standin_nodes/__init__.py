@@ -6,6 +6,7 @@ else. A stand-in file contains its configuration in its metadata.
 """
 
 import json
+from functools import wraps
 
 import comfy.clip_vision
 import comfy.sd
@@ -75,9 +76,38 @@ class StandinClipVisionLoader(
         return io.NodeOutput(vision)
 
 
+class HalvedModel(io.ComfyNode):
+    """Halve a model's output by a wrapper, as another pack's node may."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXTestsHalveModel",
+            category=CATEGORY,
+            inputs=[io.Model.Input("model")],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model) -> io.NodeOutput:
+        halved_model = model.clone()
+        halved_model.add_wrapper_with_key("diffusion_model", "halve", halve_output)
+        return io.NodeOutput(halved_model)
+
+
+@wraps(comfy.sd.load_clip)  # which makes it no code of ComfyUI
+def halve_output(executor, *args, **kwargs):
+    return 0.5 * executor(*args, **kwargs)
+
+
 class StandinExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS]
+        return [
+            StandinTextEncoderLoader,
+            StandinClipVisionLoader,
+            HalvedModel,
+            *KNOWN_DETECTORS,
+        ]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
