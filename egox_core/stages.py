@@ -38,7 +38,6 @@ from .depth import (
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
 from .facts import (
-    NOTHING_DECLARED,
     Declared,
     first_posed,
     path_of_array,
@@ -52,7 +51,7 @@ from .progress import Progress, no_progress
 from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
-from .takes import DepthReport, meta_trajectory, take_depth
+from .takes import DepthReport, meta_trajectory, take_depth, with_takes_raw_scale
 from .trajectory import (
     adapted,
     check_made_on,
@@ -240,8 +239,13 @@ def align(
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif depth is not None:
-        source = [_array_source(depth, declared)]
-        if video_depth is not None and not is_a(depth, DepthVideo):
+        is_aligned = is_a(depth, DepthVideo)
+        source = [
+            DepthSource(depth=_to_device(depth, "cpu"), name="depth")
+            if is_aligned
+            else array_depth(depth, "depth array", declared=declared)
+        ]
+        if video_depth is not None and not is_aligned:
             source.append(array_depth(video_depth, "video depth array", video_kind))
             video_depth = None
     _refuse_arguments("align", "maps [T, H, W] as depth", video_depth=video_depth)
@@ -272,18 +276,9 @@ def align(
         notes = (*report.notes, *pose_report.notes)
         report = replace(report, notes=notes, facts=aligned.facts)
     argument.check_applied(report.facts, "these maps and their camera")
+    aligned = with_takes_raw_scale(aligned, meta, frames or aligned.frames, progress=progress)
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _to_device(aligned, device), report
-
-
-def _array_source(
-    depth: Array | DepthVideo,
-    declared: Declared = NOTHING_DECLARED,
-) -> DepthSource:
-    if not is_a(depth, DepthVideo):
-        return array_depth(depth, "depth array", declared=declared)
-    depth = _to_device(depth, "cpu")
-    return DepthSource(depth=depth, name="depth")
 
 
 def _with_exo_pose(
@@ -308,7 +303,7 @@ def _with_exo_pose(
 
 
 def path(
-    poses: Path | str | Array | Sequence[Mapping] | Mapping | CameraTrajectory | TakeMeta,
+    poses: Path | str | Array | Sequence[Mapping] | Mapping | TakeMeta,
     *,
     # The frames in use; None takes as many as there are poses.
     frames: Frames | None = None,
@@ -340,8 +335,8 @@ def path(
 
     Args:
         poses: a file (meta.json, trajectory JSON, keyframes, or of another program), w2c [T, 3, 4]
-            of the frames in use or the whole source or [3, 4] of all, keyframes as a document, a
-            path, or what a meta.json holds.
+            of the frames in use or the whole source or [3, 4] of all, keyframes as a document, or
+            what a meta.json holds. A path that is made already goes to :func:`adapt_path`.
 
     Returns:
         The path, and what its file has next to it (prompt, K).
@@ -353,22 +348,25 @@ def path(
     declared = Declared.of(declared, own=("ego.", "exo."))
     # Without a count they are as many as there are poses.
     frames_in_use = settle_frames(frames, Frames.of_count(count or 0))
-    size = ego_size or (frames.size[1] if is_a(frames, FrameSelection) else REFERENCE_SIZE)
-    lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
+    size = _ego_size(ego_size, frames)
+    lens_given = _lens_of(camera, size)
     # The poses of a meta.json belong to a sensor that is turned as this one.
     meta_lens = preset_camera("aria_released", size)
     notes = TakeNotes()
     default_lens = lens_given or meta_lens
     progress(0, 1, "ego path")
+    if is_a(poses, CameraTrajectory):
+        raise EgoXInputError(
+            "poses of stages.path",
+            got="a path that is made already",
+            expected="a file, w2c, keyframes or what a meta.json holds",
+            fix="give it to stages.adapt_path",
+        )
     if not isinstance(poses, (str, Path)):
         _refuse_arguments(
             "path", "a file as poses", entry=entry or None, every_nth=every_nth or None
         )
-    if is_a(poses, CameraTrajectory):
-        _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
-        trajectory = _to_device(poses, "cpu")
-        trajectory = resample(trajectory, settle_frames(frames, trajectory.frames))
-    elif is_a(poses, TakeMeta):
+    if is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
             poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
         )
@@ -415,6 +413,58 @@ def path(
         )
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
     declared.check_applied(trajectory.facts, "these poses")
+    trajectory, notes = _shown_path(trajectory, notes, lens_given, ego_size, scene, smooth_s)
+    progress(1, 1, "ego path")
+    return _to_device(trajectory, device), notes
+
+
+def adapt_path(
+    trajectory: CameraTrajectory,
+    *,
+    # The frames in use; None takes the path's own.
+    frames: Frames | None = None,
+    # The ego camera, or a preset; None takes the path's.
+    camera: CameraModel | str | None = None,
+    # Side of the ego frames in px; None takes the camera's own.
+    ego_size: int | None = None,
+    # Ties a path without a world to that of the scene.
+    scene: PointCloud | None = None,
+    # Width of a Gaussian in seconds.
+    smooth_s: float = 0.0,
+    # Device of the poses.
+    device: Device = None,
+) -> tuple[CameraTrajectory, TakeNotes]:
+    """Resample a path to other frames, and change its camera, world or smoothness.
+
+    Raises:
+        EgoXInputError: no result of path, other moments than the frames in use.
+    """
+    _check_payload("path to adapt", trajectory, CameraTrajectory, "stages.path")
+    trajectory = _to_device(trajectory, "cpu")
+    trajectory = resample(trajectory, settle_frames(frames, trajectory.frames))
+    lens_given = _lens_of(camera, _ego_size(ego_size, frames))
+    trajectory, notes = _shown_path(trajectory, TakeNotes(), lens_given, ego_size, scene, smooth_s)
+    return _to_device(trajectory, device), notes
+
+
+def _ego_size(ego_size: int | None, frames: Frames | None) -> int:
+    """Choose the side of the ego picture of a preset: as high as the frames in use."""
+    return ego_size or (frames.size[1] if is_a(frames, FrameSelection) else REFERENCE_SIZE)
+
+
+def _lens_of(camera: CameraModel | str | None, size: int) -> CameraModel | None:
+    return preset_camera(camera, size) if isinstance(camera, str) else camera
+
+
+def _shown_path(
+    trajectory: CameraTrajectory,
+    notes: TakeNotes,
+    lens_given: CameraModel | None,
+    ego_size: int | None,
+    scene: PointCloud | None,
+    smooth_s: float,
+) -> tuple[CameraTrajectory, TakeNotes]:
+    """Tie a path to a scene, give it the lens of the ego pictures, and smooth it."""
     trajectory = replace(trajectory, facts=(*trajectory.facts, *taken_facts(trajectory)))
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
@@ -440,20 +490,15 @@ def path(
                 shorter_side,
                 shorter_side,
             )
-        lens = lens.rescale(size, size)
+        lens = lens.rescale(ego_size, ego_size)
     notes = replace(notes, placed="; ".join(filter(None, placement_notes)))
-    trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
-    progress(1, 1, "ego path")
-    return _to_device(trajectory, device), notes
+    return adapted(trajectory, camera=lens, smooth_s=smooth_s), notes
 
 
 def scene(
     exo: Array,  # [T, H, W, 3]
-    # The result of align, or maps [T, H, W] in metres with ``camera``.
-    depth: DepthVideo | Array,
+    depth: DepthVideo,  # the result of align
     *,
-    # The exo camera, or its K [3, 3], for an array of depth.
-    camera: CameraModel | Array | None = None,
     moving: Moving = "auto",
     dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, in place of the depth's own
     sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
@@ -464,16 +509,11 @@ def scene(
     """Lift the exo frames to 3D: static background points, and moving points per frame (stage 4).
 
     Raises:
-        EgoXInputError: another count or shape of frames than maps, no valid depth, masks that don't
-            fit.
+        EgoXInputError: no result of align, another count or shape of frames than maps, no valid
+            depth, masks that don't fit.
     """
+    _check_payload("depth of the scene", depth, DepthVideo, "stages.align")
     pictures = as_frames(exo, "exo frames of the scene").cpu()
-    notes: tuple[Remark, ...] = ()
-    if not is_a(depth, DepthVideo) or camera is not None:
-        source = _array_source(depth)
-        picture_size = pictures.shape[2], pictures.shape[1]
-        depth, report = take_depth([source], None, None, lens=camera, picture=picture_size)
-        notes = report.notes
     depth, mask_notes = with_host_masks(
         _to_device(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask
     )
@@ -485,7 +525,7 @@ def scene(
     )
     if device is not None:
         points = replace(points, static=_to_device(points.static, device))
-    return points, StageReport(notes=(Remark(summary), *notes, *mask_notes, *points.notes))
+    return points, StageReport(notes=(Remark(summary), *mask_notes, *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -497,12 +537,9 @@ class PriorReport(StageReport):
 
 def prior(
     scene: PointCloud,
-    # The result of path, or w2c [T, 3, 4] in the scene's frame.
-    trajectory: CameraTrajectory | Array,
+    trajectory: CameraTrajectory,  # the result of path
     preset: str | PriorOptions = "released",
     *,
-    # The ego camera, for an array of poses; None: aria_released.
-    camera: CameraModel | str | None = None,
     # Moving points that are drawn; None follows the preset.
     dynamic: str | None = None,
     # For points that are seen through space that exo never saw empty: draw or leave out; None
@@ -522,22 +559,12 @@ def prior(
     """Draw the scene from the ego camera (stage 4, paper section 3.1).
 
     Raises:
-        EgoXInputError: no points, fewer poses than frames, an unknown preset, sight lines in a
-            scene without depth, a head where none can be.
+        EgoXInputError: no result of scene and path, fewer poses than frames, an unknown preset,
+            sight lines in a scene without depth, a head where none can be.
     """
-    if not is_a(scene, PointCloud):
-        raise EgoXInputError(
-            "scene of the prior",
-            got=type(scene).__name__,
-            expected="a PointCloud",
-            fix="make it by stages.scene from frames and depth",
-        )
-    path_notes = TakeNotes()
-    if is_a(trajectory, CameraTrajectory):
-        _refuse_arguments("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
-        trajectory.check_moments(scene.frames, "scene")
-    else:
-        trajectory, path_notes = path(trajectory, count=scene.frame_count, camera=camera)
+    _check_payload("scene of the prior", scene, PointCloud, "stages.scene")
+    _check_payload("path of the prior", trajectory, CameraTrajectory, "stages.path")
+    trajectory.check_moments(scene.frames, "scene")
     options = prior_options(
         preset,
         dynamic=dynamic,
@@ -568,8 +595,6 @@ def prior(
             f"{len(coverage_shares)} are drawn. To see one moment from many places, draw a scene "
             "of one frame for each pose"
         )
-    if path_notes.placed:
-        sentences.append(path_notes.placed)
     notes = (*map(Remark, sentences), *odd_places, *scene.notes)
     facts = (*trajectory.facts, *taken_facts(trajectory), *scene.facts)
     return ego_prior, PriorReport(notes=notes, facts=facts, covered=coverage_shares)
@@ -703,6 +728,21 @@ def judge(
     return Judgement(path=path_error, psnr_db=errors_db), StageReport(
         notes=(*map(Remark, sentences), *notes)
     )
+
+
+def _check_payload(what: str, payload: object, kind: type, stage: str) -> None:
+    """Refuse what isn't the payload that the stage before makes.
+
+    Raises:
+        EgoXInputError: something else, or a payload of another version.
+    """
+    if not is_a(payload, kind):
+        raise EgoXInputError(
+            what,
+            got=type(payload).__name__,
+            expected=f"the {kind.__name__} that {stage} makes",
+            fix=f"give what you have to {stage}, and its result here",
+        )
 
 
 def _refuse_arguments(stage: str, needs: str, **arguments: object) -> None:

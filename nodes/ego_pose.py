@@ -3,7 +3,7 @@ estimate."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -16,10 +16,10 @@ from ..egox_core.frames import Frames, settle_frames
 from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
-from ..egox_core.stages import path
+from ..egox_core.stages import adapt_path, path
 from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
+from ..egox_core.types import FrameSelection
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
@@ -244,29 +244,34 @@ class EgoXEgoPoseInput(io.ComfyNode):
         shown = FrameSelection.of_picture(used_frames, (picture_size, picture_size))
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
-        declared_facts = NOTHING_DECLARED
-        if base is not None or source == "estimated":
-            poses = estimated if base is None else base
-        elif source == "file":
-            poses = find_trajectory_file(file, frames)
-            declared_facts = Declared.of(declared)
+        lens_given = None if camera == AUTO else camera
+        ego_size = shown.size[1]
+        made_path = estimated if base is None and source == "estimated" else base
+        if made_path is not None:
+            plain_trajectory, _ = adapt_path(
+                made_path, frames=frames, camera=lens_given, ego_size=ego_size, scene=scene
+            )
+            notes = notes_of(made_path)
         else:
-            poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
-            poses = poses if isinstance(poses, dict) else {"keyframes": poses}
-        plain_trajectory, notes = path(
-            cast(Any, poses),
-            frames=frames,
-            count=frame_count,
-            camera=None if camera == AUTO else camera,
-            ego_size=shown.size[1],
-            entry=entry,
-            scene=scene,
-            every_nth=every_nth,
-            file_frames=file_frames,
-            declared=declared_facts,
-        )
-        if is_a(poses, CameraTrajectory):
-            notes = notes_of(poses)
+            declared_facts = NOTHING_DECLARED
+            if source == "file":
+                poses = find_trajectory_file(file, frames)
+                declared_facts = Declared.of(declared)
+            else:
+                poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
+                poses = poses if isinstance(poses, dict) else {"keyframes": poses}
+            plain_trajectory, notes = path(
+                poses,
+                frames=frames,
+                count=frame_count,
+                camera=lens_given,
+                ego_size=ego_size,
+                entry=entry,
+                scene=scene,
+                every_nth=every_nth,
+                file_frames=file_frames,
+                declared=declared_facts,
+            )
         has_untied_camera = scene is None and plain_trajectory.ego.world == "take"
         if has_untied_camera and output_is_used(*this_node(cls), CAMERA_INFO):
             notes = replace(notes, placed=f"{notes.placed}; {UNTIED_CAMERA}".removeprefix("; "))

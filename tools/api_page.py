@@ -10,7 +10,7 @@ from .setup.layout import REPO_ROOT
 CORE = REPO_ROOT / "egox_core"
 PAGE = REPO_ROOT / "docs" / "api.md"
 PUBLIC = {
-    "stages": "load_clip align path scene prior condition judge Clip Judgement",
+    "stages": "load_clip align path adapt_path scene prior condition judge Clip Judgement",
     "take": "load_take Take.read_exo,frames,facts",
     "takes": "read_meta",
     "types": (

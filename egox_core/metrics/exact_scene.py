@@ -11,8 +11,7 @@ from torch import Tensor
 from ..depth import frames_of_size
 from ..progress import Progress, no_progress
 from ..scene import build_scene
-from ..takes import with_scale
-from ..types import CameraTrajectory, DepthVideo, PointCloud, ScaleSource
+from ..types import CameraTrajectory, DepthVideo, PointCloud
 
 
 def exact_scene(
@@ -20,19 +19,19 @@ def exact_scene(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
     *,
-    scale_by: ScaleSource = "wearer where seen",
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, str] | None:
     """Build the scene with the raw exo lens that follows from a take's K, and the true scale.
 
-    A note says both. None where no such lens is known, or the scene has it already.
+    The depth has both (:attr:`.DepthVideo.raw_lens`, ``raw_scale``), and a note says them.
+    None where no such lens is known, or the scene has it already.
     """
     lens = depth.raw_lens if depth.exo.world == "take" else None
     if lens is None or depth.kind != "metric z" or trajectory.guessed is not None:
         return None
+    factor, scale_note = depth.raw_scale or (1.0, "scale as is")
     exact_depth = replace(depth, exo=replace(depth.exo, lens=lens), raw_lens=None)
-    ego = trajectory.ego if trajectory.ego.world == depth.exo.world else None
-    exact_depth, scale = with_scale(exact_depth, scale_by, ego, progress=progress)
+    exact_depth = exact_depth if factor == 1 else exact_depth.scaled(factor)
     pictures = frames_of_size(exo.cpu(), *exact_depth.depth_m.shape[1:])
     scene = build_scene(pictures, exact_depth, "auto", progress=progress)
-    return scene, f"{lens.words}; {scale.text()}"
+    return scene, f"{lens.words}; {scale_note}"

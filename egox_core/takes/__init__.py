@@ -20,7 +20,7 @@ from .meta import (
     read_meta,
     take_name,
 )
-from .metric_scale import with_scale
+from .metric_scale import with_raw_scale, with_scale, with_takes_raw_scale
 from .same_take import check_same_take
 from .take_cameras import (
     check_ego_count,

@@ -54,8 +54,6 @@ def take_depth(
     *,
     # The exo camera, or its K, in px of source, frames or maps.
     lens: CameraModel | Array | None = None,
-    # Size (width, height) that ``lens`` may refer to, without frames.
-    picture: tuple[int, int] | None = None,
     # Above 0: width of the exo camera's view, if nothing else gives it.
     fov_deg: float = 0.0,
     # A file without intrinsics gets a guess instead of being refused.
@@ -112,7 +110,7 @@ def take_depth(
         sources,
         frames=frames,
         exo=exo,
-        lenses=_stated_lenses(beside, frames, (map_size, picture), fov_deg, lens),
+        lenses=_stated_lenses(beside, frames, map_size, fov_deg, lens),
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
@@ -125,7 +123,10 @@ def take_depth(
     if is_a(frames, FrameSelection):
         exo_rows += frames.facts
     depth = replace(
-        depth, facts=(*depth.facts, *exo_rows), raw_lens=_raw_lens(meta, frames, map_size)
+        depth,
+        facts=(*depth.facts, *exo_rows),
+        raw_lens=_raw_lens(meta, frames, map_size),
+        raw_scale=None,
     )
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
@@ -155,18 +156,16 @@ def _check_exo_part(frames: FrameSelection, meta: TakeMeta | None) -> None:
 def _stated_lenses(
     meta: TakeMeta | None,
     frames: Frames,
-    sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
+    map_size: tuple[int, int],  # (width, height)
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> list[StatedLens]:
     """State the exo lens at the size of the frames or depth maps, as far as it is given."""
-    map_size, picture = sizes
     clip = FrameSelection.of_picture(frames, map_size)
     source, size = clip.source_size, clip.size
     stated = lenses_in_use(meta, clip)
     if lens is not None:
-        pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
-        pictures |= {
+        pictures: dict = {
             map_size: depth_window(map_size, frames, "depth").camera,
             source: clip.camera,
         }

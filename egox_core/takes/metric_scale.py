@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from ..cameras import CameraPath, preset_camera
 from ..errors import EgoXInputError
-from ..frame_store import drop_pages, store_frames
 from ..frames import Frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -69,7 +68,7 @@ def with_scale(
             raise EgoXInputError(
                 "scale", got=source, expected="a positive number", fix="1 leaves the depth as it is"
             )
-        return _scaled_copy(depth, source), ScaleReport(scale=source, given=True)
+        return depth.scaled(source), ScaleReport(scale=source, given=True)
     try:
         is_made_on_depth = _made_on_depth(pose_source, source)
         if is_made_on_depth or ego is None:
@@ -87,7 +86,42 @@ def with_scale(
         if source == "wearer":
             raise
         return depth, ScaleReport(unseen=f"{error.what}: {error.got}")
-    return _scaled_copy(depth, wearer.scale), ScaleReport(scale=wearer.scale, wearer=wearer)
+    return depth.scaled(wearer.scale), ScaleReport(scale=wearer.scale, wearer=wearer)
+
+
+def with_raw_scale(
+    depth: DepthVideo,
+    # The wearer's camera as measured; None: unknown.
+    ego: CameraPath | None,
+    *,
+    progress: Progress = no_progress,
+) -> DepthVideo:
+    """State with a depth's raw lens the factor by the wearer that makes its maps metric."""
+    if depth.raw_lens is None or ego is None or ego.world != depth.exo.world:
+        return replace(depth, raw_scale=None)
+    raw_depth = replace(depth, exo=replace(depth.exo, lens=depth.raw_lens))
+    try:
+        report = wearer_scale(raw_depth, ego, progress=progress)
+    except EgoXInputError as error:
+        return replace(depth, raw_scale=(1.0, f"scale as is: {error.what}: {error.got}"))
+    return replace(depth, raw_scale=(report.scale, report.text()))
+
+
+def with_takes_raw_scale(
+    depth: DepthVideo,
+    meta: TakeMeta | None,
+    frames: Frames,
+    *,
+    progress: Progress = no_progress,
+) -> DepthVideo:
+    """State the scale of :func:`with_raw_scale` by the ego poses of a take's meta file."""
+    if depth.raw_lens is None or meta is None or meta.ego is None:
+        return depth
+    try:
+        ego = _takes_ego(meta, frames)
+    except EgoXInputError:  # a path that nobody asked for
+        return depth
+    return with_raw_scale(depth, ego, progress=progress)
 
 
 def _made_on_depth(pose_source: str, source: ScaleSource) -> bool:
@@ -116,20 +150,15 @@ def with_takes_scale(
         return with_scale(depth, source, None)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source)
-    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames)
     return with_scale(
         depth,
         source,
-        path.ego,
+        _takes_ego(meta, frames),
         pose_source=meta.pose_source,
         progress=progress,
     )
 
 
-def _scaled_copy(depth: DepthVideo, scale: float) -> DepthVideo:
-    """Multiply depth maps by a factor, as a copy."""
-    scaled_maps = store_frames(
-        (frame.float().cpu() * scale for frame in depth.depth_m), len(depth.depth_m)
-    )
-    drop_pages(depth.depth_m)
-    return replace(depth, depth_m=scaled_maps)
+def _takes_ego(meta: TakeMeta, frames: Frames) -> CameraPath:
+    """Read the wearer's camera of a take's meta file."""
+    return meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames)[0].ego

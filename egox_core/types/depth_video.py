@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
+from ..frame_store import drop_pages, store_frames
 from ..frames import Frames
 from ..remarks import FactRow
 from .choices import DepthKind
@@ -30,6 +31,9 @@ class DepthVideo(Kept):
     facts: tuple[FactRow, ...] = ()  # what was settled of the maps and their camera, and by whom
     # of Ego-Exo4D's K, which is taken as a pinhole: the lens that filmed the maps' pictures
     raw_lens: CameraModel | None = None
+    # with that lens, the factor by the wearer's body that makes the maps metric, and how it was
+    # found; None: nobody measured it
+    raw_scale: tuple[float, str] | None = None
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.exo, "depth video")
@@ -53,6 +57,14 @@ class DepthVideo(Kept):
                 expected="metric z depth in metres",
                 fix="align it with a metric depth in stages.align",
             )
+
+    def scaled(self, factor: float) -> DepthVideo:
+        """Multiply the maps by a factor, as a copy."""
+        scaled_maps = store_frames(
+            (frame.float().cpu() * factor for frame in self.depth_m), len(self.depth_m)
+        )
+        drop_pages(self.depth_m)
+        return replace(self, depth_m=scaled_maps)
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool

@@ -13,7 +13,8 @@ from egox_core.metrics import PathError, PathViews, exact_scene, exo_turned_erro
 from egox_core.progress import Progress
 from egox_core.stages import scene
 from egox_core.take import Take
-from egox_core.types import CameraTrajectory, DepthVideo, PointCloud, ScaleSource
+from egox_core.takes import with_raw_scale
+from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from egox_core.video import decode_frames, probe_video
 
 from .check_row import LEAST_LENS_SHARE, LEAST_TURN_DEG, SDS_OF_INTERVAL, EpisodeResult
@@ -70,7 +71,8 @@ def fit_view(
             ]
         )
     exo_video = take.read_exo(progress)
-    scene_points = _draw_scene(exo_video, take.depth, take_path, "wearer where seen", progress)
+    scaled_depth = with_raw_scale(take.depth, take_path.ego, progress=progress)
+    scene_points = _draw_scene(exo_video, scaled_depth, take_path, progress)
     views = PathViews.of(scene_points, take_path, most=COMPARED_FRAMES, progress=progress)
     error = views.error(ego_pictures)
     if error.clip.judged:
@@ -79,7 +81,8 @@ def fit_view(
     least_log = max(math.log1p(LEAST_LENS_SHARE), SDS_OF_INTERVAL * lens.log_sd)
     if abs(lens.log_factor) >= least_log:
         depth = _with_focal_factor(take.depth, lens.factor)
-        lens_scene = _draw_scene(exo_video, depth, take_path, "wearer where seen", progress)
+        depth = with_raw_scale(depth, take_path.ego, progress=progress)
+        lens_scene = _draw_scene(exo_video, depth, take_path, progress)
         lens_views = PathViews.of(lens_scene, take_path, most=COMPARED_FRAMES, progress=progress)
         clip = lens_views.clip_turn(ego_pictures)
         if clip.judged and clip.angle_deg < LEAST_TURN_DEG and clip.score > error.clip.score:
@@ -95,7 +98,8 @@ def fit_view(
             "its view fits" if is_shift_known else "its view fits, but its shift is not known"
         )
     # The wearer tells no scale where the stated camera doesn't see the wearer.
-    scene_points = _draw_scene(exo_video, take.depth, take_path, "as is", progress)
+    unscaled_depth = replace(take.depth, raw_scale=None)
+    scene_points = _draw_scene(exo_video, unscaled_depth, take_path, progress)
     found_errors = [
         exo_turned_error(
             scene_points,
@@ -128,12 +132,11 @@ def _draw_scene(
     exo_video: torch.Tensor,  # [T, H, W, 3] uint8
     depth: DepthVideo,
     path: CameraTrajectory,
-    scale_by: ScaleSource,
     progress: Progress,
 ) -> PointCloud:
     """Build the scene with the exact lens and scale where they are known, else as it is stated."""
     exo_pictures = exo_video.float() / 255
-    exact = exact_scene(exo_pictures, depth, path, scale_by=scale_by, progress=progress)
+    exact = exact_scene(exo_pictures, depth, path, progress=progress)
     return exact[0] if exact else scene(exo_video, depth, progress=progress)[0]
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from egox_core import __version__
 from egox_core.cameras import CAMERA_PRESETS, CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.frames import Frames
-from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
-from egox_core.types import DepthVideo, seen_shares, seen_text
+from egox_core.stages import adapt_path, align, condition, judge, load_clip, path, prior, scene
+from egox_core.types import DepthVideo, TakeMeta, seen_shares, seen_text
 from egox_core.wan import denormalise_latent
 from tests.refusals import refuses
 
@@ -25,6 +26,7 @@ UPPER_HALF_MASK = np.broadcast_to(np.arange(HEIGHT)[:, None] < HEIGHT // 2, DEPT
     np.float32
 )
 STILL_POSES = np.eye(3, 4)[None].repeat(FRAMES, 0)
+STILL_TRAJECTORY = path(STILL_POSES)[0]
 
 
 class ConstantEncoders:
@@ -44,11 +46,15 @@ class ConstantEncoders:
 
 
 def make_scene():
-    return scene(VIDEO, DEPTH, camera=INTRINSICS)[0]
+    return scene(VIDEO, make_depth())[0]
 
 
 def make_depth():
     return align(DEPTH, camera=INTRINSICS)[0]
+
+
+def make_posed_depth():
+    return align(DEPTH, camera=INTRINSICS, exo_w2c=STILL_POSES[0])[0]
 
 
 def test_stages_run_on_arrays_from_video_to_judgement(device):
@@ -71,11 +77,11 @@ def test_stages_run_on_arrays_from_video_to_judgement(device):
     )
     assert scene_points.frame_count == FRAMES
     assert "static points" in scene_report.text()
-    align(depth, trust=True), path(trajectory, camera="pinhole"), scene_points.points(0)
+    align(depth, trust=True), adapt_path(trajectory, camera="pinhole"), scene_points.points(0)
     ego_prior, prior_report = prior(
         scene_points, trajectory, hidden_lines="leave out", classes=True, **device_option
     )
-    assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
+    assert "no intrinsics" in align(DEPTH)[1].text()
     shares_text = seen_text(seen_shares(ego_prior.seen))
     assert shares_text in prior_report.text()
     assert "never seen (most in frame" in shares_text
@@ -117,7 +123,7 @@ def test_array_types_of_one_video_give_the_same_points():
     for video, depth in zip(
         (*video_forms[:2], video_forms[2][..., ::-1]), depth_forms, strict=True
     ):
-        scene_points = scene(video, depth, camera=INTRINSICS)[0].static
+        scene_points = scene(video, align(depth, camera=INTRINSICS)[0])[0].static
         assert torch.equal(byte_points.rgb, scene_points.rgb) and torch.equal(
             byte_points.xyz, scene_points.xyz
         )
@@ -177,19 +183,21 @@ def test_payloads_of_another_version_are_refused():
         DepthVideo.__new__(DepthVideo).__setstate__(old_depth_state | {"egox_core": __version__})
     with refuses(f"kept DepthVideo: .*one of {__version__}"):
         scene(VIDEO, type("DepthVideo", (), old_depth_state)())
+    with refuses(f"kept CameraTrajectory: .*one of {__version__}"):
+        prior(make_scene(), type("CameraTrajectory", (), {"w2c": STILL_POSES})())
 
 
 def test_stages_take_keyframes_and_paths():
     keyframe = {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}
-    assert "turned by 90 degrees" in prior(make_scene(), STILL_POSES)[1].text()
+    assert "turned by 90 degrees" in path(STILL_POSES)[1].placed
     assert "turned" not in path(STILL_POSES, camera="pinhole")[1].placed
     trajectory, notes = path([keyframe], count=FRAMES, scene=make_scene())
     assert trajectory.ego.w2c.shape == (FRAMES, 3, 4)
     assert notes.prompt == ""
-    smaller_path, _ = path(trajectory, camera="pinhole", ego_size=16)
+    smaller_path, _ = adapt_path(trajectory, camera="pinhole", ego_size=16)
     assert smaller_path.ego.camera.stored_size == (16, 16)
     wide_lens = CameraModel.pinhole(32, 16, 20.0)
-    square_path, notes = path(trajectory, camera=wide_lens, ego_size=16)
+    square_path, notes = adapt_path(trajectory, camera=wide_lens, ego_size=16)
     assert square_path.ego.camera == replace(wide_lens, width=16, cx=wide_lens.cx - 8)
     assert "the middle 16x16 px are used" in notes.placed
 
@@ -225,11 +233,11 @@ def test_poses_may_have_a_fourth_row():
         (lambda: load_clip(VIDEO.astype(np.float32), frame_count=5), "floats of 0 to 255"),
         (lambda: load_clip(VIDEO.astype(np.int32), frame_count=5), "got torch.int32"),
         (
-            lambda: scene(video_with_value(255.0), np.repeat(DEPTH, 4, 0), camera=INTRINSICS),
+            lambda: scene(video_with_value(255.0), make_depth()),
             "floats of 0 to 255",
         ),
         (
-            lambda: scene(video_with_value(np.nan), np.repeat(DEPTH, 4, 0), camera=INTRINSICS),
+            lambda: scene(video_with_value(np.nan), make_depth()),
             "floats of nan",
         ),
         (lambda: align(DEPTH[0], camera=INTRINSICS), "depth array: got shape.*frames, height"),
@@ -247,11 +255,28 @@ def test_poses_may_have_a_fourth_row():
             "not sky",
         ),
         (
-            lambda: scene(VIDEO, DEPTH, camera=INTRINSICS, dynamic_mask=np.ones((2, 3))),
+            lambda: scene(VIDEO, make_depth(), dynamic_mask=np.ones((2, 3))),
             "dynamic mask",
         ),
-        (lambda: prior(DEPTH, STILL_POSES), "scene of the prior: got ndarray"),
-        (lambda: prior(make_scene(), STILL_POSES, "prettiest"), "prettiest"),
+        *(
+            (lambda wrong=wrong: scene(VIDEO, wrong), f"depth of the scene: got {name}.*align")
+            for wrong, name in (
+                (DEPTH, "ndarray"),
+                (Path("depth.npz"), ".*Path"),
+                (STILL_TRAJECTORY, "CameraTrajectory"),
+            )
+        ),
+        *(
+            (lambda wrong=wrong: prior(make_scene(), wrong), f"path of the prior: got {name}.*path")
+            for wrong, name in (
+                (STILL_POSES, "ndarray"),
+                (Path("meta.json"), ".*Path"),
+                ([{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}], "list"),
+                (TakeMeta(name="take"), "TakeMeta"),
+            )
+        ),
+        (lambda: prior(DEPTH, STILL_TRAJECTORY), "scene of the prior: got ndarray"),
+        (lambda: prior(make_scene(), STILL_TRAJECTORY, "prettiest"), "prettiest"),
         (lambda: judge(VIDEO[..., 0]), "ego video: got shape"),
         (
             lambda: load_clip("a.mp4", fps=20),
@@ -261,16 +286,12 @@ def test_poses_may_have_a_fourth_row():
         (lambda: align(DEPTH, camera=INTRINSICS, exo_w2c=STILL_POSES[:2]), "exo_w2c: got 2 frames"),
         (lambda: align(DEPTH, sockets={"depth_image": VIDEO}), "depth of stages.align"),
         (lambda: path(STILL_POSES, entry="a"), "entry of stages.path"),
-        (lambda: path(path(STILL_POSES)[0], every_nth=2), "every_nth of stages.path"),
+        (lambda: path([], every_nth=2), "every_nth of stages.path"),
+        (lambda: path(STILL_TRAJECTORY), "poses of stages.path: got a path.*adapt_path"),
+        (lambda: adapt_path(STILL_POSES), "path to adapt: got ndarray"),
         (
-            lambda: path(
-                path(STILL_POSES, exo_w2c=STILL_POSES[0])[0], exo_w2c=np.eye(3, 4)[[1, 2, 0]]
-            ),
+            lambda: align(make_posed_depth(), exo_w2c=np.eye(3, 4)[[1, 2, 0]]),
             "another pose",
-        ),
-        (
-            lambda: prior(make_scene(), path(STILL_POSES)[0], camera="pinhole"),
-            "camera of stages.prior",
         ),
         (lambda: judge(VIDEO, scene=make_scene()), "scene of stages.judge"),
     ],
@@ -292,8 +313,8 @@ class Cancelled(Exception):
             DEPTH, camera=INTRINSICS, video_depth=DEPTH, progress=raise_cancelled
         ),
         lambda raise_cancelled: path(STILL_POSES, progress=raise_cancelled),
-        lambda raise_cancelled: scene(VIDEO, DEPTH, camera=INTRINSICS, progress=raise_cancelled),
-        lambda raise_cancelled: prior(make_scene(), STILL_POSES, progress=raise_cancelled),
+        lambda raise_cancelled: scene(VIDEO, make_depth(), progress=raise_cancelled),
+        lambda raise_cancelled: prior(make_scene(), STILL_TRAJECTORY, progress=raise_cancelled),
         lambda raise_cancelled: condition(
             VIDEO, VIDEO, ConstantEncoders(), progress=raise_cancelled
         ),

@@ -222,9 +222,9 @@ register_input_form("ego path: keyframes")(
     )
 )
 register_input_form("ego path: a path of the whole source")(
-    lambda clip: read_ego_path(
-        clip,
-        whole_source_path(clip),
+    lambda clip: DepthAndPath(
+        reference_result(clip).depth,
+        stages.adapt_path(whole_source_path(clip), frames=clip.frames, camera=clip.ego)[0],
     )
 )
 register_input_form("ego path: meta.json as read")(
