@@ -32,10 +32,12 @@ from .host.graph import (
     inputs_of,
     linked_node_id,
     sidecar_missing,
+    this_node,
 )
 from .host.paths import beside_video, file_fingerprint, require_inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
+from .own_depth import MOGE_SOCKET, has_auto_moge, lacks_own_depth
 from .pose_inputs import declared_input, file_frames_input
 from .search_words import node_schema
 from .show import depth_preview, plot_report, result_views
@@ -91,11 +93,13 @@ class EgoXDepthAlign(io.ComfyNode):
                     ),
                 ),
                 MoGeGeometry.Input(
-                    "moge_geometry",
+                    MOGE_SOCKET,
                     optional=True,
+                    lazy=True,
                     tooltip=(
                         "From Run MoGe Inference, run on the exo frames. MoGe v2 gives the scale "
-                        "in metres."
+                        "in metres. A Run MoGe on Video with model_name auto is not run if there "
+                        "is a depth file."
                     ),
                 ),
                 DA3Geometry.Input(
@@ -218,13 +222,21 @@ class EgoXDepthAlign(io.ComfyNode):
                     ),
                 ),
             ],
-            hidden=[io.Hidden.unique_id],  # for check_or_message
+            # For check_or_message, and for the depth model that is linked.
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
     def validate_inputs(cls, depth_file=None) -> bool | str:
         return check_or_message(cls, check_depth_inputs)
+
+    @classmethod
+    def check_lazy_status(cls, depth_file="", frames=None, **inputs) -> list[str]:
+        if MOGE_SOCKET not in inputs or inputs[MOGE_SOCKET] is not None:
+            return []
+        is_spared = has_auto_moge(*this_node(cls)) and _find_depth_file(depth_file, frames)
+        return [] if is_spared else [MOGE_SOCKET]
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
@@ -315,6 +327,8 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     connected_sockets = [
         name for name in DEPTH_ADAPTERS if linked_node_id(graph, node, name) is not None
     ]
+    if has_auto_moge(graph, node) and not lacks_own_depth(graph, node):
+        connected_sockets = []
     file_alone = isinstance(depth_file, str) and not connected_sockets
     is_missing = file_alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
     no_depth_text = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfy.utils
@@ -15,7 +16,9 @@ from ..egox_core.arrays import as_frames
 from ..egox_core.depth import depth_between
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
+from .host.graph import Graph, check_or_message, inputs_of, linked_node_id
 from .host.progress import host_progress
+from .own_depth import AUTO, needs_auto_moge
 from .search_words import node_schema
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ MOST_DETAIL = 9
 PATCH_PX = 14
 FOLDER = "geometry_estimation"
 """ComfyUI's folder of MoGe files, which old versions lack."""
+MOGE_2 = re.compile(r"moge.?2", re.IGNORECASE)
+"""Part of the name of a file of MoGe 2, whose depth is in metres."""
+SMALLEST_FILE = "moge_2_vits_normal.pt"
+SMALLEST_URL = "https://huggingface.co/Ruicheng/moge-2-vits-normal/resolve/main/model.pt"
 MoGeModel, MoGeGeometry = io.Custom("MOGE_MODEL"), io.Custom("MOGE_GEOMETRY")
 
 
@@ -55,13 +62,16 @@ class EgoXMoGeVideo(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "model_name",
-                    options=_model_files(),
+                    options=[AUTO, *_model_files()],
                     optional=True,
                     tooltip=(
                         "A file in ComfyUI's folder geometry_estimation, if moge_model is "
-                        "unconnected. MoGe 2 gives depth in metres; on a CPU take its smallest, "
-                        "ViT-S, which Load MoGe Model refuses."
+                        "unconnected. auto: the smallest file of MoGe 2 there, and none if the "
+                        "video has a depth of its own. MoGe 2 gives depth in metres; its smallest, "
+                        "ViT-S, is for a CPU, and Load MoGe Model refuses it."
                     ),
+                    # Read by the page after an upload.
+                    extra_dict={"egox_auto_file": _smallest_file()},
                 ),
             ],
             outputs=[
@@ -70,10 +80,15 @@ class EgoXMoGeVideo(io.ComfyNode):
                     tooltip="Depth and lens of each frame, for Depth Align.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
 
     @classmethod
-    def execute(cls, exo_images, moge_model=None, model_name="") -> io.NodeOutput:
+    def validate_inputs(cls, model_name=None) -> bool | str:
+        return check_or_message(cls, check_model_file)
+
+    @classmethod
+    def execute(cls, exo_images, moge_model=None, model_name=AUTO) -> io.NodeOutput:
         exo_images = as_frames(exo_images, "exo frames")[..., :3]
         if moge_model is None:
             moge_model = _load_moge(model_name)
@@ -122,18 +137,58 @@ def _model_files() -> list[str]:
     return folder_paths.get_filename_list(FOLDER) if has_folder else []
 
 
+def _smallest_file() -> str | None:
+    """Choose the smallest file of MoGe 2, or None if there is none."""
+    sizes = {
+        name: Path(path).stat().st_size
+        for name in _model_files()
+        if MOGE_2.search(name) and (path := folder_paths.get_full_path(FOLDER, name))
+    }
+    return min(sizes, key=lambda name: sizes[name], default=None)
+
+
+def check_model_file(graph: Graph, node: str) -> None:
+    """Check that the weights are there, if anything needs them, before a run starts.
+
+    Raises:
+        EgoXInputError: as :func:`find_model_file`.
+    """
+    model_name = inputs_of(graph, node).get("model_name", AUTO)
+    if linked_node_id(graph, node, "moge_model") is not None or not isinstance(model_name, str):
+        return
+    if model_name != AUTO or needs_auto_moge(graph, node):
+        find_model_file(model_name)
+
+
+def find_model_file(model_name: str) -> str:
+    """Find the weights that a node names, or the smallest of MoGe 2 for *auto*.
+
+    Raises:
+        EgoXInputError: they are not there, with the place to download and to save them.
+    """
+    file_name = _smallest_file() if model_name == AUTO else model_name
+    if file_name is not None and file_name in _model_files():
+        return file_name
+    is_auto = model_name == AUTO
+    download = f"download {SMALLEST_URL}" if is_auto else "download it"
+    missing_name = SMALLEST_FILE if is_auto else model_name
+    raise EgoXInputError(
+        "MoGe's weights",
+        got=f"no depth of the video's own, and no file of MoGe 2 in models/{FOLDER}"
+        if is_auto
+        else f"{model_name!r}, which is not in models/{FOLDER}",
+        expected=f"{SMALLEST_FILE}, 150 MB" if is_auto else f"a file of that folder, or {AUTO}",
+        fix=f"{download} and save it as models/{FOLDER}/{missing_name}; or "
+        + ("upload the video's depth with it" if is_auto else f"choose {AUTO}"),
+    )
+
+
 def _load_moge(model_name: str) -> "HostMoGe":
     """Load a file as Load MoGe Model does, and ViT-S of MoGe 2, too."""
-    if not model_name:
-        raise EgoXInputError(
-            "MoGe's weights",
-            got="neither a file nor a loaded model",
-            expected=f"one file of MoGe 2 in the folder models/{FOLDER}",
-            fix="choose it under model_name, or connect Load MoGe Model",
-        )
+    file_name = find_model_file(model_name)
     from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
 
-    path = folder_paths.get_full_path_or_raise(FOLDER, model_name)
+    path = folder_paths.get_full_path_or_raise(FOLDER, file_name)
     weights = comfy.utils.load_torch_file(path, safe_load=True)
     return MoGeModel(
         _spread_projections(weights.get("model", weights), MoGeModelV2.intermediate_layers)

@@ -309,9 +309,12 @@ def _text_of(graph: Graph, node_id: str, name: str) -> str | None:
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
-    """Check whether a file is missing beside the exo video."""
+    """Check whether a file is certainly missing beside the exo video."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
+    loader_id = linked_node_id(graph, node_id, "frames")
+    if loader_id is not None and linked_node_id(graph, loader_id, "images") is not None:
+        return True  # pictures have no folder
     video_path = exo_video(graph, node_id)
     return video_path is not None and not (video_path.parent / name).is_file()
 

@@ -27,6 +27,7 @@ from tests.browser.upload_page import (
 )
 from tools.rigs.comfy_page import FORM_ROW
 from tools.rigs.moge_file import write_moge_standin
+from tools.setup.server import Server
 
 FRAMES, HEIGHT, WIDTH = 1, 128, 224
 PRIOR_NODE, PREVIEW_NODE = "EgoXRenderEgoPrior", "EgoXPreviewEgoView"
@@ -41,6 +42,11 @@ EGOX_TOASTS = (
 TOAST_BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
   (message) => [message, document.querySelector('[data-widget-key] [data-testid="egox-upload"]')].map(
     (element) => element.getBoundingClientRect().toJSON()))"""
+# Checks that the panel of missing files and the messages are apart.
+_IS_APART_SCRIPT = f"""() => {{
+  const panel = document.querySelector('{PANEL}').getBoundingClientRect();
+  return ({TOAST_BOXES})().every(([message]) => message.top >= panel.bottom || message.right <= panel.left);
+}}"""
 # Lists the labels of the form's rows that have a red frame.
 MARKED_ROWS = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
@@ -210,33 +216,30 @@ def test_without_weights_run_makes_the_prior_and_lists_what_is_missing(
 
 
 @pytest.mark.parametrize("depth_source", [pytest.param("file", marks=pytest.mark.slow), "network"])
-def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
+def test_egox_preview_runs_as_opened_and_names_the_file_of_an_own_video(
     open_page, read_shipped, hidden_weights, upload_folder, browser_server, tmp_path, depth_source
 ):
-    """Check the way from an upload of an own drawn video, with its depth or with a stand-in for
-    MoGe-2 ViT-S, to the saved preview."""
+    """Check that the sample needs no file, and the way from an upload of an own drawn video, with
+    its depth or with a stand-in for MoGe-2 ViT-S, to the saved preview."""
     page = open_page(size=(1300, 760), stays_open=True)
     page.browser_tab.evaluate(_COUNT_CLICKS)
     open_small_form(page, read_shipped("egox_preview"))
+    assert not page.browser_tab.get_by_text("Missing", exact=False).count(), "no red card"
     press_run(page)
-    (now,) = read_panel(page)["parts"]
-    assert now["title"] == "For the picture now: 150 MB"
-    ((name, address),) = now["links"]
-    assert name == "moge_2_vits_normal.pt" and address.endswith(
-        "/moge-2-vits-normal/resolve/main/model.pt"
-    )
-    page.browser_tab.get_by_test_id("egox-missing-close").click()
+    page.wait_for_run()
+    assert [path.suffix for path in list_previews(browser_server)] == [".mp4"]
+    assert not page.browser_tab.get_by_test_id("egox-missing").count()
 
     page.evaluate("() => { window.egoxClicks = 0; }")
     own_take = write_own_take(tmp_path / "own")
     if depth_source == "file":
         choose_files(page, LOADER, own_take / "exo.mp4", own_take / "depth.npz")
         assert "Run MoGe on Video" in wait_for_upload_note(page, LOADER, "are not used")
+        assert not page.browser_tab.get_by_test_id("egox-missing").count()
+        place_the_head(page)
     else:
-        write_moge_standin(browser_server.base.models / "geometry_estimation" / name)
         choose_files(page, LOADER, own_take / "exo.mp4")
-        wait_for_upload_note(page, LOADER, "Set in")
-    place_the_head(page)
+        check_the_file_is_named(page, browser_server.base.models / "geometry_estimation")
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.browser_tab.get_by_test_id("egox-close").click()
     press_run(page)
@@ -245,11 +248,42 @@ def test_egox_preview_names_one_small_file_and_needs_ten_clicks(
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PREVIEW_NODE)["text"][0]
     assert not page.evaluate(EGOX_TOASTS)
     assert not page.browser_tab.get_by_test_id("egox-missing").count()
-    saved_files = list((browser_server.base.output / "egox_preview").glob("*.mp4"))
-    assert {path.name.split("_0")[0] for path in saved_files} == {"exo_prior_preview"}
+    assert {path.name.split("_0")[0] for path in list_previews(browser_server)} == {
+        "exo_prior_preview"
+    }
     classes = {node["class_type"] for node in page.to_prompt().values()}
     assert ("EgoXMoGeVideo" in classes) == (depth_source == "network")
     assert not classes & {"UNETLoader", "VAELoader", "CLIPLoader"}
+
+
+def list_previews(server: Server) -> list[Path]:
+    return list((server.base.output / "egox_preview").iterdir())
+
+
+def check_the_file_is_named(page: PageUnderTest, model_folder: Path) -> None:
+    """Check what names the file of the depth after an upload, after a press of Run, and in the
+    editor, where the head is placed as soon as the file is there."""
+    (now,) = read_panel(page)["parts"]
+    assert now["title"] == "For the picture now: 150 MB"
+    ((name, address),) = now["links"]
+    assert name == "moge_2_vits_normal.pt" and address.endswith(
+        "/moge-2-vits-normal/resolve/main/model.pt"
+    )
+    wait_for_toast(page, "Set in")
+    page.wait_until(_IS_APART_SCRIPT)
+    dismiss_toasts(page)
+    press_run(page)
+    wait_for_toast(page, "Ego Pose Input: file")
+    page.wait_until(_IS_APART_SCRIPT)
+    assert read_panel(page)["parts"] == [now]
+    editor = EditorPage(page)
+    editor.find("open").first.click()
+    page.browser_tab.locator(f".egox-ed-main > {PANEL}").wait_for()
+    assert read_panel(page)["parts"] == [now]
+    assert "Files are missing" in editor.find("status").inner_text()
+    write_moge_standin(model_folder / name)
+    editor.find("load-missing").click()
+    place_the_head(page)
 
 
 def write_own_take(folder: Path) -> Path:
@@ -334,7 +368,8 @@ def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_serve
 def place_the_head(page: PageUnderTest) -> None:
     """Place the wearer's head by three clicks in the pose editor."""
     editor = EditorPage(page)
-    editor.find("open").first.click()
+    if not editor.find("editor").count():
+        editor.find("open").first.click()
     page.browser_tab.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
     page.wait_until(f"() => {editor.script('exo.step')} === 'place'")

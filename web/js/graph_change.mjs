@@ -68,3 +68,20 @@ export const nodesOfKind = (app, kind) =>
 // The exo videos of the page's graph.
 export const filesOf = (app) =>
   nodesOfKind(app, LOADER).map((node) => findWidget(node, "file")?.value);
+
+export const MOGE = "EgoXMoGeVideo";
+
+// The node that estimates the depth of a video that has none of its own, with the file that is
+// there.
+export function autoMoge(app) {
+  const isAsked = ({ name, link }) => name === "moge_geometry" && link != null;
+  const linked = nodesOfKind(app, "EgoXDepthAlign").map((node) =>
+    node.getInputNode(node.inputs.findIndex(isAsked)),
+  );
+  return linked.find(
+    (node) =>
+      node?.constructor.comfyClass === MOGE &&
+      node.mode === 0 &&
+      findWidget(node, "model_name")?.value === "auto",
+  );
+}

@@ -2,16 +2,20 @@
 // picture that can be had now and for the model.
 import { app } from "../../scripts/app.js";
 import { addCss, make } from "./editor/view/elements.mjs";
-import { allNodes } from "./graph_change.mjs";
+import { allNodes, autoMoge, MOGE } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
-import { keepOffForm } from "./toasts.mjs";
+import { keepBelow, keepOffForm } from "./toasts.mjs";
 
 // Of the files that the shipped graphs name: GB, folder, place on Hugging Face (docs/weights.md).
 const WAN = "Comfy-Org/Wan_2.1_ComfyUI_repackaged";
 const FILES = {
   sam3: [1.75, "checkpoints", "Comfy-Org/sam3.1"],
   sdpose: [1.9, "checkpoints", "Comfy-Org/SDPose"],
-  moge_2_vits: [0.15, "geometry_estimation", "Ruicheng/moge-2-vits-normal"],
+  moge_2_vits: [
+    0.15,
+    "geometry_estimation",
+    "Ruicheng/moge-2-vits-normal/resolve/main/model.pt",
+  ],
   moge: [0.66, "geometry_estimation", "Comfy-Org/MoGe"],
   depth_anything_3_base: [0.54, "geometry_estimation", "Comfy-Org/Depth-Anything-3"],
   "wan2.1_i2v_480p_14B_fp8": [16.4, "diffusion_models", WAN],
@@ -25,15 +29,37 @@ const FILES = {
   lightx2v: [0.74, "loras", "Kijai/WanVideo_comfy"],
 };
 const MODEL_FILE = /\.(safetensors|sft|pt|pth|ckpt|gguf)$/;
+const AUTO_FILE = "moge_2_vits_normal.pt"; // as nodes/moge_video.py asks for
 
+// The host knows the file by its list, Run MoGe on Video by what it needs.
 export const lacksFile = ({ type, extra_info: info }) =>
-  type === "value_not_in_list" && MODEL_FILE.test(String(info?.received_value));
+  info?.egox_file !== undefined ||
+  (type === "value_not_in_list" && MODEL_FILE.test(String(info?.received_value)));
+
+// Writes down which file a node that checks its own is refused for.
+export function noteFile({ class_type: kind, errors }, { model_name: chosen }) {
+  for (const { type, extra_info: info } of kind === MOGE ? errors : [])
+    if (type === "custom_validation_failed")
+      info.egox_file = (chosen ?? "auto") === "auto" ? AUTO_FILE : chosen;
+}
 
 // The files that faults name as not there, the largest first.
 export function filesOf(faults) {
   const lacking = faults.flatMap(([, { errors }]) => errors.filter(lacksFile));
-  const names = [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
-  return names.map(describe).sort((a, b) => b.gb - a.gb);
+  const nameOf = ({ extra_info: info }) => info.egox_file ?? info.received_value;
+  return [...new Set(lacking.map(nameOf))].map(describe).sort((a, b) => b.gb - a.gb);
+}
+
+let endOfVideo = () => {}; // takes away what was said of the video before
+
+// Of a video that was just chosen: the file that its depth needs, if that isn't there.
+export async function tellOfVideo(api, clip) {
+  endOfVideo();
+  if (!clip || clip.depth || !autoMoge(app)) return;
+  const answer = await api.fetchApi(`/object_info/${MOGE}`);
+  const [, choice] = (await answer.json())[MOGE].input.optional.model_name;
+  if (!choice.egox_auto_file)
+    endOfVideo = showMissing({ now: [describe(AUTO_FILE)], model: [] }).takeAway;
 }
 
 function describe(name) {
@@ -57,6 +83,8 @@ const STYLE = `
   max-height: calc(100vh - 160px); overflow-y: auto; box-sizing: border-box; padding: 10px 14px; font: 13px/1.4 sans-serif;
   color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #222); border: 1px solid var(--border-color, #4e4e4e);
   border-radius: 8px; user-select: text; overflow-wrap: anywhere; }
+.egox-ed-main > .egox-missing { position: absolute; inset: 50% auto auto 50%; transform: translate(-50%, -50%);
+  max-width: 90%; max-height: 90%; z-index: 1; }
 .egox-missing summary { cursor: pointer; font-weight: bold; }
 .egox-missing ul { margin: 4px 0 8px; padding-left: 18px; }
 .egox-missing p { margin: 4px 0; }
@@ -96,11 +124,20 @@ export function showMissing({ now, model, isPart }) {
     ),
   );
   panel.dataset.graph = app.rootGraph.id;
-  document.body.append(panel);
+  (document.querySelector(".egox-ed-main") ?? document.body).append(panel);
+  // The page's own messages come below it: none of the two lies over the other.
+  new ResizeObserver(() => keepBelow(panel.getBoundingClientRect().bottom)).observe(panel);
   const fold = () => {
     for (const list of panel.querySelectorAll("details")) list.open = false;
   };
   return { takeAway, fold };
+}
+
+// What lies in the middle of the open pose editor; null where nothing is missing.
+export const shownInEditor = () => (shown?.closest(".egox-ed-main") ? shown : null);
+
+export function takeOutOfEditor() {
+  if (shownInEditor()) document.body.append(shown);
 }
 
 // Its panel stays with the graph that was run, while another tab is looked at.

@@ -3,7 +3,7 @@
 // nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { filesOf, hideElsewhere, lacksFile, showMissing } from "./missing_files.mjs";
+import { filesOf, hideElsewhere, lacksFile, noteFile, showMissing } from "./missing_files.mjs";
 import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
@@ -47,8 +47,11 @@ app.registerExtension({
         return answer;
       }
       const { prompt } = JSON.parse(options.body);
-      for (const [id, fault] of faults)
-        fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
+      for (const [id, fault] of faults) {
+        const inputs = prompt?.[id]?.inputs ?? {};
+        fault.errors = atTheirInputs(fault.errors, inputs);
+        noteFile(fault, inputs);
+      }
       const takeAway = tell(answer.ok, faults, prompt ?? {}, said.prompt_id);
       noteFaults(Object.keys(said.node_errors), prompt ?? {}, takeAway);
       return new Response(JSON.stringify(said), answer);

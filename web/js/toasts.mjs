@@ -29,3 +29,8 @@ export function keepOffForm() {
     form ? `${innerWidth - form.left}px` : "0px",
   );
 }
+
+// bottom: px, of what lies at their place; 0 when it has gone
+export function keepBelow(bottom) {
+  document.documentElement.style.setProperty("--egox-missing", `${bottom}px`);
+}

@@ -13,6 +13,7 @@ import {
   onChange,
   setWidget,
 } from "../graph_change.mjs";
+import { shownInEditor, takeOutOfEditor } from "../missing_files.mjs";
 import { addRow } from "../node_element.mjs";
 import { findNode, PRIOR, runAlone } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
@@ -135,7 +136,9 @@ function hostOf(app, api, node) {
     run: (told) => run(app, api, node, told),
     runPrior: nodesOfKind(app, PRIOR).length ? () => runAlone(app) : null,
     cancel: () => api.interrupt(),
+    missing: shownInEditor,
     onClose: () => {
+      takeOutOfEditor();
       holder.editor = null;
       holder.release?.();
       holder.note();

@@ -2,6 +2,7 @@
 // seconds.
 import { button, make } from "../editor/view/elements.mjs";
 import { findWidget, onChange, setWidget } from "../graph_change.mjs";
+import { tellOfVideo } from "../missing_files.mjs";
 import { chunksOf } from "./chunks.mjs";
 import { oneShotButton } from "./one_shot.mjs";
 import { needsDepth } from "./place.mjs";
@@ -102,6 +103,7 @@ export function trimBar(app, api, node, say) {
       if (asked !== file) return;
       clip = told;
       element.hidden = !clip;
+      if (isChosen) tellOfVideo(api, clip);
     }
     if (!clip) return;
     if (value("start_frame") >= clip.frames) return press("start_frame", 0);

@@ -172,7 +172,12 @@ export class ScenePart {
     );
     this.running = false;
     if (this.closed) return;
-    layout.tell(failure ? say("runFailed", { reason: failure }) : "");
+    const missing = failure && this.host.missing();
+    missing?.append(
+      button("egox-load-missing", say("load"), say("emptyRun"), () => this.load()),
+    );
+    const why = missing ? say("filesMissing") : say("runFailed", { reason: failure });
+    layout.tell(failure ? why : "");
     this.showEmpty();
     this.wishes.onRun();
   }

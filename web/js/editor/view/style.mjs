@@ -19,7 +19,8 @@ const STYLE = `
 .egox-ed-lens[hidden], .egox-ed-node .egox-ed-lens { display: none; }
 [data-widget-key] .egox-ed-lens:not([hidden]) { display: flex; }
 .egox-ed-lens input { flex: 1; min-width: 60px; }
-:is(.p-toast-top-right, ol:has(> [data-testid=toast])) { margin-right: var(--egox-form, 0px); }
+:is(.p-toast-top-right, ol:has(> [data-testid=toast])) { margin-right: var(--egox-form, 0px);
+  margin-top: var(--egox-missing, 0px); }
 [data-widget-key] .egox-ed-node { overflow: visible; height: auto; }
 .egox-ed-node-fault { color: var(--error-text, #ff6b6b); }
 .egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
