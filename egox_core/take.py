@@ -1,23 +1,41 @@
 """Load a take folder as frames, depth and ego path of the same moments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from .cameras import preset_camera
+from .exchange import times_of_path
 from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
-from .frames import FileFrames
+from .frames import FileFrames, Numbering, covered_part
 from .frozen import frozen
 from .hands import HandTrack, hands_in_use
 from .progress import Progress, no_progress
 from .remarks import FactRow
 from .safe_files import require_folder
+from .sizes import longest_clip
 from .stages import align, path
-from .takes import DepthReport, ego_lens, find_depth, read_meta, with_exo_lens
-from .types import CameraTrajectory, DepthVideo, ExoLens, FrameSelection, ScaleSource, TakeNotes
+from .takes import (
+    DepthReport,
+    ego_lens,
+    find_depth,
+    open_depth,
+    pose_numberings,
+    read_meta,
+    with_exo_lens,
+)
+from .types import (
+    CameraTrajectory,
+    DepthVideo,
+    ExoLens,
+    FrameSelection,
+    ScaleSource,
+    TakeMeta,
+    TakeNotes,
+)
 from .video import VideoClip, open_clip
 
 DEFAULT_FRAMES = 49
@@ -71,6 +89,7 @@ def load_take(
     *,
     start_frame: int = 0,
     frame_count: int | None = DEFAULT_FRAMES,
+    most_frames: int | None = None,
     target_fps: float = 0.0,
     size: tuple[int, int] | None = None,
     camera_preset: str | None = None,
@@ -92,7 +111,9 @@ def load_take(
     meta.json has none.
 
     Args:
-        frame_count: 4n+1; None: as many as the video holds.
+        frame_count: 4n+1; None: all frames of the video that have depth and poses. A row of
+            the facts says which ones are left out at an end, and why.
+        most_frames: of all frames, as many as another video of the take has.
         size: (width, height) of the frames, multiples of 16; None: the video's own.
         ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states
             its own ego camera keeps that one.
@@ -132,11 +153,16 @@ def load_take(
         progress=progress,
     )
     clip = replace(clip, selection=replace(clip.selection, facts=meta.declared.rows("exo.part")))
+    head_file = folder / HEAD_TRAJECTORY
+    poses = meta.ego_source(head_file if head_file.is_file() else None)
+    if frame_count is None:
+        numberings = _numberings(find_depth(folder), meta, poses, file_frames)
+        clip = _cut_to_facts(clip, numberings, most_frames, whole_latents=whole_latents)
+        if file_frames == "in use" and start_frame == 0 and not target_fps:
+            file_frames = "source"  # which is the same before the cut
     frames = clip.selection
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)
-    estimated_path = folder / HEAD_TRAJECTORY
-    poses = meta.ego_source(estimated_path if estimated_path.is_file() else None)
     trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
     if camera_preset is None and poses is meta:
         notes = replace(notes, placed="; ".join(filter(None, (notes.placed, camera_note))))
@@ -166,3 +192,53 @@ def load_take(
     )
     declared.check_applied(take.facts, "this take's files")
     return take
+
+
+def _numberings(
+    depth_file: Path, meta: TakeMeta, poses: TakeMeta | Path, file_frames: FileFrames
+) -> list[Numbering]:
+    """State of which frames of the video a take's depth and poses are."""
+    with open_depth(depth_file) as depth:
+        declared = meta.declared.with_arguments({"depth.frames": file_frames})
+        depth_numbering = depth.numbering.declared(declared.argument_value("depth.frames"))
+    numberings = [depth_numbering, *pose_numberings(meta, file_frames)]
+    times_s = times_of_path(poses) if isinstance(poses, Path) else None
+    if isinstance(poses, Path) and times_s is not None and len(times_s) > 1:
+        numberings.append(
+            Numbering(what=poses.name, count=len(times_s), times_s=times_s, times_of_video=True)
+        )
+    return numberings
+
+
+def _cut_to_facts(
+    clip: VideoClip,
+    numberings: Sequence[Numbering],
+    most_frames: int | None,
+    *,
+    whole_latents: bool,
+) -> VideoClip:
+    """Cut a whole clip to the frames for which all of its facts are there, with a row that says
+    why."""
+    frames = clip.selection
+    parts = [covered_part(frames, numbering) for numbering in numberings]
+    first = max((part.start for part in parts), default=0)
+    end = min((part.stop for part in parts), default=len(frames))
+    limiting_names = [
+        f"{numbering.what} ({numbering.count} entries)"
+        for numbering, part in zip(numberings, parts, strict=True)
+        if (part.start, part.stop) != (0, len(frames)) and (part.start == first or part.stop == end)
+    ]
+    if most_frames is not None:
+        end = min(end, first + most_frames)
+    if whole_latents:
+        end = first + longest_clip(max(1, end - first))
+    if not limiting_names or end <= first:
+        return replace(clip, selection=frames.select(slice(0, most_frames or len(frames))))
+    row = FactRow(
+        fact="frames",
+        value=f"{int(frames.indices[first])} to {int(frames.indices[end - 1])} of the video's "
+        f"{frames.end}",
+        by=", ".join(limiting_names),
+    )
+    used_frames = frames.select(slice(first, end))
+    return replace(clip, selection=replace(used_frames, facts=(*used_frames.facts, row)))

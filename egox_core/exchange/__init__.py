@@ -7,4 +7,4 @@ documents, files.
 
 from .camera_files import CameraFile
 from .paths import export_path, import_path, trajectory_of_keyframes
-from .trajectory_files import read_trajectory, write_trajectory
+from .trajectory_files import read_trajectory, times_of_path, write_trajectory

@@ -114,6 +114,16 @@ def read_trajectory(
     return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
 
 
+def times_of_path(path: Path) -> Tensor | None:  # [N] seconds of the video
+    """Read the times of the poses of our own JSON, or return None for another form."""
+    if path.suffix.lower() != ".json":
+        return None
+    content = read_json(path, "trajectory file", MAX_META_BYTES)
+    if identify_form(content) != "ours" or not isinstance(content, dict):
+        return None
+    return _finite_numbers(content["times_s"], f"times_s of {path.name}")
+
+
 def write_trajectory(
     path: Path,
     trajectory: CameraTrajectory,

@@ -142,6 +142,37 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     raise _mismatch_error(frames, numbering, "")
 
 
+def covered_part(frames: Frames, numbering: Numbering) -> slice:
+    """Find the part of a whole clip's frames for which there are entries.
+
+    Entries that state their frames may lack any number at either end, and counted ones as many at
+    the end as programs lose there (:func:`.sizes.spare_frames`). Where they lack more it is the
+    whole clip, which :func:`entries_of` refuses.
+    """
+    whole_clip, total = slice(0, len(frames)), frames.total or len(frames)
+    if numbering.standing or numbering.sparse:
+        return whole_clip
+    numbers, times = numbering.numbers, numbering.times_s
+    if numbers is not None and not numbering.runs_over(total):
+        numbers = torch.as_tensor(numbers).to(frames.indices)
+        covered_mask = (frames.indices >= numbers.min()) & (frames.indices <= numbers.max())
+    elif numbers is None and times is not None and numbering.times_of_video:
+        tolerance_s = 0.5 / frames.rate
+        covered_mask = frames.times_s >= times.min() - tolerance_s
+        covered_mask &= frames.times_s <= times.max() + tolerance_s
+    else:
+        is_counted_in_use = numbering.file_frames == "in use"
+        positions = torch.arange(len(frames)) if is_counted_in_use else frames.indices
+        covered_mask = positions < numbering.count
+        lost_count = int(positions.max()) + 1 - numbering.count
+        if lost_count > spare_frames(total):
+            return whole_clip
+    covered_positions = covered_mask.nonzero().flatten().tolist()
+    if not covered_positions:
+        return whole_clip
+    return slice(covered_positions[0], covered_positions[-1] + 1)
+
+
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     numbers = torch.as_tensor(numbering.numbers).cpu()
     used_numbers = frames.indices.to(numbers)

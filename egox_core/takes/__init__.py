@@ -27,6 +27,7 @@ from .take_cameras import (
     ego_lens,
     meta_lens,
     meta_trajectory,
+    pose_numberings,
     take_exo,
     with_exo_lens,
 )

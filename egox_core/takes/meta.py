@@ -135,9 +135,12 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
             fix="give the authors' meta.json unchanged",
         )
     names = [take_name(each_entry) or str(index) for index, each_entry in enumerate(entries)]
-    # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
-    folders = path.parent.name, "" if video is None else video.parent.name
-    for wanted_name in (entry,) if entry else folders:
+    # A take in a folder of its own, as the authors lay them out, is known by the folder's name,
+    # one of several videos in a folder by the video's.
+    own_names = [path.parent.name]
+    if video is not None:
+        own_names += [video.parent.name, video.stem]
+    for wanted_name in [entry] if entry else own_names:
         namesakes = [number for number, name in enumerate(names) if name == wanted_name]
         if namesakes:
             _refuse_differing(entries, namesakes, f"entry {wanted_name!r} of {path.name}")
@@ -190,10 +193,16 @@ def differing_keys(first: Mapping[str, object], other: Mapping[str, object]) -> 
 
 
 def take_name(entry: dict) -> str:
-    """Return the folder name in an entry's exo_path, or "" if it has none."""
-    exo_path = entry.get("exo_path")
+    """Return the name of an entry's take by the path of its exo video, or "" if it has none.
+
+    It is the folder's in ``exo_path``, whose videos are all called alike, and the file's in
+    ``path``, as the authors' camera_params.json names it.
+    """
+    exo_path, video_path = entry.get("exo_path"), entry.get("path")
     # The authors' paths have forward slashes; a file written on Windows may not.
-    return PureWindowsPath(exo_path).parent.name if isinstance(exo_path, str) else ""
+    if isinstance(exo_path, str):
+        return PureWindowsPath(exo_path).parent.name
+    return PureWindowsPath(video_path).stem if isinstance(video_path, str) else ""
 
 
 PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS

@@ -198,6 +198,16 @@ def _numbering_of(
     )
 
 
+def pose_numberings(meta: TakeMeta, file_frames: FileFrames = "auto") -> list[Numbering]:
+    """State of which frames the poses of each of the take's cameras are."""
+    declared = meta.declared.with_arguments({"ego.frames": file_frames})
+    ego_frames = declared.argument_value("ego.frames")
+    exo_numbering = _numbering_of(meta, meta.exo, "camera_extrinsics", ego_frames)
+    if meta.ego is None:
+        return [exo_numbering]
+    return [exo_numbering, _numbering_of(meta, meta.ego, "ego_extrinsics", ego_frames)]
+
+
 def stated_lenses(
     meta: TakeMeta | None,
     size: tuple[int, int],  # (width, height) px of the whole picture

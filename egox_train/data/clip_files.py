@@ -96,27 +96,33 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
     }
 
 
-def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
-    """Read the first frames of a video, and refuse a video of another size.
+def read_all(
+    file: VideoSource, frames: int, size: tuple[int, int], first_frame: int = 0
+) -> Tensor:  # [T, H, W, 3] uint8
+    """Read frames of a video from the first one on, and refuse a video of another size.
 
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
     """
     video_info = probe_video(file)
-    if (video_info.width, video_info.height) != tuple(size) or video_info.frame_count < frames:
+    is_short = video_info.frame_count < first_frame + frames
+    if (video_info.width, video_info.height) != tuple(size) or is_short:
         raise EgoXInputError(
             f"video {_name(file)}",
             got=f"{video_info.frame_count} frames of {video_info.width}x{video_info.height}",
-            expected=f"{frames} frames of {size[0]}x{size[1]}",
+            expected=f"{first_frame + frames} frames of {size[0]}x{size[1]}",
             fix="run prepare again",
         )
-    return read_frames(
-        file,
+    width, height = size
+    selection = select_frames(
         video_info,
-        select_frames(
-            video_info, frame_count=frames, width=size[0], height=size[1], whole_latents=False
-        ),
+        start_frame=first_frame,
+        frame_count=frames,
+        width=width,
+        height=height,
+        whole_latents=False,
     )
+    return read_frames(file, video_info, selection)
 
 
 def read_classes(

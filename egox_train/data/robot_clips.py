@@ -161,7 +161,7 @@ def _append_or_check(
     ego_info, exo_info = probe_video(source.ego_video), probe_video(source.folder / EXO)
     picture_size = (ego_info.width, ego_info.height)
     exo_count = source.frames or exo_info.frame_count
-    frame_count = min(exo_count, ego_info.frame_count)
+    frame_count = ego_count = min(exo_count, ego_info.frame_count)
     if is_generated:  # of whole latents, as all that a model makes
         frame_count, exo_count = (n - (n - 1) % FRAMES_PER_LATENT for n in (frame_count, exo_count))
     ego_s, exo_s = (
@@ -176,13 +176,16 @@ def _append_or_check(
         )
     take = load_take(
         source.folder,
-        frame_count=frame_count,
+        frame_count=None,
+        most_frames=frame_count,
         ego_size=picture_size[1],
         file_frames=options.file_frames,
         whole_latents=is_generated,
         declared=declared_of(options.declare),
         progress=progress,
     )
+    first_frame = int(take.frames.indices[0])
+    frame_count = len(take.frames)
     take_path = take.trajectory.with_depth_camera(take.depth.exo)
     take_path = replace(take_path, ego=take_path.ego.resized(*picture_size))
     fps = 0
@@ -194,7 +197,10 @@ def _append_or_check(
         robots.require_same_form(source.name, take.hands is not None, picture_size, exo_size)
     if take.hands is not None:
         _require_hands(source, take.hands, options.min_hand_share)
-    exo_video, ego = take.read_exo(progress), read_all(source.ego_video, frame_count, picture_size)
+    exo_video, ego = (
+        take.read_exo(progress),
+        read_all(source.ego_video, frame_count, picture_size, 0 if is_generated else first_frame),
+    )
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
     exact = PathViews.exact(exo_video.float() / 255, take.depth, take_path, progress=progress)
     fitted_camera = camera_fit(
@@ -216,14 +222,15 @@ def _append_or_check(
             gaps = HandGaps.of(take.hands.valid, rate, options.min_hand_share)
             report_sentences.insert(1, gaps.text(frame_count))
     report_sentences += map(str, take.trajectory.other_exo(take.depth.exo))
-    if frame_count < exo_count:
-        report_sentences.append(f"the ego video has the first {frame_count} of {exo_count} frames")
+    report_sentences += [row.text for row in take.frames.facts if row.fact == "frames"]
+    if ego_count < exo_count:
+        report_sentences.append(f"the ego video has the first {ego_count} of {exo_count} frames")
     remark_text = ". ".join(filter(None, report_sentences))
     if robots is None:
         return remark_text
     pixel_classes = depth_m = hand_detections = None
     if options.seen and (seen_file := _seen_file(source, options)).is_file():
-        pixel_classes = read_all(seen_file, frame_count, picture_size)[..., 0]
+        pixel_classes = read_all(seen_file, frame_count, picture_size, first_frame)[..., 0]
     if options.depth or (options.seen and pixel_classes is None):
         ego_prior, _ = prior(
             scene_points, take_path, classes=pixel_classes is None, progress=progress

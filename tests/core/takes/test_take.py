@@ -14,6 +14,7 @@ from egox_core.cameras import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
+from egox_core.takes import read_meta
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from tests.poses import still_poses
@@ -111,6 +112,43 @@ def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
         load_take(take_folder / "none")
 
 
+@pytest.mark.parametrize(
+    ("poses", "file_frames", "frames_in_use"),
+    [
+        (33, "auto", (0, 32)),
+        (33, "source", (0, 32)),
+        (33, "in use", (0, 32)),
+        (20, "auto", None),  # not the first 20
+        (34, "auto", (2, 30)),  # by the numbers of depth's files
+    ],
+)
+def test_a_whole_clip_is_cut_to_its_facts(take_folder, tmp_path, poses, file_frames, frames_in_use):
+    take_path = tmp_path / "take"
+    shutil.copytree(take_folder, take_path)
+    meta_content = read_json(take_folder / "meta.json")
+    meta_content["ego_extrinsics"] = meta_content["ego_extrinsics"][:poses]
+    write_json(take_path / "meta.json", meta_content)
+    depth_m = np.load(take_path / "depth.npz")["depth_m"].astype(np.float32)
+    (take_path / "depth.npz").unlink()
+    (take_path / "depth").mkdir()
+    first, last = (2, 30) if poses == 34 else (0, 32)
+    for number in range(first, last + 1):
+        np.save(take_path / "depth" / f"frame_{number:06}.npy", depth_m[number])
+    options = {"frame_count": None, "whole_latents": False, "file_frames": file_frames}
+    if frames_in_use is None:
+        with refuses("got 20 frames for a video of 34 frames"):
+            load_take(take_path, **options)
+        return
+    take = load_take(take_path, **options)
+    first, last = frames_in_use
+    assert take.frames.indices.tolist() == list(range(first, last + 1))
+    assert take.depth.depth_m[:, 0, 0].tolist() == (take.frames.indices + 2).tolist()
+    assert take.trajectory.ego.w2c[:, 2, 3].tolist() == pytest.approx(take.frames.indices / 10)
+    (row,) = (row for row in take.facts if row.fact == "frames")
+    assert row.value == f"{first} to {last} of the video's 34"
+    assert ("ego_extrinsics" in row.by) is (poses == 33)
+
+
 def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_path):
     shutil.copytree(take_folder, tmp_path / "take")
     meta_content = read_json(take_folder / "meta.json")
@@ -134,3 +172,16 @@ def test_released_takes_are_loaded(shared_dir):
         assert take.depth.depth_m.shape == (49, 448, 784)
         assert take.trajectory.ego.w2c.shape == (49, 3, 4)
         assert take.depth.exo.camera.cx == 392
+
+
+@pytest.mark.parametrize("entry", ["walk", "1"])
+def test_a_listed_take_is_named_by_its_video(take_folder, tmp_path, entry):
+    content = read_json(take_folder / "meta.json")
+    entries = [content | {"path": f"videos_49/{name}.mp4"} for name in ("sit", "walk")]
+    entries[1] |= {"prompt": "she walks"}
+    list_file = tmp_path / "camera_params.json"
+    write_json(list_file, {"test_datasets": entries})
+    assert read_meta(list_file, entry).prompt == "she walks"
+    assert read_meta(list_file, video=tmp_path / "walk.mp4").name == "walk"
+    with refuses("expected one of .'sit', 'walk'"):
+        read_meta(list_file, "run")

@@ -71,6 +71,25 @@ def test_a_recorded_clip_keeps_every_frame_and_a_generated_one_whole_latents(
         assert len(read_rows(set_folder, "data")) == expected_count
 
 
+@pytest.mark.parametrize("file_frames", ["auto", "source", "in use"])
+def test_a_take_with_a_frame_more_than_poses_ends_with_its_poses(
+    take_writers, tmp_path, measured_clips, file_frames
+):
+    take_folder = take_writers.write_synthetic(tmp_path / "takes", 1, frames=10) / "synthetic_000"
+    content = read_json(take_folder / META)
+    write_json(take_folder / META, content | {"ego_extrinsics": content["ego_extrinsics"][:9]})
+    depth_m = np.load(take_folder / DEPTH)["depth_m"]
+    np.savez(take_folder / DEPTH, depth_m=depth_m[:9])
+    options = RobotOptions(
+        clips=tmp_path / "takes", out=tmp_path / "set", task="work", file_frames=file_frames
+    )
+    (line,) = write_robots(options)
+    assert "9 frames" in line
+    assert "frames: 0 to 8 of the video's 10 (by" in line
+    rows = read_rows(tmp_path / "set", "data")
+    assert [row["frame_index"] for row in rows] == list(range(9))
+
+
 @pytest.mark.parametrize("changed_part", [None, DEPTH, "depth/0.npy", SEEN, "task", "declare"])
 def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part):
     folder = tmp_path / "clips" / "a"
