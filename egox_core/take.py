@@ -217,8 +217,7 @@ def _cut_to_facts(
     *,
     whole_latents: bool,
 ) -> VideoClip:
-    """Cut a whole clip to the frames for which all of its facts are there, with a row that says
-    why."""
+    """Cut a whole clip to the frames that all facts have, with a row that says why."""
     frames = clip.selection
     parts = [covered_part(frames, numbering) for numbering in numberings]
     first = max((part.start for part in parts), default=0)
