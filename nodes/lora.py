@@ -188,7 +188,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     if added_differences:
         lora_report += f"; {len(added_differences)} more by names of the host (norms, biases)"
     attach_lora_name(patched, path.name, strength)
-    for name in attach_lora_metadata(patched, metadata or {}):
+    for name in attach_lora_metadata(patched, lora.with_form(metadata or {})):
         lora_report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(
             "[EgoX] %s: %s contradicts the LoRA loaded before it; the later one is used",

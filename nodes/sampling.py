@@ -18,7 +18,8 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
 
-from ..egox_core.video import Tint
+from ..egox_core.video import RELEASED_TINT, Tint
+from ..egox_core.wan import FORM
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -265,7 +266,9 @@ def sample_clip(
 
 def model_colours(model: ModelPatcher) -> dict[str, str | None]:
     """Read a line on the model's LoRAs, and the tint that one of their files says."""
-    return {"loras": describe_loras(model)[0], "tint": lora_metadata(model).get(Tint.KEY)}
+    metadata = lora_metadata(model)
+    by_form = RELEASED_TINT.text() if FORM in metadata else None
+    return {"loras": describe_loras(model)[0], "tint": metadata.get(Tint.KEY, by_form)}
 
 
 class HeldLatents:

@@ -14,7 +14,7 @@ from ..egox_core.frozen import frozen
 from ..egox_core.metrics import ClipTurn, straighten_picture
 from ..egox_core.scene import build_scene
 from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
-from ..egox_core.video import Tint, recolour, reproject
+from ..egox_core.video import RELEASED_TINT, Tint, recolour, reproject
 from .host.progress import host_progress
 from .host.remember import VIEW_WORDS
 from .io_types import EgoXTrajectory
@@ -47,9 +47,9 @@ def colour_input(advanced: bool = False) -> io.Combo.Input:
         optional=True,
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip=(
-            "The released weights draw everything too blue. tint: taken back by fixed gains, as "
-            "measured for the released LoRA at strength 1. as exo: the exo video's white, for "
-            "clips in the wild."
+            "The released weights draw everything too blue. tint: taken back by the gains that "
+            "were measured for the LoRA (the released one at strength 1, or as its file says); "
+            "as exo where there are none. as exo: the exo video's white, for clips in the wild."
         ),
     )
 
@@ -69,10 +69,17 @@ class Colours:
     """Change the colours of pictures as an input chooses, and say how."""
 
     def __init__(self, colour: str, sources: Mapping[str, Any]) -> None:
-        self._colour = colour
+        self._colour, self.words = colour, ""
         self._exo_images = sources.get("exo_images")
-        self._tint = Tint.of((sources.get("tint") or "") if colour == "tint" else "")
-        self.words = self._tint.words(sources.get("loras") or "") if colour == "tint" else ""
+        self._tint = RELEASED_TINT
+        if colour == "tint":
+            loras, tint_text = sources.get("loras") or "", sources.get("tint")
+            if tint_text:
+                self._tint = Tint.of(tint_text)
+                self.words = self._tint.words(loras)
+            else:
+                self._colour = "as drawn" if self._exo_images is None else "as exo"
+                self.words = f"Colours {self._colour}: no tint is known of {loras or 'this latent'}"
 
     def __call__(self, frames: Tensor) -> Tensor:  # [T, H, W, 3]
         exo_images, progress = self._exo_images, host_progress()

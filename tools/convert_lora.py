@@ -83,7 +83,7 @@ class SmallerLora:
             if kind:
                 raise self._unfit_error(f"a {kind} ({name})", "keep the file as it is")
         self.parts = self.lora.parts
-        self.metadata = {"format": "pt", **self.file.metadata}
+        self.metadata = {"format": "pt", **self.file.lora_metadata()}
         self.sizes: dict[str, ReducedSize] = {}
 
     @property
@@ -238,7 +238,9 @@ class SmallerLora:
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
     """Write a LoRA or transformer under other tensor names, and report unknown names."""
     weights = weight_file(source, "weights file")
+    metadata = weights.metadata
     if weights.place == "LoRA":
+        metadata = weights.lora_metadata()
         is_native = naming == "native"
         lora = weights.lora(naming, products=is_native)
         host_tensors = lora.of_host if is_native else {}
@@ -271,7 +273,7 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()},
             temporary,
-            metadata={"format": "pt", **weights.metadata},
+            metadata={"format": "pt", **metadata},
         )
     return report, unmatched_keys
 

@@ -36,6 +36,7 @@ from egox_core.wan import (
     StreamedWeights,
     check_new_file,
     check_run_files,
+    egox_entries,
     file_digest,
     read_header,
     read_tensor,
@@ -138,7 +139,7 @@ class Merge:
         self.metadata = {
             "format": "pt",
             **self.base.metadata,
-            **lora_file.settings,
+            **egox_entries(lora_file.lora_metadata()),
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
             # A stopped run of other files or settings isn't continued.

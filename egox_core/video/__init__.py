@@ -15,5 +15,5 @@ from .reprojection import Undistortion, reproject, undistorted_camera
 from .selection import VideoInfo, select_frames
 from .source import VideoSource, open_video, video_mark
 from .timing import frame_rate
-from .tint import Tint, recolour
+from .tint import RELEASED_TINT, Tint, recolour
 from .tracks import made_safe, real_tracks

@@ -65,13 +65,11 @@ class Tint:
 
     @classmethod
     def of(cls, text: str) -> Tint:
-        """Read a tint from a LoRA file's metadata, or take the released LoRA's.
+        """Read a tint from a LoRA file's metadata.
 
         Raises:
             EgoXInputError: something else than three positive gains.
         """
-        if not text:
-            return RELEASED_TINT
         try:
             fields: dict[str, Any] = json.loads(text)
             red, green, blue = map(float, fields.pop("gains"))
@@ -97,7 +95,10 @@ class Tint:
             f"Tint taken back as fitted on {self.clips} outputs of {self.sites} sites at LoRA "
             f"strength {self.strength:g}"
         )
-        is_measured = loras.endswith(f"at strength {self.strength:g}") and "," not in loras
+        if self == RELEASED_TINT:
+            sentence += ", if this is the released LoRA"
+        is_of_strength = loras.endswith(f"at strength {self.strength:g}")
+        is_measured = "," not in loras and (is_of_strength or f"+ {self.strength:g} x " in loras)
         return sentence if is_measured or not loras else f"{sentence}, not measured for {loras}"
 
 

@@ -23,6 +23,7 @@ from .latents import denormalise_latent, fit_latent_colours, latent_colours, nor
 from .lora_conversion import MATRICES, convert_lora
 from .lora_keys import convert_transformer, product_of, rename_parameter
 from .lora_settings import (
+    FORM,
     MERGED,
     PREFIX,
     check_position_scale,

@@ -152,6 +152,14 @@ class WeightFile:
         }
         return convert_lora(tensors, self.metadata, to, file=self.file, products=products)
 
+    def lora_metadata(self) -> dict[str, str]:
+        """Collect a LoRA's metadata, with a note if it may be the released one.
+
+        Raises:
+            EgoXInputError: as :func:`convert_lora`.
+        """
+        return self.lora(values=False, products=True).with_form(self.metadata)
+
     def check_one_transformer(self) -> str:
         """Refuse a file that isn't exactly one Wan transformer, and describe the tensors that a
         copy leaves out.

@@ -26,6 +26,7 @@ from .lora_keys import (
     rename_native_part,
     split_key,
 )
+from .lora_settings import FALLBACK, FORM, egox_entries
 from .peft_settings import missing_alpha_warning, peft_entries, peft_scale
 from .weights import DTYPES, SCALES, unscale
 
@@ -166,11 +167,8 @@ class LoraConversion:
         """
         if file_name != RELEASED_FILE:
             return None
-        parts = self._matrix_sizes().keys()
-        blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
-        released_parts = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
-        other_parts = sorted(parts ^ released_parts) + sorted(self.unmatched)
-        if self.ranks == (RELEASED_RANK,) and not other_parts:
+        other_parts = self._unreleased_parts()
+        if self._has_released_form:
             return ""
         differences = f"rank {', '.join(map(str, self.ranks))}"
         differences += f"; other parts: {', '.join(other_parts[:3])}" if other_parts else ""
@@ -178,6 +176,22 @@ class LoraConversion:
             f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of "
             f"both attentions: {differences}"
         )
+
+    def with_form(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """Note in a file's metadata that its LoRA may be the released one, which has none."""
+        is_unknown = self._has_released_form and not egox_entries(metadata)
+        return {**metadata, **({FORM: FALLBACK} if is_unknown else {})}
+
+    @property
+    def _has_released_form(self) -> bool:
+        return self.ranks == (RELEASED_RANK,) and not self._unreleased_parts()
+
+    def _unreleased_parts(self) -> list[str]:
+        """Name parts that only this LoRA or only the released one has."""
+        parts = self._matrix_sizes().keys()
+        blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
+        released_parts = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
+        return sorted(parts ^ released_parts) + sorted(self.unmatched)
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
         """List the LoRA's parts that a model with weights of these ``shapes`` lacks.

@@ -16,6 +16,8 @@ FALLBACK = "released"
 PREFIX = "egox."
 MERGED = "egox.merged"
 """Metadata of a base into which a LoRA was merged: the LoRA's digest."""
+FORM = "egox.form"
+"""Metadata of a file made of a LoRA that has the released one's parts and rank: its name."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "mask_mode": MASK_MODES,
     "image_embedding": IMAGE_EMBEDDING_MODES,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from egox_core.types import NOW, REDRAWN
-from egox_core.video import decode_frames, probe_video
+from egox_core.video import RELEASED_TINT, decode_frames, probe_video
 from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
@@ -65,8 +65,16 @@ def test_colour_is_chosen_and_a_turn_that_is_not_measured_changes_nothing(decode
     for straighten in ("picture", "camera"):
         frames, *_, trajectory = decode_latent(samples, straighten=straighten).result
         assert torch.equal(frames, plain_frames) and trajectory is None
-    tint_frames = decode_latent(samples, colour="tint").result[0]
+    tinted = {"tint": RELEASED_TINT.text()}
+    tint_frames = decode_latent(samples, tinted, colour="tint").result[0]
     assert tint_frames[..., 2].mean() < plain_frames[..., 2].mean()
+    yellow = {"exo_images": plain_frames * torch.tensor([1.0, 0.9, 0.5]), "loras": "LoRA mix"}
+    for made_of, expected in (({}, plain_frames), (yellow, None)):
+        output = decode_latent(samples, made_of, colour="tint")
+        if expected is None:
+            expected = decode_latent(samples, made_of, colour="as exo").result[0]
+        assert torch.equal(output.result[0], expected)
+    assert "Colours as exo: no tint is known of LoRA mix" in output.ui["egox_preview"][0]["text"]
     assert decode_latent(samples, pinhole_fov=90.0).result[1].all()
     for inputs, words in (({"colour": "as exo"}, "exo video"), ({"pinhole_fov": 170.0}, "view")):
         with refuses(words):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from egox_core.video import RELEASED_TINT
 from tools.convert_lora import main as convert_lora_tool
 from tools.rigs import model_rig, standins
 
@@ -109,6 +110,26 @@ def test_another_lora_under_the_released_file_name_is_reported(rig, released_lor
     save_file({k: x for k, x in tensors.items() if "blocks.0.attn1.to_q" not in k}, renamed_file)
     report = load_lora(rig, renamed_file)[1]
     assert "rank 256," not in report and "other parts: blocks.0.self_attn.q" in report
+
+
+def test_the_released_tint_is_that_of_a_lora_of_the_released_form(rig, released_lora, tmp_path):
+    names = ("form", "native", "diffusers", "small", "trained")
+    files = {name: tmp_path / f"{name}.safetensors" for name in names}
+    form = standins.TransformerForm(image_embedding=False)
+    tensors = standins.draw_tensors(standins.lora_shapes(form, 256), 1)
+    save_file(tensors, files["form"])
+    save_file(tensors, files["trained"], {"egox.steps": "10"})
+    for name, options in (
+        ("native", ()),
+        ("diffusers", ("--to", "diffusers")),
+        ("small", ("--rank", "8")),
+    ):
+        assert convert_lora_tool([str(files["form"]), str(files[name]), *options]) == 0
+    read_colours = rig.nodes("sampling").model_colours
+    for file in (*files.values(), released_lora):
+        is_released = file.stem not in ("trained", released_lora.stem)
+        tint = read_colours(load_lora(rig, file)[0])["tint"]
+        assert tint == (RELEASED_TINT.text() if is_released else None), file.name
 
 
 def test_metadata_sets_auto_inputs_and_contradictions_are_reported(
