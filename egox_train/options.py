@@ -309,8 +309,8 @@ class GenerateOptions:
     )
     straighten: Literal["off", "picture", "camera"] = argument(
         "off",
-        "picture: turns a clip that is 5 to 10 degrees off its path back. camera: writes the poses "
-        "that it shows into <clip>.json instead. Both write the measured turn there",
+        "picture: turns a clip that is 5 degrees or more off its path back. camera: writes the "
+        "poses that it shows into <clip>.json instead. Both write the measured turn there",
     )
     manifest: Path | None = argument(None, "the clips' manifest, for --straighten")
 

@@ -220,6 +220,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 latent_sources.get("seen"),
                 shown_frames,
                 keep_observed,
+                view.filled,
             )
             frames = shown_frames if observed_video is None else observed_video.frames
         if pinhole_camera is not None:

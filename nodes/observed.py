@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from ..egox_core.cameras import CameraModel
 from ..egox_core.frozen import frozen
 from ..egox_core.metrics import PathError, keep_observed
-from ..egox_core.types import EARLIER, video_classes
+from ..egox_core.types import EARLIER, UNOBSERVED, video_classes
 from ..egox_core.video import reproject
 from .host.progress import host_progress
 
@@ -28,6 +28,7 @@ class Observed:
     redrawn: Tensor  # [T, H, W] bool
     kept: Tensor  # [T, H, W] bool, what was put back
     judged: Tensor  # [T] bool, frames of which is said what was redrawn
+    filled: Tensor | None = None  # [H, W] bool, what no model drew
 
     def match_view(
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
@@ -36,6 +37,8 @@ class Observed:
         maps = {name: getattr(self, name) for name in ("seen", "shown_classes", "redrawn", "kept")}
         if path_error is not None:
             maps["shown_classes"] = path_error.warp_classes(self.seen, lens)
+            if self.filled is not None:
+                maps["shown_classes"].masked_fill_(self.filled, UNOBSERVED)
         if target_camera is not None:
             for name, class_map in maps.items():
                 projected_map = reproject(
@@ -91,6 +94,7 @@ def compare_with_prior(
     seen: Tensor | None,  # [T or more, H', W'] uint8, its classes
     decoded: Tensor,  # [T, H, W, 3]
     keep: float,
+    filled: Tensor | None = None,  # [H, W] bool, what no model drew: never seen
 ) -> Observed | None:
     """Compare a decoded video with its prior at the video's size, and put observed pixels back.
 
@@ -103,17 +107,19 @@ def compare_with_prior(
     if tuple(prior.shape[1:3]) != picture_size:
         prior = interpolate(prior.movedim(-1, 1), picture_size, mode="bilinear").movedim(1, -1)
         seen = interpolate(seen[None], picture_size, mode="nearest-exact")[0]
+    shown_classes = seen if filled is None else seen.masked_fill(filled, UNOBSERVED)
     progress = host_progress(len(decoded))
     frames, redrawn_masks, kept_masks, judged_frames = keep_observed(
-        decoded.cpu().float(), prior, seen, keep, progress=progress
+        decoded.cpu().float(), prior, shown_classes, keep, progress=progress
     )
     if float(judged_frames.float().mean()) < LEAST_JUDGED:
         judged_frames, redrawn_masks = torch.zeros_like(judged_frames), redrawn_masks & False
     return Observed(
         frames=frames,
         seen=seen,
-        shown_classes=seen,
+        shown_classes=shown_classes,
         redrawn=redrawn_masks,
         kept=kept_masks,
         judged=judged_frames,
+        filled=filled,
     )

@@ -18,10 +18,10 @@ from ..egox_core.robots import (
     require_pyarrow,
 )
 from ..egox_core.safe_files import require_safe_name, require_writable
-from ..egox_core.types import CameraTrajectory, EgoPrior, PointCloud
+from ..egox_core.types import UNOBSERVED, CameraTrajectory, EgoPrior, PointCloud
 from .host.memory import drawing_device
 from .host.progress import host_progress
-from .host.remember import VIEW_WORDS
+from .host.remember import STRAIGHTENED
 from .io_types import EgoXDepth, EgoXHands, EgoXScene, EgoXTrajectory
 from .path_views import exact_views_of
 from .search_words import node_schema
@@ -200,7 +200,8 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                     progress,
                     exact_views=exact[0] if exact else None,
                 )
-            view_notes = [VIEW_WORDS.get(ego_images)]
+            straightened = STRAIGHTENED.get(ego_images, {})
+            view_notes = [straightened.get("words")]
             depth_m = None if ego_depth is None else ego_depth.depth_m
             drawn_prior = None
             is_corrected = trajectory.corrected_deg is not None
@@ -210,6 +211,9 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 depth_m = None if drawn_prior is None else drawn_prior.depth_m
                 if drawn_prior is None:
                     view_notes.append("ego_depth is left out: it is of the path before")
+            seen = drawn_prior.seen if ego_seen and drawn_prior else None
+            if seen is not None and straightened:
+                seen = seen.masked_fill(straightened["filled"], UNOBSERVED)
             first_number = len(robot_set)
             episodes = make_episodes(
                 run_name,
@@ -222,7 +226,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 resample=resample,
                 generated=generated,
                 depth_m=depth_m,
-                seen=drawn_prior.seen if ego_seen and drawn_prior else None,
+                seen=seen,
                 fit=camera_fit_report,
                 notes=[Remark(words) for words in view_notes if words],
                 strict=strict,

@@ -252,7 +252,7 @@ class EgoXSampleLong(io.ComfyNode):
         seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
         chunk_sizes = len(chunks), chunks[0].count
         ui = result_views and result_views.long_ego(
-            *(cls, clips, trajectory, *chunk_sizes, notes, seen_classes),
+            *(cls, clips, trajectory, *chunk_sizes, notes, view.mark(seen_classes)),
             view_notes=(view.words, colours.words),
         )
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), view.path, ui=ui)

@@ -10,13 +10,14 @@ from torch import Tensor
 from ..egox_core.cameras import CameraModel
 from ..egox_core.depth import frames_of_size
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.frame_store import store_frames
 from ..egox_core.frozen import frozen
 from ..egox_core.metrics import ClipTurn, straighten_picture
 from ..egox_core.scene import build_scene
-from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+from ..egox_core.types import UNOBSERVED, CameraTrajectory, DepthVideo, PointCloud
 from ..egox_core.video import RELEASED_TINT, Tint, recolour, reproject
 from .host.progress import host_progress
-from .host.remember import VIEW_WORDS
+from .host.remember import STRAIGHTENED
 from .io_types import EgoXTrajectory
 from .path_views import views_of
 
@@ -31,9 +32,9 @@ def straighten_input(advanced: bool = False) -> io.Combo.Input:
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip=(
             "The released weights turn a clip's picture by some degrees. picture: turned back to "
-            "the camera path if the turn can be measured and is 5 to 10 degrees; the rim keeps the "
-            "old pixels. camera: the picture stays, and the output 'trajectory' is the path that "
-            "it shows."
+            "the camera path if the turn can be measured and is 5 degrees or more; what the lens "
+            "didn't see is filled from what is around it. camera: the picture stays, and the "
+            "output 'trajectory' is the path that it shows."
         ),
     )
 
@@ -95,12 +96,20 @@ class StraightView:
     # by which frames can be turned back to the path
     turn: ClipTurn = field(default_factory=ClipTurn.unmeasured)
     words: str = ""  # what was done
-    is_turned: bool = False  # whether the frames, not the path, were turned
+    filled: Tensor | None = None  # [H, W] bool, of the frames if they were turned
 
     def note_on(self, frames: Tensor) -> None:
         """Keep for later nodes how the final frames were turned back, if they were."""
-        if self.is_turned:
-            VIEW_WORDS[frames] = self.words
+        if self.filled is not None:
+            STRAIGHTENED[frames] = {"words": self.words, "filled": self.filled}
+
+    def mark(self, seen: Tensor | None) -> Tensor | None:  # [T, H, W] uint8 classes
+        """Mark what was filled as never seen."""
+        if seen is None or self.filled is None:
+            return seen
+        return store_frames(
+            (frame.masked_fill(self.filled, UNOBSERVED) for frame in seen), len(seen)
+        )
 
     def seen_by(
         self,
@@ -112,13 +121,13 @@ class StraightView:
     ) -> "StraightView":
         """Draw the view for another lens, its pixels resampled once."""
         progress = host_progress(len(decoded))
-        frames, words, is_turned = straighten_picture(
+        frames, words, filled = straighten_picture(
             decoded.cpu(), self.turn, lens, target=target, progress=progress
         )
         frames = colours(frames)
         if put_back is not None:
             frames = (frames + reproject(put_back, lens, target, progress)).clamp(0, 1)
-        return replace(self, frames=frames, words=words, is_turned=is_turned)
+        return replace(self, frames=frames, words=words, filled=filled)
 
 
 def measure_turn(
@@ -159,10 +168,10 @@ def apply_turn(
 ) -> StraightView:
     """Turn frames back to their path, or the path to the frames."""
     if choice == "picture":
-        frames, words, is_turned = straighten_picture(
+        frames, words, filled = straighten_picture(
             frames.cpu(), turn, lens, progress=host_progress(len(frames))
         )
-        return StraightView(frames=frames, path=path, turn=turn, words=words, is_turned=is_turned)
+        return StraightView(frames=frames, path=path, turn=turn, words=words, filled=filled)
     words = f"Camera path not corrected: {turn.reason}"
     if turn.judged and path is not None:
         path = turn.correct_path(path)

@@ -19,7 +19,7 @@ from egox_core.metrics import keep_observed, straighten_picture
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
-from egox_core.types import CameraTrajectory, video_classes
+from egox_core.types import UNOBSERVED, CameraTrajectory, video_classes
 from egox_core.wan import MERGED, check_run_files, check_strength, trained_with, weight_file
 
 from ..data.cache_store import CacheReader
@@ -277,11 +277,13 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     def make() -> bool:
         start_time_s = time.monotonic()
         frames = _sample_clip(job, device)
-        view_note, path = {}, None
+        view_note, path, filled = {}, None, None
         if job.options.straighten != "off":
-            frames, path, view_note = _straighten(job, frames)
+            frames, path, filled, view_note = _straighten(job, frames)
         if observed_prior := _read_observed(job, frames):
             prior_frames, pixel_classes = observed_prior
+            if filled is not None:
+                pixel_classes = pixel_classes.masked_fill(filled, UNOBSERVED)
             keep_mode = job.options.keep_observed
             frames, redrawn_mask, kept_pixels, was_judged = keep_observed(
                 frames, prior_frames, pixel_classes, keep_mode
@@ -328,10 +330,10 @@ def _files_with_scene(clip: str, manifest: Path, what: str) -> ClipFiles:
 
 def _straighten(
     job: _ClipJob, frames: Tensor
-) -> tuple[Tensor, CameraTrajectory | None, dict[str, Any]]:
+) -> tuple[Tensor, CameraTrajectory | None, Tensor | None, dict[str, Any]]:
     """Turn a clip back, or its path, and say what was measured and done.
 
-    The path is None where it is as it was ordered.
+    The path is None where it is as it was ordered, and so are the filled pixels [H, W] bool.
     """
     assert job.options.manifest is not None  # as generate has seen
     files = _files_with_scene(job.clip, job.options.manifest, "straighten")
@@ -342,12 +344,12 @@ def _straighten(
         note |= {"view_turn_deg": turn.turn_deg.tolist(), "view_interval_deg": turn.interval_deg}
     if job.options.straighten == "picture":
         lens = path.ego.camera.rescale(frames.shape[2], frames.shape[1])
-        frames, note["straightened"], _ = straighten_picture(frames.cpu(), turn, lens)
-        return frames, None, note
+        frames, note["straightened"], filled = straighten_picture(frames.cpu(), turn, lens)
+        return frames, None, filled, note
     if not turn.judged:
-        return frames, None, note
+        return frames, None, None, note
     path = turn.correct_path(path)
-    return frames, path, note | {"ego_extrinsics": path.ego.w2c.tolist()}
+    return frames, path, None, note | {"ego_extrinsics": path.ego.w2c.tolist()}
 
 
 def _write_stereo_video(

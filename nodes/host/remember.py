@@ -15,8 +15,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 PRIOR_SOURCES = WeakTensorKeyDictionary()
 """For pictures of Render Ego Prior: the ``scene`` and ``trajectory`` that they were rendered from,
 and their pixels' classes ``seen``. EgoX Conditioning passes them on with the ego latent."""
-VIEW_WORDS = WeakTensorKeyDictionary()
-"""For ego frames that were turned back to their path: what was done, in words."""
+STRAIGHTENED = WeakTensorKeyDictionary()
+"""For ego frames that were turned back to their path: what was done, in ``words``, and which of
+their pixels were ``filled``."""
 RENEWAL_COUNTS = Counter[str]()
 """For a node id: how often a page found its scene dropped, so that the next run stores it again
 instead of using the cache. For a file's name: how often a page put such a file beside a video after

@@ -61,7 +61,7 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
     from egox_pack.egox_core.metrics import ClipTurn
     from egox_pack.egox_core.scene import build_scene
     from egox_pack.lab.drawn import make_take as make_pack_take
-    from egox_pack.nodes.host.remember import VIEW_WORDS
+    from egox_pack.nodes.host.remember import STRAIGHTENED
 
     take = make_pack_take(
         SyntheticSpec(seed=4, frames=2, exo_width=128, exo_height=80, ego_size=96, edge_samples=1)
@@ -69,7 +69,9 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
     turn_deg = torch.tensor([2.0, 6.0, -3.0], dtype=torch.float64)
     turn = replace(ClipTurn.unjudged(""), turn_deg=turn_deg, interval_deg=1.0)
     turned_frames, depth = take.ego_frames().clone(), take.depth_video()
-    VIEW_WORDS[turned_frames] = "Straightened by 7° ± 1"
+    filled = torch.zeros(96, 96, dtype=torch.bool)
+    filled[:, 60:] = True
+    STRAIGHTENED[turned_frames] = {"words": "Straightened by 7° ± 1", "filled": filled}
     for frames, path in (
         (turned_frames, take.trajectory()),
         (take.ego_frames(), turn.correct_path(take.trajectory())),
@@ -81,6 +83,7 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
             depth=depth,
             scene=build_scene(take.exo_frames(), depth),
             ego_depth=replace(depth, depth_m=take.ego_depth_m),
+            ego_seen=True,
             dataset="corrected",
             task="look",
         )
@@ -92,6 +95,9 @@ def test_an_episode_of_a_corrected_path_has_that_paths_columns(node, comfy_host)
     (depth_file,) = (set_folder / "videos" / "observation.images.ego_depth").rglob("*.mp4")
     frames = [frame for _, frame in decode_frames(depth_file, probe_video(depth_file), range(4))]
     assert np.abs(np.stack(frames[2:]).astype(int) - frames[:2]).mean() > 5, "drawn again"
+    (seen_file,) = (set_folder / "videos" / "observation.images.ego_seen").rglob("*.mp4")
+    first, *_, last = (f for _, f in decode_frames(seen_file, probe_video(seen_file), range(4)))
+    assert first[:, 64:].max() < 16 < min(first[:, :56].max(), last[:, 64:].max()), "filled"
     (episode_file,) = (set_folder / "meta" / "episodes").rglob("*.parquet")
     notes = pq.read_table(episode_file)["egox/notes"].to_pylist()
     assert "Straightened by 7° ± 1" in notes[0] and "corrected" not in notes[0]

@@ -71,9 +71,9 @@ def test_a_turned_video_is_straightened_once_and_a_right_one_never(take, scene):
     turn_deg = torch.tensor([2.0, -7.0, 2.0], dtype=torch.float64)
     turn_back = replace(right_clip, turn_deg=-turn_deg, reason="")
     views = PathViews.of(scene, turn_back.correct_path(take.trajectory()))
-    straight, _, is_turned = straighten_picture(video, views.clip_turn(video), camera)
+    straight, _, filled_mask = straighten_picture(video, views.clip_turn(video), camera)
     second_clip = views.clip_turn(straight)
-    assert is_turned and second_clip.judged and second_clip.angle_deg < 1.5
+    assert filled_mask is not None and second_clip.judged and second_clip.angle_deg < 1.5
     assert straighten_picture(straight, second_clip, camera)[0] is straight
 
 

@@ -34,8 +34,8 @@ def test_a_turned_picture_shows_what_the_ordered_camera_sees():
     points = torch.tensor([(0.1, 0.2, 1.0), (-0.4, 0.1, 1.0), (0.3, -0.3, 1.0)]).double()
     sensor_points = points @ AXES.T
     drawn_points = (points @ turn.rotation.T) @ AXES.T
-    straight, words, is_turned = straighten_picture(draw_spots(drawn_points), turn, CAMERA)
-    assert words.startswith("Straightened by 7° ± 1") and is_turned
+    straight, words, filled_mask = straighten_picture(draw_spots(drawn_points), turn, CAMERA)
+    assert words.startswith("Straightened by 7° ± 1") and filled_mask is not None
     ordered = draw_spots(sensor_points)
     assert (straight - ordered).abs().mean() < 0.1 * ordered.mean()
     assert (draw_spots(drawn_points) - ordered).abs().mean() > ordered.mean()
@@ -46,34 +46,41 @@ def test_a_turned_picture_shows_what_the_ordered_camera_sees():
     [
         (turn_of(3.0, 0.0, 0.0), "too small"),
         (turn_of(6.0, 0.0, 0.0, interval_deg=7.0), "too small"),
-        (turn_of(0.0, 14.0, 0.0), "camera path can be corrected"),
         (ClipTurn.unjudged("nothing fits"), "nothing fits"),
     ],
 )
 def test_a_picture_that_would_not_gain_stays_as_it_is(turn, words):
     video = torch.rand(1, 112, 112, 3)
-    straight, said, is_turned = straighten_picture(video, turn, CAMERA)
-    assert straight is video and words in said and not is_turned
+    straight, said, filled_mask = straighten_picture(video, turn, CAMERA)
+    assert straight is video and words in said and filled_mask is None
 
 
-def test_the_rim_keeps_the_old_pixels_and_the_lens_its_shading():
+def test_the_rim_is_filled_and_the_lens_keeps_its_shading():
     flat_video = aria_shading(CAMERA)[None, ..., None].expand(1, -1, -1, 3).contiguous()
-    straight, *_ = straighten_picture(flat_video, turn_of(0.0, 8.0, 0.0), CAMERA)
+    striped_video = flat_video.clone()
+    striped_video[:, :, ::8] = 0
+    turn = turn_of(0.0, 22.0, 0.0)
+    straight, words, filled_mask = straighten_picture(flat_video, turn, CAMERA)
     assert (straight - flat_video).abs()[0, CAMERA.circle()].max() < 0.05
+    assert "27% of the picture filled" in words
+    assert filled_mask[56, 100:108].all() and not filled_mask[56, :80].any()
+    striped, *_ = straighten_picture(striped_video, turn, CAMERA)
+    assert striped[0, 56, 96:104].std() < 0.1 * striped[0, 56, 20:60].std()
+    assert torch.equal(striped[0, ~CAMERA.circle()], striped_video[0, ~CAMERA.circle()])
 
 
 def test_a_pinhole_view_is_drawn_from_the_video_at_once():
     points = torch.tensor([(0.1, 0.2, 1.0), (-0.2, 0.1, 1.0), (0.2, -0.2, 1.0)]).double()
     turn, target = turn_of(0.0, 12.0, 0.0), CAMERA.as_pinhole(60.0)
     drawn, ordered = (draw_spots(p @ AXES.T) for p in (points @ turn.rotation.T, points))
-    straight, words, is_turned = straighten_picture(drawn, turn, CAMERA, target=target)
-    expected, unjudged_words, is_unjudged_turned = straighten_picture(
+    straight, words, filled_mask = straighten_picture(drawn, turn, CAMERA, target=target)
+    expected, unjudged_words, unjudged_mask = straighten_picture(
         ordered, ClipTurn.unjudged("nothing fits"), CAMERA, target=target
     )
     assert words.startswith("Straightened by 12°"), "no rim: further than a whole picture"
     assert torch.equal(expected, reproject(ordered, CAMERA, target))
     assert (straight - expected).abs().mean() < 0.15 * expected.mean() and "Not" in unjudged_words
-    assert is_turned and not is_unjudged_turned
+    assert not filled_mask.any() and unjudged_mask is None
 
 
 def test_a_long_clip_is_kept_on_disk(monkeypatch):
