@@ -251,6 +251,13 @@ def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpack
     editor.open(load=True)
     editor.find("place").click()
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
+    editor.find("clear").click()
+    editor.find("banner").filter(has_text="To begin, click on the head").wait_for()
+    editor.click_exo((0.6, 0.25))
+    editor.find("banner").filter(has_text="Now click on what the wearer looks at").wait_for()
+    assert "keyframe" not in editor.find("status").inner_text(), "one thing to do"
+    editor.click_exo((0.4, 0.65))
+    assert editor.find("banner").is_hidden()
     single_keyframe = editor.read_keyframes()
     assert "or have it followed" in editor.find("status").inner_text()
     text_colours = [

@@ -42,11 +42,15 @@ def test_a_run_without_its_lora_is_asked_first(open_page, read_shipped, vue_node
     page = open_page(size=(1200, 700), stays_open=True, vue_nodes=vue_nodes)
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page, frames=1)
-    for mode in (MUTED, BYPASSED):
+    escape = page.browser_tab.keyboard.press
+    for mode, leave in (
+        (MUTED, page.browser_tab.locator(CANCEL).click),
+        (BYPASSED, lambda: escape("Escape")),
+    ):
         switch_lora(page, mode)
         page.queue()
         page.browser_tab.locator(DIALOG, has_text="noise instead of the ego view").wait_for()
-        page.browser_tab.locator(CANCEL).click()
+        leave()
         page.browser_tab.locator(DIALOG).wait_for(state="detached")
         page.browser_tab.wait_for_timeout(500)
         assert not page.evaluate("() => window.egoxSeen.length") and not has_lora(page)

@@ -131,6 +131,13 @@ function ask(title) {
       button("egox-lora-without", say("loraWithout"), say("loraWithoutHelp"), close("without")),
       button("egox-lora-cancel", say("loraCancel"), say("loraCancelHelp"), close("")),
     );
+    // The page takes Escape for itself, and keys that are meant for the dialog for its graph.
+    const onKey = (event) => {
+      event.stopImmediatePropagation();
+      if (event.key === "Escape") dialog.close("");
+    };
+    window.addEventListener("keydown", onKey, true);
+    dialog.addEventListener("close", () => window.removeEventListener("keydown", onKey, true));
     document.body.append(dialog);
     dialog.showModal();
   });

@@ -46,6 +46,7 @@ export class PoseEditor {
       onLook: (point) => this.lookAt(point),
       onLookTool: () => this.chooseTool("aim"),
       onFrame: (frame) => this.state.setFrame(frame),
+      onStep: () => this.showBanner(),
       onGone: () => this.scene.forget(),
     });
     this.wishes = this.makeWishes();
@@ -271,9 +272,21 @@ export class PoseEditor {
         lines.push(
           button("egox-own", this.say("own"), this.say("own"), () => this.state.change(this.own)),
         );
-    } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
+    } else if (this.nextStep && !this.fault) lines.push(this.say(this.nextStep));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
     this.layout.showBanner(lines);
+  }
+
+  // What a path that is placed by clicks lacks, as the name of a text.
+  get nextStep() {
+    if (!this.scene.known) return null;
+    if (this.exo.step === "aim") return "clickTarget";
+    return this.isHeadless || this.isEmpty ? "start" : null;
+  }
+
+  get isEmpty() {
+    const { keys, looks } = this.state.content;
+    return !keys.length && !looks.length;
   }
 
   // Where else the node has its path from: the last run's path, or a file of the host's.
@@ -327,6 +340,7 @@ export class PoseEditor {
       this.shown = false;
       this.host.write(this.textOf(), this.data?.origin?.scene ?? "");
       view.ghost.object.visible = false;
+      if (this.isEmpty) this.exo.begin("place");
       this.showBanner();
       this.tellOfLoneKey();
     }
@@ -335,7 +349,8 @@ export class PoseEditor {
   // One key holds for the whole clip: right for a person who stands.
   tellOfLoneKey() {
     const { content, clip } = this.state;
-    const lone = content.keys.length === 1 && clip.count > 1;
+    const isAiming = this.exo.step === "aim"; // the next click is what counts now
+    const lone = content.keys.length === 1 && clip.count > 1 && !isAiming;
     if (lone) {
       const canFollow = this.host.canEstimate();
       const follow = button("egox-follow", this.say("follow"), this.say("followHelp"), () =>

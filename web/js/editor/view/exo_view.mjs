@@ -46,7 +46,7 @@ export function pixelOf(camera, seen) {
 
 export class ExoView extends PicturePanel {
   // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(),
-  // onFrame(frame), onGone() }
+  // onFrame(frame), onStep(), onGone() }
   constructor(server, say, lens, wishes) {
     super(server, say, "exo", [16, 9], (frame) => this.ask(frame), wishes.onGone);
     this.wishes = wishes;
@@ -103,11 +103,13 @@ export class ExoView extends PicturePanel {
 
   begin(step) {
     if (step && (!this.scene || !this.trusted)) return;
+    const isNew = this.step !== step;
     this.step = step;
     showPressed(this.looking, step === "look");
     showPressed(this.place, step === "place" || step === "aim");
     this.canvas.style.cursor = step ? "crosshair" : "";
     this.note.textContent = step ? this.say(SAID[step]) : "";
+    if (isNew) this.wishes.onStep();
   }
 
   // After a click: the frame in which another one helps most, null for none.

@@ -57,14 +57,8 @@ export class Fields {
       state.setUp(axis.split(",").map(Number)),
     );
     const level = () => state.setUp(upOf(state.poseAt().turn));
-    this.doubt = make("span", "egox-ed-unit", { "data-testid": "egox-up-doubt" });
-    this.unsure = make(
-      "span",
-      "egox-ed-field",
-      { hidden: true },
-      this.doubt,
-      button("egox-level", say("level"), say("levelHelp"), level),
-    );
+    this.level = button("egox-level", say("level"), say("levelHelp"), level);
+    this.level.hidden = true;
     this.element = make(
       "section",
       "egox-ed-fields",
@@ -72,7 +66,7 @@ export class Fields {
       ...PLACES.map((name) => field(name, "m", "0.01")),
       ...TURNS.map((name) => field(name, "°", "1")),
       make("label", "egox-ed-field", {}, say("up"), this.up),
-      this.unsure,
+      this.level,
     );
     state.on(() => this.show());
     this.show();
@@ -80,9 +74,8 @@ export class Fields {
 
   // How far up may be off, where that shows.
   showDoubt({ up_within: within, up_note: note } = {}) {
-    this.unsure.hidden = !(within > UNSURE_DEG);
-    this.doubt.textContent = this.say("upDoubt", { degrees: within });
-    this.doubt.title = note ?? "";
+    this.level.hidden = !(within > UNSURE_DEG);
+    this.level.title = [this.say("levelHelp"), note].filter(Boolean).join(". ");
   }
 
   show() {
