@@ -42,6 +42,7 @@ from .facts import (
     first_posed,
     path_of_array,
     same_poses,
+    with_exo_axes,
 )
 from .frames import UNTIMED_FPS, FileFrames, Frames, settle_frames
 from .frozen import frozen
@@ -465,6 +466,11 @@ def _shown_path(
     smooth_s: float,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Tie a path to a scene, give it the lens of the ego pictures, and smooth it."""
+    exo, exo_facts = trajectory.exo, trajectory.facts
+    if scene is not None and trajectory.exo is None:
+        exo, exo_facts = scene.exo, scene.facts
+    ego, facts = with_exo_axes(trajectory.ego, trajectory.facts, exo, exo_facts)
+    trajectory = replace(trajectory, ego=ego, facts=facts)
     trajectory = replace(trajectory, facts=(*trajectory.facts, *taken_facts(trajectory)))
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
@@ -565,6 +571,15 @@ def prior(
     _check_payload("scene of the prior", scene, PointCloud, "stages.scene")
     _check_payload("path of the prior", trajectory, CameraTrajectory, "stages.path")
     trajectory.check_moments(scene.frames, "scene")
+    if trajectory.exo is None:
+        ego, _ = with_exo_axes(trajectory.ego, trajectory.facts, scene.exo, scene.facts)
+        if ego is not trajectory.ego:
+            raise EgoXInputError(
+                "world of the ego poses",
+                got="matrices whose world was turned, beside an exo pose whose wasn't",
+                expected="both cameras in one world",
+                fix="declare ego.world_axes=stored, or give stages.path the scene",
+            )
     options = prior_options(
         preset,
         dynamic=dynamic,

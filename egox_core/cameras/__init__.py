@@ -12,6 +12,7 @@ from .model import CameraModel, one_camera, sensor_from_upright
 from .path import CameraPath, World
 from .poses import (
     FARTHEST,
+    by_rows,
     camera_centre,
     compose,
     invert,

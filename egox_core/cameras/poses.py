@@ -90,6 +90,32 @@ def validate_w2c(
     return pose
 
 
+def by_rows(
+    matrices: Tensor,  # [N, 4, 4] float64, row by row or column by column
+    name: str,
+) -> Tensor:  # [N, 3, 4]
+    """Read rigid 4x4 matrices by rows, of which the place of (0, 0, 0, 1) tells rows from columns.
+
+    Raises:
+        EgoXInputError: it stands in neither; it stands in both, and the rotations aren't symmetric.
+    """
+    last_row = matrices.new_tensor((0, 0, 0, 1))
+    is_by_rows, is_by_columns = (
+        bool(((lines - last_row).abs() <= 1e-6).all())
+        for lines in (matrices[:, 3], matrices[:, :, 3])
+    )
+    is_symmetric = bool(((matrices - matrices.mT).abs() <= 1e-6).all())
+    if is_by_rows == is_by_columns and not (is_by_rows and is_symmetric):
+        raise EgoXInputError(
+            name,
+            got="16 numbers with 0 0 0 1 "
+            + ("as last row and as last column" if is_by_rows else "neither as row nor as column"),
+            expected="a rigid transform, of which 0 0 0 1 tells rows from columns",
+            fix="give 12 numbers, [R|t] row by row",
+        )
+    return (matrices if is_by_rows else matrices.mT)[:, :3]
+
+
 def invert(
     target_from_source: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3, 4]

@@ -110,6 +110,7 @@ def read_blender(content: dict, name: str) -> StatedPoses:
         camera_to_world=True,
         axes="opengl",
         statements=_statements(content, name),
+        applied_scale=_applied_scale(content),
     )
 
 
@@ -123,13 +124,17 @@ def _statements(content: dict, name: str) -> tuple[Statement, ...]:
         stated_values.append(("world_axes", "stored", "applied_transform"))
     unit_keys = [key for key in ("units", "unit") if str(content.get(key)).lower() in UNITS_M]
     unit_m = UNITS_M[str(content[unit_keys[0]]).lower()] if unit_keys else 1.0
-    scale = content.get("applied_scale")
-    if isinstance(scale, int | float) and 0 < scale < math.inf:
+    if "applied_scale" in content:
         unit_keys.append("applied_scale")
-        unit_m /= scale
+        unit_m /= _applied_scale(content)
     if unit_keys:
         stated_values.append(("unit", unit_m, " and ".join(unit_keys)))
     return tuple(Statement(fact, value, f"{key} of {name}") for fact, value, key in stated_values)
+
+
+def _applied_scale(content: dict) -> float:
+    scale = content.get("applied_scale")
+    return float(scale) if isinstance(scale, int | float) and 0 < scale < math.inf else 1.0
 
 
 def unread_remarks(content: dict, name: str) -> tuple[Remark, ...]:

@@ -24,13 +24,13 @@ from ..facts import Declared, StatedPoses, Statement, settle, settle_numbering, 
 from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
-from ..safe_files import atomic_write, decode_text, read_json, read_optional, require_file
+from ..safe_files import atomic_write, read_json, read_optional, require_file
 from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses, states_direction
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import blender_camera, blender_times, opengl_c2w, read_blender, unread_remarks
 from .colmap import read_pictures
-from .pose_tables import poses_of_lines, read_csv, stated_unit_s
+from .pose_tables import poses_of_lines, read_csv, read_table_text, stated_unit_s
 from .scans import POLYCAM_KEY, holds_matrices, poses_of_matrices, read_polycam, read_record3d
 
 FORMAT = "egox_trajectory"
@@ -221,7 +221,7 @@ def _rows_of_lines(lines: list[str], name: str, *counts: int) -> np.ndarray:  # 
 
 
 def _text_lines(path: Path) -> list[str]:
-    return decode_text(path.read_bytes(), path.name).replace(",", " ").splitlines()
+    return read_table_text(path).replace(",", " ").splitlines()
 
 
 def _read_text(path: Path) -> StatedPoses:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 import torch
 
+from ..cameras import by_rows
 from ..errors import EgoXInputError
 from ..facts import UNITS_M, StatedPoses, Statement
 from ..safe_files import decode_text
@@ -34,19 +35,42 @@ def poses_of_lines(rows: np.ndarray, name: str) -> StatedPoses | None:
     """Read lines of 12 numbers (KITTI), or of 16, each perhaps after its frame's number or time.
 
     None is returned for lines of another form. Nothing tells the direction of 16 numbers alone.
+
+    Raises:
+        EgoXInputError: 16 numbers, as :func:`.cameras.by_rows`.
     """
     count = rows.shape[1]
-    matrices = rows[:, count % 4 :].reshape(len(rows), -1, 4)
+    matrices = torch.from_numpy(rows[:, count % 4 :].reshape(len(rows), -1, 4).copy())
+    if count == 16:
+        matrices = by_rows(matrices, f"path {name}")
     if count not in (12, 13, 16, 17) or not np.allclose(matrices[:, 3:], [0, 0, 0, 1]):
         return None
     is_of_kitti = count != 16
     return StatedPoses(
         name=name,
-        poses=torch.from_numpy(matrices[:, :3].copy()),
+        poses=matrices[:, :3],
         camera_to_world=True if is_of_kitti else None,
         axes="opencv" if is_of_kitti else None,
         moments={"times_s": torch.from_numpy(rows[:, 0].copy())} if count % 4 else {},
     )
+
+
+def read_table_text(path: Path) -> str:
+    """Read the text of a table of numbers.
+
+    Raises:
+        EgoXInputError: no text, numbers with a decimal comma.
+    """
+    text = decode_text(path.read_bytes(), path.name)
+    # Beside another separator commas are decimal signs.
+    if re.search(r"^[^#\n]*\d,\d+[ \t;]+-?\d+,\d", text, re.MULTILINE):
+        raise EgoXInputError(
+            f"camera path {path.name}",
+            got="numbers with a decimal comma",
+            expected="a point as decimal sign",
+            fix="export it with decimal points, or replace each comma between digits by a point",
+        )
+    return text
 
 
 def read_csv(path: Path) -> StatedPoses:
@@ -57,7 +81,7 @@ def read_csv(path: Path) -> StatedPoses:
             with a pose.
     """
     name = path.name
-    lines = decode_text(path.read_bytes(), name).splitlines()
+    lines = read_table_text(path).splitlines()
     cells = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(row)]
     titles, first_line, statements = _titles(cells, name)
     columns: dict[str, int] = {}

@@ -9,7 +9,7 @@ import scipy
 import torch
 
 from ..arrays import as_matrix
-from ..cameras import CameraModel
+from ..cameras import CameraModel, by_rows
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..facts import StatedPoses
 from ..safe_files import read_json, visible_files
@@ -25,7 +25,7 @@ def poses_of_matrices(values: object, name: str) -> StatedPoses:
     are, are told by where the row (0, 0, 0, 1) stands.
 
     Raises:
-        EgoXInputError: another shape.
+        EgoXInputError: another shape, as :func:`.cameras.by_rows`.
     """
     expected = "matrices (N, 4, 4) or (N, 3, 4), or 16 or 12 numbers each"
     writable = values.copy() if isinstance(values, np.ndarray) else values
@@ -39,9 +39,8 @@ def poses_of_matrices(values: object, name: str) -> StatedPoses:
             fix="save poses, one for each frame",
         )
     poses = numbers.reshape(len(numbers), -1, 4)
-    last_row = poses.new_tensor([0.0, 0, 0, 1])
-    if numbers.shape[1] == 16 and bool((poses[:, :, 3] == last_row).all()):
-        poses = poses.mT
+    if numbers.shape[1] == 16:
+        poses = by_rows(poses, f"path {name}")
     return StatedPoses(name=name, poses=poses, camera_to_world=None, axes=None)
 
 

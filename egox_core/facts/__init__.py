@@ -10,12 +10,14 @@ from .declared import NOTHING_DECLARED, Declared
 from .depth_maps import settle_depth
 from .exo_lens import StatedLens, settle_lens
 from .poses import (
+    MOUNT_FACTS,
     SAME_POSE,
     StatedPoses,
     first_posed,
     path_of_array,
     same_poses,
     settle_poses,
+    with_exo_axes,
 )
 from .settle import Statement, settle
 from .table import FACTS, UNITS_M

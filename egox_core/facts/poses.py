@@ -1,6 +1,6 @@
 """Settle what the poses of a file are: axes of its cameras and of its world, unit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Literal
 
@@ -15,9 +15,13 @@ from ..frozen import frozen
 from ..remarks import FactRow, Remark, StageReport
 from .declared import Declared
 from .settle import Statement, settle
-from .table import AXIS_SIGNS
+from .table import AXIS_SIGNS, FACTS
 
 Axes = Literal["opencv", "opengl", "unity"]
+MOUNT_FACTS = "ego.camera_from_tracker", "ego.sensor_from_tracker"
+"""Facts that say where a tracker is in the axes of the upright camera, or of Aria's raw sensor."""
+UNKNOWN_WORLD = "default"
+"""By whom the world of bare matrices is turned where nobody says it."""
 SAME_POSE = 1e-6
 """Difference of two poses, in any number, up to which they are the same."""
 
@@ -39,6 +43,7 @@ class StatedPoses:
     turns_world: bool = True
     lens: CameraModel | None = None
     world: World = "unknown"
+    applied_scale: float = 1.0  # by which its places were multiplied beside their unit
     gravity: bool = True
     of_body: bool = False  # of a tracked body that carries the camera
     quaternion: str = ""  # order in which its quaternions were read; empty: it has none
@@ -80,11 +85,27 @@ def settle_poses(
     world_axes, world_axes_row = settled(
         "world_axes",
         "turned" if stated.turns_world else "stored",
-        form,
+        UNKNOWN_WORLD if stated.axes is None else form,
         f"declare {camera}.world_axes where its world is "
         f"{'left as stored' if stated.turns_world else 'turned with the cameras'}",
     )
+    if axes == "unity" and world_axes == "stored":
+        if declared.value(f"{camera}.world_axes"):
+            raise EgoXInputError(
+                f"{camera}.world_axes of {stated.name}",
+                got=f"stored, beside {camera}.axes=unity",
+                expected="turned: a left-handed world can't stay as it is stored",
+                fix=f"leave {camera}.world_axes out",
+            )
+        world_axes_row = replace(world_axes_row, value="turned", by=axes_row.by)
     unit_m, unit_row = settled("unit", 1.0, advice=f"declare {camera}.unit where it is another")
+    if declared.value(f"{camera}.unit") and stated.applied_scale != 1:
+        unit_m = unit_m / stated.applied_scale
+        unit_row = replace(
+            unit_row,
+            value=FACTS["ego.unit"].show(unit_m),
+            advice=f"its applied_scale of {stated.applied_scale:g} is undone as well",
+        )
     rows = [axes_row, unit_row]
     rows += [direction_row] if direction_row.by != form else []
     is_turned = axes != "opencv"
@@ -101,7 +122,6 @@ def settle_poses(
     if is_turned or unit_m != 1:
         c2w = poses if direction == "c2w" else invert(poses)
         camera_signs = torch.tensor(AXIS_SIGNS[str(axes)], dtype=torch.float64)
-        # A left-handed world can't stay as it is stored.
         if world_axes == "turned" or axes == "unity":
             c2w = c2w * camera_signs[:, None]
         column_factors = torch.cat((camera_signs, torch.tensor([float(unit_m)]).double()))  # ty: ignore[invalid-argument-type]  parsed
@@ -110,6 +130,40 @@ def settle_poses(
         w2c = invert(poses) if direction == "c2w" else poses
     path = CameraPath(lens=stated.lens, w2c=w2c, world=stated.world, gravity=stated.gravity)
     return path, tuple(rows)
+
+
+def with_exo_axes(
+    ego: CameraPath, rows: tuple[FactRow, ...], exo: CameraPath | None, exo_rows: Sequence[FactRow]
+) -> tuple[CameraPath, tuple[FactRow, ...]]:
+    """Turn the world of bare ego matrices as the exo camera's poses in it were turned.
+
+    Raises:
+        EgoXInputError: an exo pose of which nothing says in which axes its world is.
+    """
+    world_row = next((row for row in rows if row.fact == "ego.world_axes"), None)
+    axes = next((row.value for row in rows if row.fact == "ego.axes"), "unity")
+    is_known = world_row is None or world_row.by != UNKNOWN_WORLD or axes == "unity"
+    # Poses relative to the exo camera are in no world of its poses.
+    is_known |= any(row.fact == "ego.world" and row.value == "exo" for row in rows)
+    if is_known or exo is None or exo.world != "take" or exo.at_origin:
+        return ego, rows
+    exo_by_fact = {row.fact: row for row in exo_rows}
+    exo_axes, exo_world = map(exo_by_fact.get, ("exo.axes", "exo.world_axes"))
+    if exo_world is None and (exo_axes is None or exo_axes.by.startswith("the form of")):
+        raise EgoXInputError(
+            "world of the ego poses",
+            got=f"bare matrices of {axes}'s axes, beside an exo pose of which nothing says its own",
+            expected="both cameras in one world",
+            fix="declare ego.world_axes=stored where the exo pose is in the world as the matrices "
+            "have it (ARKit: y up), or ego.world_axes=turned where it is in one turned to y down",
+        )
+    world_axes = "stored" if exo_world is None else exo_world.value
+    new_row = replace(world_row, value=world_axes, by="the exo camera's poses", advice="")
+    if world_axes != world_row.value:
+        # The world's own turn is undone, the camera's stays.
+        signs = torch.tensor([*AXIS_SIGNS[axes], 1.0], dtype=torch.float64)
+        ego = replace(ego, w2c=ego.w2c * signs)
+    return ego, tuple(new_row if row is world_row else row for row in rows)
 
 
 def first_posed(*cameras: CameraPath | None) -> CameraPath:
@@ -184,12 +238,15 @@ def _check_known(
             fix=f"declare {', and '.join(unknown_facts)}",
         )
     mount_fix = (
-        "declare ego.camera_from_tracker, the body's pose in the camera's axes as 12 numbers (of "
-        "Aria: T_camera_device of its calibration), or 0 0 0 where they are the camera's own"
+        "declare ego.camera_from_tracker, the body's pose in the upright camera's axes as 12 "
+        "numbers, or 0 0 0 where they are the camera's own; of Aria: ego.sensor_from_tracker, "
+        "T_camera_device of its calibration (from device to camera, the inverse of "
+        "T_device_camera)"
     )
     if camera == "exo":
         mount_fix = "multiply them by the camera's place on the body, and give the product as TUM"
-    if stated.of_body and (camera == "exo" or declared.value("ego.camera_from_tracker") is None):
+    has_mount = camera == "ego" and any(map(declared.by_name.get, MOUNT_FACTS))
+    if stated.of_body and not has_mount:
         raise EgoXInputError(
             f"path {stated.name}",
             got="poses of a tracked body, of which nothing says where its camera is",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..cameras import FARTHEST, rotation_of_angles, validate_w2c
+from ..cameras import FARTHEST, by_rows, rotation_of_angles, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..frozen import frozen
 
@@ -43,7 +43,9 @@ DEPTH_KINDS = ("z", "ray", "inverse")
 
 JOINTS = 21
 """Joints of a hand."""
-FORMS_OF_POSE = "x, y, z in metres, or with yaw, pitch, roll in degrees, or 12 numbers [R|t]"
+FORMS_OF_POSE = (
+    "x, y, z in metres, or with yaw, pitch, roll in degrees, or 12 numbers [R|t] by rows, or 16"
+)
 
 
 @frozen
@@ -123,7 +125,7 @@ def _pose(value: object) -> tuple[float, ...]:
         value = [float(word) for word in value.replace(",", " ").split()]
     numbers = torch.as_tensor(value).double().reshape(-1)
     if len(numbers) == 16:
-        numbers = numbers[:12]
+        numbers = by_rows(numbers.reshape(1, 4, 4), "camera_from_tracker").flatten()
     if len(numbers) == 12:
         return tuple(validate_w2c(numbers.reshape(3, 4), "camera_from_tracker").flatten().tolist())
     if len(numbers) not in (3, 6) or not bool(torch.isfinite(numbers).all()):
@@ -215,6 +217,13 @@ FACTS: Mapping[str, Fact] = {
         parse=_pose,
         show=_pose_text,
     ),
+    "ego.sensor_from_tracker": Fact(
+        meaning="place of the tracker in the axes of Aria's raw sensor, whose picture is upright "
+        "after a quarter turn clockwise",
+        expected=FORMS_OF_POSE,
+        parse=_pose,
+        show=_pose_text,
+    ),
     "hands.axes": Fact(
         meaning="axes of the exo camera in which the hands' joints are, as their signs",
         expected=", ".join(AXES),
@@ -254,5 +263,5 @@ def parse_fact(name: str, value: object, by: str) -> object:
             f"{by}: {name}, the {fact.meaning}".replace("the what", "what"),
             got=repr(value),
             expected=fact.expected,
-            fix="correct its value",
+            fix=getattr(error, "fix", "correct its value"),
         ) from error

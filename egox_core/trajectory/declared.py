@@ -6,10 +6,12 @@ import torch
 
 from ..cameras import CameraPath, compose, sensor_from_upright
 from ..errors import EgoXInputError
-from ..facts import Declared
+from ..facts import MOUNT_FACTS, Declared
 from ..remarks import FactRow
 from ..types import CameraTrajectory
 
+ARIA_TURNS = 1
+"""Quarter turns of Aria's sensor, by which its picture becomes upright."""
 TAKEN_AS_ONE = "taken to be one with the scene's"
 """Value of the fact ``ego.world`` where no source ties the path's world to the scene's."""
 
@@ -18,16 +20,26 @@ def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> Cam
     """Move the poses of a tracker on a hat, ring or controller to the wearer's camera.
 
     Without a declared mount they are the camera's.
+
+    Raises:
+        EgoXInputError: both mounts are declared.
     """
-    mount = declared.value("ego.camera_from_tracker")
-    is_settled = any(row.fact == "ego.camera_from_tracker" for row in trajectory.facts)
-    if mount is None or is_settled:
+    rows = declared.rows(*MOUNT_FACTS)
+    if not rows or any(row.fact in MOUNT_FACTS for row in trajectory.facts):
         return trajectory
+    if len(rows) > 1:
+        raise EgoXInputError(
+            "mount of the tracker",
+            got=" and ".join(MOUNT_FACTS),
+            expected="one of them",
+            fix="leave ego.sensor_from_tracker out, unless it is of Aria's raw sensor",
+        )
     ego = trajectory.ego
-    camera_from_tracker = torch.tensor(mount, dtype=torch.float64).reshape(3, 4)
+    mount = torch.tensor(declared.value(rows[0].fact), dtype=torch.float64).reshape(3, 4)
+    if rows[0].fact == "ego.sensor_from_tracker":
+        mount = sensor_from_upright(ARIA_TURNS).mT @ mount
     turned = sensor_from_upright(ego.camera.quarter_turns % 4)
-    upright_w2c = compose(camera_from_tracker, ego.upright_w2c)
-    rows = declared.rows("ego.camera_from_tracker")
+    upright_w2c = compose(mount, ego.upright_w2c)
     return replace(
         trajectory,
         ego=replace(ego, w2c=turned @ upright_w2c),
@@ -90,7 +102,7 @@ def taken_facts(trajectory: CameraTrajectory) -> tuple[FactRow, ...]:
                 advice="declare ego.world=exo where the poses are relative to the exo camera",
             )
         )
-    if "ego.axes" in settled_facts and "ego.camera_from_tracker" not in settled_facts:
+    if "ego.axes" in settled_facts and not settled_facts & {*MOUNT_FACTS}:
         rows.append(
             FactRow(
                 fact="ego.camera_from_tracker",

@@ -107,6 +107,11 @@ def test_each_program_s_path_is_right(tmp_path, program, export, declared):
     mount = np.eye(4)
     if (stated_mount := facts.value("ego.camera_from_tracker")) is not None:
         mount[:3] = np.reshape(stated_mount, (3, 4))
+    if (stated_mount := facts.value("ego.sensor_from_tracker")) is not None:
+        # A sensor whose x runs down the upright picture, and its y to the left.
+        mount[:3] = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) @ np.reshape(
+            stated_mount, (3, 4)
+        )
     c2w = c2w @ mount
     c2w[:, :3, 3] /= facts.value("ego.unit") or 1
     times = TIMES

@@ -51,13 +51,20 @@ meta | ego.axes | unity | | | opencv (form)
 meta | ego.axes | unity | unity | | unity (declared in meta.json)
 meta | ego.axes | unity | opengl | = | unity (declared), opengl
 npy c2w | ego.axes | opengl | | | refused: ego.axes=opencv, opengl, unity
-npy c2w | ego.axes | opengl | | = | opengl (declared)
-columns c2w | ego.axes | opengl | | = | opengl (declared)
+npy c2w turned | ego.axes | opengl | | = | opengl (declared)
+npy c2w | ego.axes | opengl | | = | refused: ego.world_axes=stored
+npy c2w | ego.axes | unity | | = | unity (declared)
+columns c2w turned | ego.axes | opengl | | = | opengl (declared)
 transforms | ego.world_axes | turned | | | turned (form)
 transforms | ego.world_axes | stored | | | turned (form)
 transforms | ego.world_axes | stored | applied_transform | | stored (applied_transform)
 transforms | ego.world_axes | stored | | = | stored (declared)
 transforms | ego.world_axes | turned | applied_transform | = | turned (declared), stored
+tum unity | ego.world_axes | turned | | stored | refused: leave ego.world_axes out
+tum unity | ego.world_axes | turned | | = | turned (declared)
+columns c2w opengl | ego.world_axes | turned | | | refused: ego.world_axes=stored
+columns c2w opengl | ego.world_axes | turned | | = | turned (declared)
+columns c2w opengl | ego.world_axes | stored | | = | stored (declared)
 npy opencv | ego.direction | w2c | | | refused: ego.direction=c2w
 npy opencv | ego.direction | w2c | | = | w2c (declared)
 tum | ego.direction | w2c | | = | w2c (declared)
@@ -74,6 +81,7 @@ transforms | ego.unit | cm | units=cm | | cm (units)
 transforms | ego.unit | cm | units=mm | = | cm (declared), mm
 transforms | ego.unit | 0.5 | applied_scale=2 | | 0.5 m (applied_scale)
 transforms | ego.unit | 0.005 | unit=cm applied_scale=2 | | 0.005 m (applied_scale)
+transforms | ego.unit | 0.005 | unit=m applied_scale=2 | cm | 0.005 m (declared), 0.5 m
 tum | ego.unit | mm | | | m (default)
 tum | ego.unit | ft | | = | ft (declared)
 tum | ego.unit | 2 | | = | 2 m (declared)
@@ -97,6 +105,18 @@ meta | ego.camera_from_tracker | 0 -.12 0 | 0 0 0 | = | 12 cm.* (declared), 0 cm
 euroc | ego.camera_from_tracker | 0 -.12 0 | | | refused: ego.camera_from_tracker
 euroc | ego.camera_from_tracker | 0 -.12 0 | | = | 12 cm.* (declared)
 aria | ego.camera_from_tracker | 0 0 0 | | | refused: T_camera_device
+aria | ego.sensor_from_tracker | .01 .02 0 80 9 7 | | | refused: ego.sensor_from_tracker
+aria | ego.sensor_from_tracker | .01 .02 0 80 9 7 | | = | 2.24 cm.* (declared)
+meta | ego.sensor_from_tracker | 0 -.12 0 | 0 -.12 0 | | 12 cm.* (declared in meta.json)
+meta | ego.sensor_from_tracker | 0 -.12 0 | 0 0 0 | = | 12 cm.* (declared), 0 cm
+tum | ego.camera_from_tracker | MOUNT | | = | 8.19 cm and 62.* (declared)
+tum | ego.camera_from_tracker | MOUNT | | MOUNT BY ROWS | 8.19 cm and 62.* (declared)
+tum | ego.camera_from_tracker | MOUNT | | MOUNT BY COLUMNS | 8.19 cm and 62.* (declared)
+tum | ego.camera_from_tracker | MOUNT | | MOUNT AND MORE | refused: give 12 numbers
+tum | ego.camera_from_tracker | TURN | | TURN OF 16 | refused: give 12 numbers
+tum | ego.camera_from_tracker | TURN | | = | 0 cm and 62.* (declared)
+tum | ego.camera_from_tracker | 0 0 0 0 0 180 | | HALF TURN OF 16 | 0 cm and 180.* (declared)
+meta | ego.camera_from_tracker | MOUNT | MOUNT BY COLUMNS | | 8.19 cm.* (declared in meta.json)
 tum clock | ego.time_offset_s | -0.2 | | | refused: ego.time_offset_s
 transforms clock | ego.time_offset_s | -0.2 | | | refused: ego.time_offset_s
 tum without end | ego.time_offset_s | -0.2 | | | 0 s (default)
@@ -268,6 +288,11 @@ def in_file(truth: Truth, facts: Declared, camera: str, default_axes: str) -> np
     c2w, value = truth.c2w, lambda name: facts.value(f"{camera}.{name}")
     if (mount := value("camera_from_tracker")) is not None:
         c2w = c2w @ np.vstack([np.reshape(mount, (3, 4)), [0, 0, 0, 1]])
+    if (mount := value("sensor_from_tracker")) is not None:
+        # Its x runs down the upright picture, and its y to the left.
+        upright_from_sensor = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+        upright_from_tracker = upright_from_sensor @ np.reshape(mount, (3, 4))
+        c2w = c2w @ np.vstack([upright_from_tracker, [0, 0, 0, 1]])
     if value("world") == "exo":
         c2w = np.linalg.inv(truth.exo_c2w) @ c2w
     flip = FLIPS[value("axes") or default_axes]
@@ -304,6 +329,7 @@ def poses_at(folder, truth, door, facts, stated):
     camera = "exo" if door.startswith("exo") else "ego"
     form, *more = door.removeprefix("exo ").split()
     default_axes = "opengl" if form in ("transforms", "columns") else "opencv"
+    default_axes = "unity" if "unity" in more else default_axes
     matrices = in_file(truth, facts, camera, default_axes)
     times = None
     if more[:1] in (["clock"], ["without"]):  # two poses are of before the video
@@ -331,6 +357,9 @@ def poses_at(folder, truth, door, facts, stated):
 EXTRA = {
     "c2w": "direction=c2w",
     "opencv": "axes=opencv",
+    "opengl": "axes=opengl",
+    "unity": "axes=unity",
+    "turned": "world_axes=turned",
     "motive": "camera_from_tracker=0 0 0",
     "tum clock declared": "time_offset_s=-0.2",
 }
@@ -521,7 +550,22 @@ def read_lens(folder, truth, points, line):
     return true == "guess" or abs(aligned.exo.camera.fx / focal - 1) < 1e-6, report.facts
 
 
+TURN = np.eye(4)
+TURN[:3, :3] = Rotation.from_euler("xyz", (0.2, -0.5, 0.9)).as_matrix()
+MOUNT = TURN.copy()
+MOUNT[:3, 3] = 0.03, -0.07, 0.03
+MATRICES = {
+    "MOUNT": MOUNT[:3],
+    "MOUNT BY ROWS": MOUNT,
+    "MOUNT BY COLUMNS": MOUNT.T,
+    "MOUNT AND MORE": MOUNT + 0.1,
+    "TURN": TURN[:3],
+    "TURN OF 16": TURN,
+    "HALF TURN OF 16": np.diag([-1.0, -1, 1, 1]),
+}
 NAMES = {"REVERSED": [*reversed(JOINT_NAMES)], "OURS": [*JOINT_NAMES]}
+TEXTS = {name: " ".join(map(str, matrix.ravel())) for name, matrix in MATRICES.items()}
+"""Numbers of a mount by the words of a line."""
 READERS = {
     **{"ego": read_poses, "exo": read_poses, "depth": read_depth, "hands": read_hand_file},
     **{"picture": read_picture, "lens": read_lens},
@@ -542,6 +586,9 @@ def test_a_fact_at_a_door(truth, points, tmp_path, line):
     door, fact, true, stated, declared, outcome = line
     declared_value = true if declared == "=" else declared
     declared_value = " ".join(NAMES.get(declared_value, [declared_value]))
+    true, stated, declared_value = (
+        TEXTS.get(text, text) for text in (true, stated, declared_value)
+    )
     line = door, fact, true, stated, declared and f"{fact}={declared_value}"
     read = READERS.get(door) or READERS[fact.partition(".")[0]]
     if fact.endswith(ENTRY_FACTS):
