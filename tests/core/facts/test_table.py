@@ -93,6 +93,7 @@ motive | ego.unit | cm | | = | cm (declared), mm
 tum | ego.world | take | | | taken to be one with the scene's (default)
 tum | ego.world | exo | | | taken to be one with the scene's (default)
 tum | ego.world | exo | | = | exo (declared)
+npy c2w opengl | ego.world | exo | | = | exo (declared)
 array | ego.world | exo | | | that of the exo camera's pose (default)
 meta | ego.world | exo | exo | | exo (declared in meta.json)
 meta | ego.world | exo | take | = | exo (declared), take
@@ -329,7 +330,7 @@ def poses_at(folder, truth, door, facts, stated):
     camera = "exo" if door.startswith("exo") else "ego"
     form, *more = door.removeprefix("exo ").split()
     default_axes = "opengl" if form in ("transforms", "columns") else "opencv"
-    default_axes = "unity" if "unity" in more else default_axes
+    default_axes = next((word for word in more if word in FLIPS), default_axes)
     matrices = in_file(truth, facts, camera, default_axes)
     times = None
     if more[:1] in (["clock"], ["without"]):  # two poses are of before the video
