@@ -140,12 +140,14 @@ def with_exo_axes(
     Raises:
         EgoXInputError: an exo pose of which nothing says in which axes its world is.
     """
-    world_row = next((row for row in rows if row.fact == "ego.world_axes"), None)
-    axes = next((row.value for row in rows if row.fact == "ego.axes"), "unity")
-    is_known = world_row is None or world_row.by != UNKNOWN_WORLD or axes == "unity"
+    ego_by_fact = {row.fact: row for row in rows}
+    world_row = ego_by_fact.get("ego.world_axes")
+    if world_row is None or world_row.by != UNKNOWN_WORLD:
+        return ego, rows
+    axes = ego_by_fact["ego.axes"].value
     # Poses relative to the exo camera are in no world of its poses.
-    is_known |= any(row.fact == "ego.world" and row.value == "exo" for row in rows)
-    if is_known or exo is None or exo.world != "take" or exo.at_origin:
+    is_of_exo = "ego.world" in ego_by_fact and ego_by_fact["ego.world"].value == "exo"
+    if is_of_exo or axes == "unity" or exo is None or exo.world != "take" or exo.at_origin:
         return ego, rows
     exo_by_fact = {row.fact: row for row in exo_rows}
     exo_axes, exo_world = map(exo_by_fact.get, ("exo.axes", "exo.world_axes"))
