@@ -100,7 +100,7 @@ def settle_poses(
         world_axes_row = replace(world_axes_row, value="turned", by=axes_row.by)
     unit_m, unit_row = settled("unit", 1.0, advice=f"declare {camera}.unit where it is another")
     if declared.value(f"{camera}.unit") and stated.applied_scale != 1:
-        unit_m = unit_m / stated.applied_scale
+        unit_m = declared.value(f"{camera}.unit") / stated.applied_scale
         unit_row = replace(
             unit_row,
             value=FACTS["ego.unit"].show(unit_m),
