@@ -1,9 +1,6 @@
-"""Define a row of the ``bench gpu`` table, and remove private details from its text."""
+"""Define a row of the ``bench gpu`` table, and remove folders from its text."""
 
-import getpass
-import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
@@ -13,7 +10,6 @@ from egox_core.frozen import frozen
 
 GB = 1e9
 MOST_REASON_LENGTH = 200
-PACK_FOLDER = Path(__file__).resolve().parent.parent.parent
 
 
 @frozen
@@ -48,29 +44,10 @@ def judged_row(
     )
 
 
-def anonymise(text: str) -> str:
-    """Remove folders, user names and computer names from a text before it is published."""
-    for folder, placeholder in ((PACK_FOLDER, "<pack>"), (Path.home(), "~")):
-        for path_text in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
-            if len(path_text) > 3:
-                text = text.replace(path_text, placeholder)
-    for name, placeholder in ((_user(), "<user>"), (socket.gethostname(), "<computer>")):
-        # Short or everyday names would take harmless words apart.
-        if len(name) > 3 and name not in ("root", "localhost"):
-            text = re.sub(rf"\b{re.escape(name)}\b", placeholder, text)
-    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[\w.+~-]+[\\/])+(?=[\w.+~-])", ".../", text)
-
-
 def error_line(error: BaseException) -> str:
-    """Shorten an exception to one line of text."""
+    """Shorten an exception to one line of text that names no folder."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return anonymise(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
-        :MOST_REASON_LENGTH
-    ]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return os.environ.get("USERNAME", "")
+    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    text = text.replace(str(Path.home()), "~")
+    folders_pattern = r"(?<![\w.])(?:[A-Za-z]:|~)?[\\/](?:[\w.+~-]+[\\/])+(?=[\w.+~-])"
+    return re.sub(folders_pattern, ".../", text)[:MOST_REASON_LENGTH]

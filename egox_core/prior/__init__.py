@@ -21,4 +21,4 @@ from .preview import (
 )
 from .push_pull import push_pull
 from .rank import ExoCandidate, rank_exo_cameras, rank_text
-from .render import iter_ego_prior, render_ego_prior
+from .render import PriorFrame, iter_ego_prior, render_ego_prior

@@ -77,8 +77,8 @@ MIN_DEG = 0.3
 """Error of a plane's direction however exact its depth is."""
 DEPTH_FRAMES = 3
 GRAVITY_WORLDS = 2 / 3
-"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in
-``bench up``."""
+"""Share of worlds with an axis along gravity, where the form doesn't tell: judged
+(``benchmarks/results/constants.md``)."""
 SAME_POSE = 1e-3
 """Difference of a turn from the identity, in any number, of a camera whose axes are its world's:
 files round to three digits."""

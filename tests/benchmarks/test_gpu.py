@@ -1,23 +1,17 @@
-"""Test ``bench gpu`` on the CPU: all of its steps at a small size, and its messages."""
+"""Test ``bench gpu`` on the CPU: all of its parts at a small size, and what it says of lacks."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.support import gpu_run
-from benchmarks.support.gpu_row import Row, anonymise, error_line
+from benchmarks import gpu
+from benchmarks.support.gpu_row import Row, error_line
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.slow
@@ -31,11 +25,10 @@ def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch)
         text=True,
         timeout=600,
     )
-    benchmark_result = json.loads(completed.stdout)
-    assert (
-        completed.returncode == 0 and benchmark_result["passed"] and not benchmark_result["not_run"]
-    ), gpu_run.table(benchmark_result)
-    rows = {row["what"]: row for row in benchmark_result["rows"]}
+    result = json.loads(completed.stdout)
+    table_text = gpu.table(result)
+    assert completed.returncode == 0 and result["passed"] and not result["not_run"], table_text
+    rows = {row["what"]: row for row in result["rows"]}
     assert "exactly on cpu" in rows["CFG step, bf16, exo kept"]["measured"]
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
@@ -44,74 +37,42 @@ def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch)
             assert refused_row["held"] is None and "needs an NVIDIA card" in refused_row["measured"]
     host_row = rows["CFG step, bf16, result and memory"]
     assert host_row["held"] is True and host_row["measured"].startswith("dynamic memory")
-    assert "failed" not in str(rows)
+    assert "failed" not in str(rows) and "not run:" not in str(rows)
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
     assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
-    assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
     for base in ("bf16", "24 GB", "16 GB"):
         assert rows[f"training step, {base}"]["numbers"]["seconds"] > 0
-    table_text = gpu_run.table(benchmark_result)
-    assert gpu_run.NO_GPU_NOTE in table_text and "Held:" in table_text
+    assert gpu.NO_GPU_NOTE in table_text and "Held:" in table_text
     assert str(ROOT) not in table_text and str(Path.home()) not in completed.stdout
 
 
-def test_missing_packages_are_reported_before_importing_torch(tmp_path):
-    script = (
-        "import sys, pathlib; from benchmarks import gpu; "
-        "host, _ = gpu.first_look(pathlib.Path(sys.argv[1])); "
-        "assert 'torch' not in sys.modules and host is None"
-    )
-    environment = {k: v for k, v in os.environ.items() if k not in ("EGOX_HOST_DIR", "COMFYUI_DIR")}
-    completed = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=environment | {"COMFYUI_DIR": str(ROOT)},
-    )
-    assert completed.returncode == 0, completed.stderr
-    assert (
-        f"{ROOT} is not a ComfyUI" in completed.stderr
-        and "the demo, whose text" in completed.stderr
-    )
-    written_report = read_json(tmp_path / "gpu.json")
-    assert (
-        written_report["machine"]["disk_gb"] > 0 and written_report["machine"]["main_memory_gb"] > 0
-    )
-    assert written_report["running"] == "imports" and str(ROOT) not in str(written_report)
-    assert "not installed: ComfyUI" in " ".join(written_report["left_out"])
+def test_what_is_missing_or_fails_is_a_row_and_the_page_names_no_folder(
+    monkeypatch, tmp_path, capsys
+):
+    def failing_rows():
+        yield Row(what="first", measured="x", numbers={"error": float("nan")})
+        raise RuntimeError(f"{Path.home()}/somebody/x.cu broke\nand more")
 
+    def unbuilt_rows():
+        raise ImportError("No module named 'diffusers'")
 
-def test_step_over_its_time_is_ended_and_other_results_kept():
-    report = gpu_run.Report()
-
-    def endless():
-        yield Row(what="first", measured="x")
-        while True:  # one wait, where it can be woken
-            threading.Event().wait(60 if hasattr(signal, "pthread_kill") else 0.01)
-
-    handler_before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as behind nohup
-    start_time = time.monotonic()
-    report.run("endless", endless, seconds=0.5)
-    assert time.monotonic() - start_time < 10
-    assert signal.signal(signal.SIGINT, handler_before) == signal.SIG_IGN
-    report.run("next", lambda: [Row(what="last", measured="y")], seconds=30)
-    assert [row.what for _, row in report.rows] == ["first", "endless", "last"]
-    assert "its share of the time" in report.rows[1][1].measured
-
-
-def test_report_identifies_no_machine(monkeypatch):
-    monkeypatch.setattr("benchmarks.support.gpu_row._user", lambda: "somebody")
-    anonymous_text = anonymise(
-        f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"
-    )
-    assert (
-        "somebody" not in anonymous_text
-        and "/opt" not in anonymous_text
-        and str(ROOT) not in anonymous_text
-        and anonymous_text.endswith("a/b")
-    )
-    assert (
-        error_line(ValueError("one\ntwo")) == "ValueError: one"
-        and Row(what="a", measured="b").held is None
-    )
+    parts = {"kernels bf16": failing_rows, "train 24 GB": unbuilt_rows}
+    monkeypatch.setattr(gpu, "list_parts", lambda *_: parts)
+    monkeypatch.setenv("COMFYUI_DIR", str(ROOT))  # no ComfyUI
+    monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--small", "--out", str(tmp_path)])
+    thread_count = torch.get_num_threads()
+    exit_code = gpu.main()
+    torch.set_num_threads(thread_count)  # which the small size sets to 1
+    assert exit_code == 1
+    result = read_json(tmp_path / "gpu.json")
+    measured = [(row["what"], row["measured"]) for row in result["rows"][1:]]
+    assert measured == [
+        ("first", "x"),
+        ("kernels bf16", "failed: RuntimeError: .../x.cu broke"),
+        ("train 24 GB", "not run: ImportError: No module named 'diffusers'"),
+    ]
+    assert result["rows"][1]["numbers"] == {"error": None} and not result["not_run"]
+    page = (tmp_path / "gpu.md").read_text("utf-8")
+    assert page.strip() == capsys.readouterr().out.strip() and "ComfyUI none" in page
+    assert error_line(ValueError("of /opt/site/torch/nn.py, a/b")).endswith("of .../nn.py, a/b")
