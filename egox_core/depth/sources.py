@@ -8,7 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedLens, settle_depth
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, ceiling_of, settle_depth
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
@@ -124,7 +124,10 @@ def array_depth(
             expected="floats, in metres",
             fix="convert the numbers; millimetres divided by 1000",
         )
-    facts = settle_depth((), declared, name) if kind == "metric z" else None
+    facts = None
+    if kind == "metric z":
+        ceilings = {ceiling_of(frame.detach().cpu().float().numpy()) for frame in maps} - {None}
+        facts = settle_depth((), declared, name, max(ceilings, default=None))
     if facts is not None and not facts.is_plain:
         maps = torch.from_numpy(facts.to_metres(maps.detach().cpu().float().numpy()))
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")

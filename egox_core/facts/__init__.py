@@ -7,7 +7,7 @@ gave it and who said otherwise. Readers state and settle nothing; stages compute
 
 from .clock import settle_numbering
 from .declared import NOTHING_DECLARED, Declared
-from .depth_maps import settle_depth
+from .depth_maps import ceiling_of, settle_depth
 from .exo_lens import StatedLens, settle_lens
 from .poses import (
     MOUNT_FACTS,

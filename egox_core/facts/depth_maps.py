@@ -1,6 +1,8 @@
 """Settle what the numbers of depth maps are: kind, unit, and from where on they are sky."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +11,13 @@ from ..frozen import frozen
 from ..remarks import FactRow
 from .declared import Declared
 from .settle import Statement, settle
+
+MIN_CEILING_SHARE = 0.005
+"""Share of a map from which on a number says that nothing was measured, not a speck of depth."""
+MIN_CEILING_BITS = 10
+"""Least bits of such a number, below which 5 % of it are few steps."""
+ROUNDING = 1e-9
+"""Of a logarithm: of float32, too, 2^31 is an integer's largest number."""
 
 
 @frozen
@@ -44,7 +53,28 @@ class DepthFacts:
         return depth.astype(np.float32)
 
 
-def settle_depth(stated: Sequence[Statement], declared: Declared, what: str) -> DepthFacts:
+def ceiling_of(depth: np.ndarray) -> float | None:  # [H, W] as stored
+    """Find the number by which a map of whole numbers says that there is nothing, or None.
+
+    It is the largest one of a type or a sensor, 2^k - 1, on at least 0.5 % of the map, with no
+    number within 5 % below.
+    """
+    top = float(np.nanmax(depth, initial=0))
+    bits = math.log2(top + 1) if top < math.inf else 0
+    if bits < MIN_CEILING_BITS or abs(bits - round(bits)) > ROUNDING:
+        return None
+    is_alone = not ((depth >= 0.95 * top) & (depth < top)).any()
+    is_common = (depth == top).mean() >= MIN_CEILING_SHARE
+    return top if is_alone and is_common and not (np.nan_to_num(depth) % 1).any() else None
+
+
+def settle_depth(
+    stated: Sequence[Statement],
+    declared: Declared,
+    what: str,
+    # The number by which maps say that there is nothing, see ceiling_of; None: none was found.
+    ceiling: float | None = None,
+) -> DepthFacts:
     """Settle kind, unit and far end of depth maps, which ``what`` names in errors.
 
     Raises:
@@ -55,7 +85,12 @@ def settle_depth(stated: Sequence[Statement], declared: Declared, what: str) -> 
     kind, kind_row = settle("depth.kind", stated, declared, "z", advice=kind_advice)
     unit_advice = "declare depth.unit where it is another"
     unit_m, unit_row = settle("depth.unit", stated, declared, 1.0, advice=unit_advice)
+    if ceiling is not None and kind != "inverse":
+        by = f"{ceiling:.0f}, the largest number of its bits, with nothing just below"
+        stated = [*stated, Statement("depth.far_m", (ceiling - 0.5) * unit_m, by)]
     far_m, far_row = settle("depth.far_m", stated, declared, None)
+    if far_m is not None and declared.value("depth.far_m") is None:
+        far_row = replace(far_row, advice="declare a larger depth.far_m where that is depth")
     metric, metric_row = settle("depth.metric", stated, declared, "yes")
     if metric == "no" and declared.value("depth.unit") is None:
         raise EgoXInputError(

@@ -15,6 +15,7 @@ from ..facts import (
     NOTHING_DECLARED,
     Declared,
     StatedLens,
+    ceiling_of,
     first_posed,
     settle_depth,
     settle_lens,
@@ -87,6 +88,7 @@ def load_depth_file(
     )  # uneven time stamps may use a frame twice
     used_maps = unique_maps.tolist()
     ray_lengths = lens.ray_lengths().numpy() if facts.kind == "ray" else None
+    ceilings: set[float | None] = set()
 
     def read_maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):
@@ -100,11 +102,21 @@ def load_depth_file(
             if frames.is_mirrored:
                 depth = np.ascontiguousarray(depth[:, ::-1])
                 dynamic = None if dynamic is None else np.ascontiguousarray(dynamic[:, ::-1])
+            ceilings.add(ceiling_of(depth))
             yield facts.to_metres(depth, ray_lengths), dynamic
 
     depth_m, dynamic, invalid_share = window.fit_clip(
         read_maps(), len(used_maps), source.name, progress
     )
+    ceiling = max((number for number in ceilings if number is not None), default=None)
+    far_note = ""
+    # That number may be on a few pixels of the maps before.
+    if ceiling is not None and facts.far_m is None and facts.kind != "inverse":
+        facts = settle_depth(source.statements, declared, f"depth {source.name}", ceiling)
+        far_note = next(row.text for row in facts.rows if row.fact == "depth.far_m")
+        depth_m, dynamic, invalid_share = window.fit_clip(
+            read_maps(), len(used_maps), source.name, progress
+        )
     exo = exo_poses(meta, frames, lens=window.camera(lens), lens_guessed=chosen_lens.guessed)
     own_exo = None
     if source.arrays.w2c is not None:
@@ -121,7 +133,7 @@ def load_depth_file(
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"
     )
-    notes = tuple(map(Remark, filter(None, (summary, chosen_lens.note, window.note))))
+    notes = tuple(map(Remark, filter(None, (summary, far_note, chosen_lens.note, window.note))))
     notes = (*notes, *source.arrays.notes, entries.remark)
     return DepthSource(depth=video, name=source.name, notes=notes)
 

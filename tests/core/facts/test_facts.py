@@ -3,11 +3,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from egox_core.cameras import CameraPath
-from egox_core.facts import Declared
+from egox_core.facts import Declared, ceiling_of
 from egox_core.facts.table import FACTS
 from egox_core.stages import align, path
 from egox_core.takes import read_meta
@@ -85,3 +86,38 @@ def test_the_page_lists_every_fact_with_its_choices():
         choices = {f"`{word}`" for word in re.findall(r"[a-z0-9]+", fact.expected)}
         if len(choices) > 1 and re.fullmatch(r"[a-z0-9]+(, [a-z0-9]+)*", fact.expected):
             assert choices == set(re.findall(r"`\w+`", values_by_fact[name])), name
+
+
+@pytest.mark.parametrize(
+    ("top", "share", "below", "is_ceiling"),
+    [
+        (65535, 0.01, 0.94, True),
+        (4095, 0.01, 0.94, True),
+        (2**31 - 1, 0.01, 0.9, True),
+        (65535, 0.004, 0.94, False),  # specks
+        (65535, 0.01, 0.96, False),  # a wall that goes on
+        (65534, 0.01, 0.94, False),
+        (511, 0.01, 0.94, False),  # too few steps
+        (65535.5, 0.01, 0.94, False),
+    ],
+)
+def test_the_largest_number_of_a_type_is_no_depth(top, share, below, is_ceiling):
+    depth = np.full((100, 100), np.floor(0.5 * top), np.float32)
+    depth[0, 0] = np.floor(below * top)
+    depth.flat[1 : 1 + round(share * depth.size)] = top
+    assert ceiling_of(depth) == (np.float32(top) if is_ceiling else None)
+    depth[50, 50], depth[50, 51] = 0.5, np.nan
+    assert ceiling_of(depth) is None  # a map of other than whole numbers
+
+
+def test_a_number_for_nothing_is_none_in_maps_before_either(tmp_path):
+    maps = np.full((COUNT, LENS.height, LENS.width), 2000, np.uint16)
+    maps[0, 0, 0] = maps[3, :5] = maps[4, 7, 7] = 65535
+    np.save(tmp_path / "depth.npy", maps)
+    options = {"frames": FRAMES, "camera": LENS}
+    depth, report = align(tmp_path / "depth.npy", declared="depth.unit=mm", **options)
+    assert torch.equal(torch.isnan(depth.depth_m), torch.from_numpy(maps == 65535))
+    assert "65535" in report.text() and "depth.far_m" in report.text()
+    declared = "depth.unit=mm, depth.far_m=66"
+    depth, _ = align(tmp_path / "depth.npy", declared=declared, **options)
+    assert not torch.isnan(depth.depth_m).any()

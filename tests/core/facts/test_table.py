@@ -209,6 +209,10 @@ npz | depth.scale | 2 | scale=3 | = | refused: depth.scale and scale
 meta | depth.scale | 2 | 2 | | 2 (declared in meta.json)
 meta | depth.scale | 2 | 3 | = | 2 (declared), 3
 npz | depth.far_m | 50 | | | none
+png ceiling | depth.far_m | 65.5345 | | | 65.5345 m (65535, the largest number)
+png ceiling | depth.far_m | 70 | | = | 70 m (declared)
+array ceiling | depth.far_m | 65.5345 | | | 65.5345 m (65535, the largest number)
+array ceiling | depth.far_m | 70 | | = | 70 m (declared), 65.5345
 npz | depth.far_m | 50 | | = | 50 m (declared)
 array | depth.far_m | 50 | | = | 50 m (declared)
 meta | depth.far_m | 50 | 50 | | 50 m (declared in meta.json)
@@ -414,8 +418,15 @@ def read_depth(folder, truth, points, line):
         values = values * LENS.ray_lengths().numpy()
     if facts.value("depth.kind") == "inverse":
         values = 1 / values
-    if facts.value("depth.far_m"):
-        values[:, :2] = 200
+    far_m = facts.value("depth.far_m")
+    is_ceiling = door.endswith("ceiling")  # whole millimetres, and the largest number of 16 bits
+    door = door.removesuffix(" ceiling")
+    if far_m:
+        values[:, :2] = 65.535 if is_ceiling else 200
+    expected = values.astype(np.float32) if is_ceiling else truth.depth.copy()
+    if is_ceiling:
+        expected, values = np.round(expected, 3), np.round(1000 * values)
+        declared = ", ".join(filter(None, (declared, "depth.unit=mm")))
     values = values / (facts.value("depth.unit") or 1)
     scale = facts.value("depth.scale")
     values = values / (scale if isinstance(scale, float) else 1)
@@ -438,8 +449,7 @@ def read_depth(folder, truth, points, line):
         content = {"camera_intrinsics": LENS.intrinsics.tolist(), "declared": {fact: stated}}
         meta = read_meta(pose_doors.write_json(folder / "meta.json", content))
     depth, report = align(file, frames=FRAMES, meta=meta, **options)
-    expected = truth.depth.copy()
-    if facts.value("depth.far_m"):
+    if far_m and (not is_ceiling or far_m < 65.535):
         expected[:, :2] = np.nan
     # A picture's numbers are whole.
     error = 0.51 * (facts.value("depth.unit") or 0.001) if door == "png" else 2e-6 * expected
