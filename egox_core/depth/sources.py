@@ -126,8 +126,9 @@ def array_depth(
         )
     facts = None
     if kind == "metric z":
-        ceilings = {ceiling_of(frame.detach().cpu().float().numpy()) for frame in maps} - {None}
-        facts = settle_depth((), declared, name, max(ceilings, default=None))
+        found = (ceiling_of(frame.detach().cpu().float().numpy()) for frame in maps)
+        ceiling = max((number for number in found if number is not None), default=None)
+        facts = settle_depth((), declared, name, ceiling)
     if facts is not None and not facts.is_plain:
         maps = torch.from_numpy(facts.to_metres(maps.detach().cpu().float().numpy()))
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
