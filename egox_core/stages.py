@@ -52,7 +52,7 @@ from .progress import Progress, no_progress
 from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
-from .takes import DepthReport, meta_trajectory, take_depth, with_takes_raw_scale
+from .takes import DepthReport, is_aria_k, meta_trajectory, take_depth, with_takes_raw_scale
 from .trajectory import (
     adapted,
     check_made_on,
@@ -414,6 +414,10 @@ def path(
         )
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
     declared.check_applied(trajectory.facts, "these poses")
+    lens, k = trajectory.ego.lens, notes.meta_intrinsics
+    is_default = lens is meta_lens or lens == meta_lens.upright()
+    is_guessed = is_default and (k is None or not is_aria_k(k))
+    trajectory = replace(trajectory, ego=replace(trajectory.ego, lens_guessed=is_guessed))
     trajectory, notes = _shown_path(trajectory, notes, lens_given, ego_size, scene, smooth_s)
     progress(1, 1, "ego path")
     return _to_device(trajectory, device), notes
@@ -498,7 +502,8 @@ def _shown_path(
             )
         lens = lens.rescale(ego_size, ego_size)
     notes = replace(notes, placed="; ".join(filter(None, placement_notes)))
-    return adapted(trajectory, camera=lens, smooth_s=smooth_s), notes
+    ego = replace(trajectory.ego, lens_guessed=lens_given is None and trajectory.ego.lens_guessed)
+    return adapted(replace(trajectory, ego=ego), camera=lens, smooth_s=smooth_s), notes
 
 
 def scene(

@@ -22,6 +22,7 @@ from .takes import (
     DepthReport,
     ego_lens,
     find_depth,
+    is_aria_k,
     open_depth,
     pose_numberings,
     read_meta,
@@ -164,6 +165,9 @@ def load_take(
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
     camera, camera_note = ego_lens(meta, preset)
     trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
+    k = meta.ego_intrinsics
+    if camera_preset is None and camera is preset and (k is None or not is_aria_k(k)):
+        trajectory = replace(trajectory, ego=replace(trajectory.ego, lens_guessed=True))
     if camera_preset is None and poses is meta:
         notes = replace(notes, placed="; ".join(filter(None, (notes.placed, camera_note))))
     notes = replace(notes, prompt=meta.prompt)

@@ -192,6 +192,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         ego_lens = preset_camera(DEFAULT_PRESET, height)
         report = head_path.report
         trajectory = head_path.trajectory(ego_lens, used_frames, exo=exo_path)
+        trajectory = replace(trajectory, ego=replace(trajectory.ego, lens_guessed=True))
         keyframes, keyframes_note = keyframes_of_path(
             trajectory.ego.upright_w2c,
             used_frames,

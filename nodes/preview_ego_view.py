@@ -4,14 +4,21 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
-from ..egox_core.prior import MAX_GAIN, SHADING_CHOICES, iter_ego_preview, preview_note
+from ..egox_core.prior import (
+    FILL_CHOICES,
+    MAX_GAIN,
+    SHADING_CHOICES,
+    RoomGuess,
+    iter_ego_preview,
+    preview_note,
+)
 from .host.film import Film
 from .host.graph import this_node
 from .host.progress import host_progress
 from .host.remember import PRIOR_SOURCES
 from .host.truth import read_truth_beside
 from .host.video import clip_fps, native_video
-from .io_types import EgoXDepth
+from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema
 from .show import result_views
 
@@ -27,8 +34,8 @@ class EgoXPreviewEgoView(io.ComfyNode):
             category="EgoX/geometry",
             description=(
                 "Makes a first-person video from the ego prior alone: fills its holes from what "
-                "is around them, and shades it like the glasses' lens. It needs no model and no "
-                "GPU."
+                "is around them and from a guess of the room, and shades it like the glasses' "
+                "lens. It needs no model and no GPU."
             ),
             inputs=[
                 io.Image.Input("prior", tooltip="The ego prior, from Render Ego Prior."),
@@ -52,8 +59,8 @@ class EgoXPreviewEgoView(io.ComfyNode):
                     default="auto",
                     tooltip=(
                         "on: darkens the rim and makes the round border black, as Aria glasses "
-                        "do. off: leaves the brightness as it is. auto: on for the lens of Aria "
-                        "glasses, off for others."
+                        "do. off: leaves the brightness as it is. auto: on if a file or a choice "
+                        "says that the lens is that of Aria glasses, otherwise off."
                     ),
                 ),
                 io.Float.Input(
@@ -73,6 +80,25 @@ class EgoXPreviewEgoView(io.ComfyNode):
                     "audio",
                     optional=True,
                     tooltip="The sound of the exo video, for the outputs 'video' and 'film'.",
+                ),
+                io.Combo.Input(
+                    "fill",
+                    options=list(FILL_CHOICES),
+                    default=FILL_CHOICES[0],
+                    optional=True,
+                    tooltip=(
+                        "What wide holes show. room: walls, floor and ceiling of an upright room "
+                        "guessed from the scene. haze: the colours around the hole. Small holes "
+                        "always take what is around them, and farther away first."
+                    ),
+                ),
+                EgoXScene.Input(
+                    "scene",
+                    optional=True,
+                    tooltip=(
+                        "The point cloud that the prior was rendered from, for fill 'room'. Only "
+                        "needed if another node changed the prior's pictures in between."
+                    ),
                 ),
             ],
             outputs=[
@@ -95,7 +121,16 @@ class EgoXPreviewEgoView(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, prior, depth, unobserved, shading, gain, exo_images=None, audio=None
+        cls,
+        prior,
+        depth,
+        unobserved,
+        shading,
+        gain,
+        exo_images=None,
+        audio=None,
+        fill=FILL_CHOICES[0],
+        scene=None,
     ) -> io.NodeOutput:
         if depth.depth_m.shape != unobserved.shape:
             raise EgoXInputError(
@@ -104,7 +139,10 @@ class EgoXPreviewEgoView(io.ComfyNode):
                 expected=f"{list(depth.depth_m.shape)}, as the prior's depth",
                 fix="take prior, depth and unobserved from one Render Ego Prior",
             )
-        camera, progress = depth.exo.camera, host_progress(len(prior))
+        ego, progress = depth.exo, host_progress(len(prior))
+        sources = PRIOR_SOURCES.get(prior, {})
+        scene = sources.get("scene", scene)
+        room = RoomGuess(scene, ego) if fill == "room" else None
         depth_and_mask = zip(depth.depth_m, unobserved, strict=True)
         holes = store_frames(
             (~frame.isfinite() | (mask > 0.5).cpu() for frame, mask in depth_and_mask),
@@ -114,18 +152,20 @@ class EgoXPreviewEgoView(io.ComfyNode):
             iter_ego_preview(
                 prior,
                 holes,
-                camera,
+                ego.camera,
                 depth_m=depth.depth_m,
+                room=room,
                 shading=shading,
+                lens_guessed=ego.lens_guessed,
                 gain=gain,
                 progress=progress,
             ),
             len(prior),
         )
-        note_text = preview_note(holes, camera, shading, gain)
+        note_text = preview_note(
+            holes, ego.camera, shading, gain, room=room, lens_guessed=ego.lens_guessed
+        )
         fps = clip_fps(depth)
-        sources = PRIOR_SOURCES.get(prior, {})
-        scene = sources.get("scene")
         graph, _ = this_node(cls)
         film = Film(
             lambda: {

@@ -47,7 +47,7 @@ class CameraPath:
     # size of the source's picture, and what the frames show of it (left, top, width, height), px;
     # None: nobody said
     part: tuple[tuple[int, int], tuple[int, int, int, int]] | None = None
-    lens_guessed: bool = False  # nothing told the lens: it has an assumed field of view
+    lens_guessed: bool = False  # nothing told the lens: an assumed field of view, or the default
     # an axis of its world may be up; False: of a form whose worlds nobody levels (ViPE's, COLMAP's)
     gravity: bool = True
 

@@ -12,6 +12,7 @@ from .look_away import LookAwayMemory
 from .options import PRIOR_PRESETS, PriorOptions, prior_options, prior_preset
 from .placement import check_placement
 from .preview import (
+    FILL_CHOICES,
     MAX_GAIN,
     SHADING_CHOICES,
     Shading,
@@ -22,3 +23,4 @@ from .preview import (
 from .push_pull import push_pull
 from .rank import ExoCandidate, rank_exo_cameras, rank_text
 from .render import PriorFrame, iter_ego_prior, render_ego_prior
+from .room import RoomGuess

@@ -12,7 +12,10 @@ from ..cameras import CameraModel, is_aria
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .push_pull import push_pull
+from .room import RoomGuess
 
+Fill = Literal["room", "haze"]
+FILL_CHOICES = get_args(Fill)
 Shading = Literal["auto", "on", "off"]
 SHADING_CHOICES = get_args(Shading)
 MAX_GAIN = 4.0
@@ -32,7 +35,9 @@ def iter_ego_preview(
     camera: CameraModel,
     *,
     depth_m: Tensor | None = None,  # [T, H, W] z depth, NaN unknown
+    room: RoomGuess | None = None,
     shading: Shading = "auto",
+    lens_guessed: bool = False,
     gain: float = 1.0,
     progress: Progress = no_progress,
 ) -> Iterator[Tensor]:  # of [H, W, 3] float32 0...1
@@ -41,7 +46,9 @@ def iter_ego_preview(
     Args:
         camera: of the prior, which says where its picture ends and how it is shaded.
         depth_m: of the prior, by which holes take the colours of what is farther away.
+        room: of the prior's scene and camera, which fills wide holes.
         shading: auto darkens the rim as the Aria glasses do if the lens is theirs.
+        lens_guessed: nobody said so, it is the default.
         gain: factor of brightness, such as between the exo and the ego camera's exposure.
 
     Raises:
@@ -65,8 +72,9 @@ def iter_ego_preview(
             fix="take prior, depth and masks from one call of stages.prior, at its size",
         )
     camera.check_size("ego camera of the preview", prior.shape[2], prior.shape[1])
-    is_shaded = shades(camera, shading)
+    is_shaded, _ = settle_shading(camera, shading, lens_guessed)
     brightness = gain * (aria_shading(camera) if is_shaded else torch.ones(prior.shape[1:3]))
+    no_depth_m = torch.full(prior.shape[1:3], torch.nan)
     in_view = camera.pixel_rays()[1] & (brightness > 0)
 
     def complete_frames() -> Iterator[Tensor]:
@@ -75,17 +83,28 @@ def iter_ego_preview(
             picture = as_floats(prior[index : index + 1])[0, ..., :3].cpu()
             # What is beyond the border is no neighbour to fill from.
             hole_mask = holes[index].cpu() | ~in_view
-            weights = None if depth_m is None else far_weights(depth_m[index].cpu(), hole_mask)
+            frame_depth_m = no_depth_m if depth_m is None else depth_m[index].cpu()
+            weights = far_weights(frame_depth_m, hole_mask)
             filled = push_pull(picture, hole_mask, weights)
+            if room is not None:
+                filled = room.fill(index, filled, hole_mask, frame_depth_m)
             yield (filled * brightness[..., None]).clamp(0, 1) * in_view[..., None]
         progress(len(prior), len(prior), "preview")
 
     return complete_frames()
 
 
-def shades(camera: CameraModel, shading: Shading) -> bool:
-    """Check whether a choice of shading darkens the rim of this camera's pictures."""
-    return shading == "on" or (shading == "auto" and is_aria(camera))
+def settle_shading(
+    camera: CameraModel, shading: Shading, lens_guessed: bool
+) -> tuple[bool, str]:  # whether the rim is darkened, and by what, in words
+    """Settle whether the rim of this camera's pictures is darkened."""
+    if shading != "auto":
+        return shading == "on", "shaded by choice" if shading == "on" else "not shaded by choice"
+    if not is_aria(camera):
+        return False, "not shaded (it isn't the Aria glasses' lens)"
+    if lens_guessed:
+        return False, "not shaded (neither file nor choice says that it is the Aria glasses' lens)"
+    return True, "shaded as the Aria glasses' lens, which it is by file or choice"
 
 
 def preview_note(
@@ -93,13 +112,17 @@ def preview_note(
     camera: CameraModel,
     shading: Shading,
     gain: float,
+    *,
+    room: RoomGuess | None = None,  # after its frames are filled
+    lens_guessed: bool = False,
 ) -> str:
-    """Describe in one sentence what of a preview is filled, its shading and its gain."""
+    """Describe in one sentence what of a preview is filled and shaded, by what, and its gain."""
     hole_share = sum(float(frame.double().mean()) for frame in holes) / len(holes)
-    lens_words = "shaded as the Aria glasses' lens" if shades(camera, shading) else "not shaded"
+    _, shading_words = settle_shading(camera, shading, lens_guessed)
+    room_words = "haze" if room is None else room.words()
     return (
-        f"{len(holes)} frames of {holes.shape[2]}x{holes.shape[1]}: {hole_share:.0%} filled from "
-        f"what is around it (no model), {lens_words}, brightness x {gain:g}"
+        f"{len(holes)} frames of {holes.shape[2]}x{holes.shape[1]}: {hole_share:.0%} filled "
+        f"(no model), {room_words}, {shading_words}, brightness x {gain:g}"
     )
 
 

@@ -25,6 +25,7 @@ from .same_take import check_same_take
 from .take_cameras import (
     check_ego_count,
     ego_lens,
+    is_aria_k,
     meta_lens,
     meta_trajectory,
     pose_numberings,

@@ -282,10 +282,7 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
     """
     lens = meta.ego_lens or camera
     k = meta.ego_intrinsics
-    is_preset = k is None or any(
-        _is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS
-    )
-    if lens is meta.ego_lens or is_preset:
+    if lens is meta.ego_lens or k is None or is_aria_k(k):
         return lens, ""
     return lens, (
         f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre "
@@ -294,6 +291,11 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
         "turned by 90 degrees. Give ego_camera in the meta file (lens, width, height, fx, fy, cx, "
         "cy; quarter_turns 0 for poses of the upright picture), or camera"
     )
+
+
+def is_aria_k(k: Tensor) -> bool:  # [3, 3]
+    """Check whether a take's K is that of the Aria glasses, as the released files have it."""
+    return any(_is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS)
 
 
 def _is_same_k(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]

@@ -10,7 +10,7 @@ from pathlib import Path
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
 from egox_core.frame_store import store_frames
-from egox_core.prior import SHADING_CHOICES, iter_ego_preview, preview_note
+from egox_core.prior import FILL_CHOICES, SHADING_CHOICES, RoomGuess, iter_ego_preview, preview_note
 from egox_core.progress import Progress
 from egox_core.safe_files import require_writable
 from egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
@@ -62,10 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="FOLDER", help="where the results go"
     )
     parser.add_argument(
+        "--fill",
+        choices=FILL_CHOICES,
+        default=FILL_CHOICES[0],
+        help="room: wide holes show walls guessed from the scene; haze: what is around them "
+        "(default: room)",
+    )
+    parser.add_argument(
         "--shading",
         choices=SHADING_CHOICES,
         default="auto",
-        help="darken the rim as Aria glasses do (default: auto, for their lens)",
+        help="darken the rim as Aria glasses do (default: auto, for their lens by file or choice)",
     )
     parser.add_argument(
         "--gain", type=float, default=1.0, metavar="NUMBER", help="brightness (default: 1)"
@@ -97,15 +104,18 @@ def write_preview(args: argparse.Namespace) -> dict:
     take = read_take(args, laps.progress) if args.take else read_files(args, laps.progress)
     rendered = render_prior(args, take, laps)
     laps.end("prior")
-    camera, fps = rendered.prior.trajectory.ego.camera, take.frames.fps
+    ego, fps = rendered.prior.trajectory.ego, take.frames.fps
+    room = RoomGuess(rendered.scene, ego) if args.fill == "room" else None
     holes = ~rendered.prior.coverage
     frames = store_frames(
         iter_ego_preview(
             rendered.prior.rgb,
             holes,
-            camera,
+            ego.camera,
             depth_m=rendered.prior.depth_m,
+            room=room,
             shading=args.shading,
+            lens_guessed=ego.lens_guessed,
             gain=args.gain,
             progress=laps.progress,
         ),
@@ -121,11 +131,15 @@ def write_preview(args: argparse.Namespace) -> dict:
     if rendered.prior.seen is not None:
         write_levels(args.out / SEEN, rendered.prior.seen, fps)
     laps.end("write")
-    notes = [preview_note(holes, camera, args.shading, args.gain), *rendered.report["notes"]]
+    note = preview_note(
+        holes, ego.camera, args.shading, args.gain, room=room, lens_guessed=ego.lens_guessed
+    )
+    notes = [note, *rendered.report["notes"]]
     if args.video:  # the command's own words
         notes = [note.replace("fov_deg of stages.align", "--exo-fov") for note in notes]
     report = {
         **rendered.report,
+        "fill": args.fill,
         "shading": args.shading,
         "gain": args.gain,
         "notes": notes,

@@ -200,6 +200,10 @@ def test_stages_take_keyframes_and_paths():
     square_path, notes = adapt_path(trajectory, camera=wide_lens, ego_size=16)
     assert square_path.ego.camera == replace(wide_lens, width=16, cx=wide_lens.cx - 8)
     assert "the middle 16x16 px are used" in notes.placed
+    assert trajectory.ego.lens_guessed and adapt_path(trajectory)[0].ego.lens_guessed
+    chosen = path([keyframe], count=FRAMES, camera="aria_released")[0]
+    for known in (chosen, adapt_path(chosen)[0], smaller_path):
+        assert not known.ego.lens_guessed
 
 
 def test_all_frames_of_a_video_are_asked_for():

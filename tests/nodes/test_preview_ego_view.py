@@ -56,3 +56,27 @@ def test_the_preview_is_filled_and_its_film_is_saved(nodes_of, rendered, tmp_pat
     ):
         with refuses(words):
             execute(*changes, "auto", 1.0)
+
+
+def test_the_room_comes_from_the_priors_scene_or_the_socket(nodes_of, rendered):
+    take, (prior, _, _, depth, unobserved, *_) = rendered
+    execute = nodes_of("preview_ego_view").EgoXPreviewEgoView.execute
+    scene = build_scene(take.exo_rgb, take.depth_video())
+    rendered_scene = nodes_of("host.remember").PRIOR_SOURCES[prior]["scene"]
+    edited = prior.clone()  # as any image node leaves it
+    assert rendered_scene is not scene
+
+    def run(pictures, **settings):
+        output = execute(pictures, depth, unobserved, "off", 1.0, **settings)
+        (preview,) = output.ui["egox_preview"]
+        return output.result[0], preview["text"]
+
+    frames, text = run(prior)
+    assert "walls guessed from" in text
+    by_socket, _ = run(edited, scene=scene)
+    assert torch.equal(by_socket, frames)
+    without, text = run(edited)
+    assert "connect" in text and "haze alone" in text
+    haze, text = run(prior, fill="haze")
+    assert torch.equal(haze, without) and "haze," in text
+    assert not torch.equal(haze, frames)

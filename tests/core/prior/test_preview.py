@@ -60,14 +60,17 @@ def test_a_hole_at_the_lens_border_takes_no_black_from_beyond_it():
 
 def test_only_the_aria_lens_is_shaded_unless_it_is_asked_for():
     prior, holes = torch.ones(1, 96, 96, 3), torch.zeros(1, 96, 96, dtype=torch.bool)
-    for camera, shading, is_dark in (
-        (ARIA, "auto", True),
-        (preset_camera("aria_meta", 96), "auto", True),
-        (PINHOLE, "auto", False),
-        (PINHOLE, "on", True),
-        (ARIA, "off", False),
+    for camera, guessed, shading, is_dark, words in (
+        (ARIA, False, "auto", True, "by file or choice"),
+        (ARIA, True, "auto", False, "neither file nor choice"),
+        (preset_camera("aria_meta", 96), False, "auto", True, "by file or choice"),
+        (PINHOLE, False, "auto", False, "isn't the Aria"),
+        (PINHOLE, False, "on", True, "shaded by choice"),
+        (ARIA, True, "on", True, "shaded by choice"),
+        (ARIA, False, "off", False, "not shaded by choice"),
     ):
-        (frame,) = iter_ego_preview(prior, holes, camera, shading=shading)
+        (frame,) = iter_ego_preview(prior, holes, camera, shading=shading, lens_guessed=guessed)
+        assert words in preview_note(holes, camera, shading, 1.0, lens_guessed=guessed)
         assert float(frame[47:49, 46:49].amin()) == pytest.approx(1, abs=0.01)
         assert (float(frame[0, 0].max()) == 0) is is_dark, (camera.lens, shading)
 

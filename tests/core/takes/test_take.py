@@ -76,6 +76,9 @@ def test_ego_intrinsics_of_another_camera_are_remarked(
     (raw_take,) = list_takes(tmp_path / "take", "auto", [])
     remarks.append("; ".join(map(str, raw_take.notes)))
     assert [("quarter_turns" in remark) for remark in remarks] == [is_remarked] * 3
+    taken = load_take(tmp_path / "take", frame_count=5).trajectory.ego
+    read = stages.path(tmp_path / "take/meta.json")[0].ego
+    assert taken.lens_guessed is read.lens_guessed is is_remarked
     take_with_preset = load_take(tmp_path / "take", frame_count=5, camera_preset="pinhole")
     _, path_notes = stages.path(tmp_path / "take/meta.json", camera="aria_released")
     assert "turns" not in take_with_preset.notes.placed + path_notes.placed

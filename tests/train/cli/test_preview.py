@@ -39,7 +39,7 @@ def test_preview_command_writes_preview_film_classes_and_report(take_folder, tmp
     assert np.abs(film_preview - preview.astype(int)).mean() < 6
     report = read_json(tmp_path / "report.json")
     assert report["preset"] == "exact" and (report["shading"], report["gain"]) == ("off", 1.0)
-    assert "no model" in report["notes"][0] and "preview" in report["seconds"]
+    assert "(no model), walls guessed" in report["notes"][0] and "preview" in report["seconds"]
     assert "no model" in capsys.readouterr().out
 
 
