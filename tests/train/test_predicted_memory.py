@@ -1,5 +1,6 @@
 """Test the predicted memory of a training step against measurements."""
 
+import re
 from functools import cache
 
 import pytest
@@ -195,6 +196,8 @@ def test_predicted_samples_agree_with_what_lives_at_the_peak(
         assert live_bytes.most_bytes == pytest.approx(predicted.samples, rel=0.1)
 
 
-def test_training_page_has_the_memory_table(capsys):
+def test_training_page_has_rows_of_the_memory_table(capsys):
     assert train_egox(["train", "--memory-table"]) == 0
-    assert capsys.readouterr().out.strip() in (ROOT / "docs/training.md").read_text("utf-8")
+    page = (ROOT / "docs/training.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| \d+x\d+ \|", line)]
+    assert rows and set(rows) <= set(capsys.readouterr().out.splitlines())
