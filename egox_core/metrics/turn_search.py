@@ -6,7 +6,8 @@ aligned over all frames together, the best of them then frame by frame, with a s
 The farther half of the points is aligned by a turn alone, which a shift hardly moves: the clip's
 turn is halfway between that and the frames' median, since turn and shift of a near scene are hard
 to tell apart. A pair of another clip and scene reaches high gray correlations, but not those of
-gradients as well: their sum decides whether it is judged.
+gradients as well: their sum decides whether it is judged. Where it isn't high, parts of the time
+must agree, each searched anew: a video of another scene fits them by different turns.
 """
 
 from __future__ import annotations
@@ -58,11 +59,14 @@ LEAST_CONTRAST, LEAST_EDGE_CONTRAST, LEAST_GRADIENT = 0.03, 0.15, 0.02
 MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
 and how much more is asked per degree beyond SURE_TO_DEG (``benchmarks/results/constants.md``)."""
+MIN_AGREEING_EVIDENCE, ALTERNATE_DEG, HALVES_DEG = 0.5, 4.0, 8.0
+"""The same for a clip whose parts agree, and how far the turns of every other frame and of both
+halves may then be apart (``benchmarks/results/real_outputs.md``)."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
-SCATTER_SHARE, GAP_SHARE = 0.8, 0.7
-"""Shares of the frames' scatter and of the angle between near and far that make the half-width,
-which holds in 90 % of clips (``benchmarks/results/constants.md``)."""
+SCATTER_SHARE, GAP_SHARE = 0.6, 0.7
+"""Shares of the frames' scatter and of the angle between near and far that make the half-width with
+the angle between parts, which holds in 90 % of clips (``benchmarks/results/constants.md``)."""
 
 
 class _Features(NamedTuple):
@@ -90,16 +94,11 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     if np.mean([mask.mean() for mask in views.masks]) < MIN_COVERED or not numbers:
         return ClipTurn.unjudged("the scene covers too little of what the camera sees")
     upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
-    coarse_views = [FrameView.of(match, t, COARSE) for t in numbers]
-    pairs = _frame_pairs(match, numbers)
-    starts = _best_turns(views, pairs)
-    poses = [_align_clip(coarse_views, Pose(start, np.zeros(3)), START_ROUNDS) for start in starts]
-    finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
-    finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
-    clip_pose = max(finalists, key=lambda pose: pose.score)
-    evidence = clip_pose.score + _edge_correlation(views, pairs, clip_pose)
-    if evidence < MIN_EVIDENCE:
+    search = _ClipSearch.of(match, numbers)
+    clip_pose, evidence = search.best_pose(slice(None))
+    if evidence < MIN_AGREEING_EVIDENCE:
         return ClipTurn.unjudged("the video looks too little like the scene", clip_pose.score)
+    coarse_views = search.coarse_views
     frame_poses = []
     for t, view in zip(numbers, coarse_views, strict=True):
         middle_pose = align_frame(view, clip_pose, MIDDLE)
@@ -113,7 +112,10 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     )
     turn_deg = (shifted_turn_deg + far_deg) / 2
     angle_deg = float(np.linalg.norm(turn_deg))
-    least_evidence = MIN_EVIDENCE + EVIDENCE_PER_DEG * max(angle_deg - SURE_TO_DEG, 0)
+    alternate_deg, halves_deg = search.angles_between_parts()
+    agrees = alternate_deg <= ALTERNATE_DEG and halves_deg <= HALVES_DEG
+    least_evidence = MIN_AGREEING_EVIDENCE if agrees else MIN_EVIDENCE
+    least_evidence += EVIDENCE_PER_DEG * max(angle_deg - SURE_TO_DEG, 0)
     if evidence < least_evidence or angle_deg > MOST_DEG:
         return ClipTurn.unjudged("the video looks too little like the scene", score)
     scatter_deg = math.hypot(
@@ -121,7 +123,8 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
         SPREAD_FACTOR * math.degrees(np.median([pose.spread for pose in frame_poses])),
     )
     gap_deg = float(np.linalg.norm(near_deg - far_deg))
-    interval_deg = math.hypot(SCATTER_SHARE * scatter_deg, GAP_SHARE * gap_deg)
+    whole_clip_deg = math.hypot(SCATTER_SHARE * scatter_deg, GAP_SHARE * gap_deg)
+    interval_deg = math.hypot(whole_clip_deg, np.nan_to_num(max(alternate_deg, halves_deg)))
     if not math.isfinite(interval_deg):
         return ClipTurn.unjudged("too little of the picture can be compared", score)
     thirds_deg = np.stack([np.median(part, 0) for part in _thirds(vectors_deg)])
@@ -138,7 +141,7 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     most_apart_deg = max(
         angle_between(first, middle), angle_between(middle, last), angle_between(first, last)
     )
-    if most_apart_deg > max(NOT_ONE_DEG, 2 * interval_deg):
+    if most_apart_deg > max(NOT_ONE_DEG, 2 * whole_clip_deg):
         nothing = torch.full_like(result.turn_deg, math.nan)
         reason = f"not one turn: the thirds of the clip differ by {most_apart_deg:.0f}°"
         return replace(result, turn_deg=nothing, interval_deg=math.nan, reason=reason)
@@ -159,15 +162,74 @@ def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
     return Rotation.from_matrix(np.stack(rotations)).as_rotvec(degrees=True)
 
 
-def _best_turns(views: PathRenders, pairs: list[_FramePair]) -> list[np.ndarray]:
+class _GridSums(NamedTuple):
+    """Sums over a frame's pixels for each turn of the grid."""
+
+    products: np.ndarray  # [3, G] of video and scene, of each feature
+    scene: np.ndarray  # [3, G] squared
+    video: np.ndarray  # [3, G] squared
+    overlap: np.ndarray  # [G] count of pixels that both have, less what is asked for
+
+
+class _ClipSearch(NamedTuple):
+    """Frames of a video beside their renders, of which any part can be searched."""
+
+    views: PathRenders
+    pairs: list[_FramePair]
+    coarse_views: list[FrameView]
+    grid: _TurnGrid
+    grid_sums: list[_GridSums]  # per frame
+
+    @classmethod
+    def of(cls, match: PictureMatch, numbers: list[int]) -> _ClipSearch:
+        pairs = _frame_pairs(match, numbers)
+        grid = _turn_grid(match.views.map_camera)
+        return cls(
+            views=match.views,
+            pairs=pairs,
+            coarse_views=[FrameView.of(match, t, COARSE) for t in numbers],
+            grid=grid,
+            grid_sums=[_grid_sums(match.views, pair, grid) for pair in pairs],
+        )
+
+    def best_pose(self, part: slice) -> tuple[Pose, float]:
+        """Search the pose of some of the frames, and compute the evidence for it."""
+        coarse_views = self.coarse_views[part]
+        starts = _best_turns(self.grid.rotations, self.grid_sums[part])
+        poses = [
+            _align_clip(coarse_views, Pose(start, np.zeros(3)), START_ROUNDS) for start in starts
+        ]
+        finalists = sorted(poses, key=lambda pose: pose.score)[-FINALISTS:]
+        finalists = [_align_clip(coarse_views, pose, FINAL_ROUNDS) for pose in finalists]
+        pose = max(finalists, key=lambda pose: pose.score)
+        return pose, pose.score + _edge_correlation(self.views, self.pairs[part], pose)
+
+    def angles_between_parts(self) -> tuple[float, float]:
+        """Search every other frame and both halves anew, and compute how far they are apart.
+
+        NaN for a single frame, which can't disagree with itself.
+        """
+        count = len(self.pairs)
+        if count == 1:
+            return math.nan, math.nan
+        angles_deg = []
+        for parts in (
+            (slice(0, None, 2), slice(1, None, 2)),
+            (slice(0, (count + 1) // 2), slice(count // 2, None)),
+        ):
+            first, second = (self.best_pose(part)[0].rotation for part in parts)
+            angles_deg.append(float(np.linalg.norm(_vectors_deg([first.T @ second])[0])))
+        return angles_deg[0], angles_deg[1]
+
+
+def _best_turns(rotations: np.ndarray, grid_sums: list[_GridSums]) -> list[np.ndarray]:
     """Find the best rotations on the grid that lie apart from each other."""
-    grid = _turn_grid(views.map_camera)
-    scores = _grid_scores(views, pairs, grid)
+    scores = _grid_scores(grid_sums)
     best_turns = []
     for _ in range(STARTS):
-        best_rotation = grid.rotations[int(scores.argmax())]
+        best_rotation = rotations[int(scores.argmax())]
         best_turns.append(best_rotation)
-        cosines = (np.einsum("ij,gij->g", best_rotation, grid.rotations) - 1) / 2
+        cosines = (np.einsum("ij,gij->g", best_rotation, rotations) - 1) / 2
         scores[cosines > math.cos(math.radians(START_APART_DEG))] = -np.inf
     return best_turns
 
@@ -198,29 +260,34 @@ def _turn_grid(map_camera: CameraModel) -> _TurnGrid:
     )
 
 
-def _grid_scores(views: PathRenders, pairs: list[_FramePair], grid: _TurnGrid) -> np.ndarray:  # [G]
-    """Sum the features' correlations over the frames, each feature by its own spread."""
+def _grid_sums(views: PathRenders, pair: _FramePair, grid: _TurnGrid) -> _GridSums:
+    """Compare the features of a frame with its render at each turn of the grid."""
     rotations, roll, pixel_indices, valid = grid
     products, scene_sums, video_sums = np.zeros((3, 3, len(rotations)))
-    overlap, covered_count = np.zeros(len(rotations)), 0
-    for pair in pairs:
-        covered_mask = views.masks[pair.number][GRID_PIXELS].ravel() > 0
-        indices = pixel_indices[:, covered_mask]
-        seen_mask = valid[:, covered_mask] & (pair.video_mask.ravel()[indices] > 0)
-        overlap += seen_mask.sum(1)
-        covered_count += int(covered_mask.sum())
-        for k, (scene, video) in enumerate(zip(pair.scene, pair.video, strict=True)):
-            scene_values = scene[GRID_PIXELS].ravel()[covered_mask]
-            video_values = video.ravel()[indices] * seen_mask
-            product = video_values @ scene_values.conj()
-            products[k] += (product * roll.conj()).real if np.iscomplexobj(scene) else product
-            scene_sums[k] += seen_mask @ np.square(np.abs(scene_values))
-            video_sums[k] += np.square(np.abs(video_values)).sum(1)
+    covered_mask = views.masks[pair.number][GRID_PIXELS].ravel() > 0
+    indices = pixel_indices[:, covered_mask]
+    seen_mask = valid[:, covered_mask] & (pair.video_mask.ravel()[indices] > 0)
+    for k, (scene, video) in enumerate(zip(pair.scene, pair.video, strict=True)):
+        scene_values = scene[GRID_PIXELS].ravel()[covered_mask]
+        video_values = video.ravel()[indices] * seen_mask
+        product = video_values @ scene_values.conj()
+        products[k] = (product * roll.conj()).real if np.iscomplexobj(scene) else product
+        scene_sums[k] = seen_mask @ np.square(np.abs(scene_values))
+        video_sums[k] = np.square(np.abs(video_values)).sum(1)
+    overlap = seen_mask.sum(1) - LEAST_OVERLAP * covered_mask.sum()
+    return _GridSums(products, scene_sums, video_sums, overlap)
+
+
+def _grid_scores(grid_sums: list[_GridSums]) -> np.ndarray:  # [G]
+    """Correlate each feature over some frames, and sum the features, each by its own spread."""
+    products, scene_sums, video_sums, overlap = (
+        np.sum(values, 0) for values in zip(*grid_sums, strict=True)
+    )
     correlations = products / np.sqrt(np.maximum(scene_sums * video_sums, 1e-9))
-    enough_mask = overlap > LEAST_OVERLAP * covered_count
+    enough_mask = overlap > 0
     if not enough_mask.any():
-        return np.zeros(len(rotations))
-    scores = np.full(len(rotations), -1e9)
+        return np.zeros(len(overlap))
+    scores = np.full(len(overlap), -1e9)
     compared = correlations[:, enough_mask]
     centred = compared - np.median(compared, 1, keepdims=True)
     scores[enough_mask] = (centred / (compared.std(1, keepdims=True) + 1e-9)).sum(0)
