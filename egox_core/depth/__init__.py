@@ -9,6 +9,7 @@ masks of what moves and of the sky. Out: :class:`~egox_core.types.DepthVideo` of
 from .adapters import DEPTH_ADAPTERS, check_scale, socket_sources
 from .align import align_depth, depth_advice
 from .between import depth_between
+from .label_map import check_no_labels
 from .report import AlignReport
 from .resample import depth_window, fit_depth_size, fit_host_mask, frames_of_size, with_host_masks
 from .roles import align_sources, choose_roles

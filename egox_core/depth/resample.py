@@ -30,6 +30,7 @@ from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
+from .label_map import check_no_labels
 from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
@@ -359,7 +360,8 @@ def fit_host_mask(
     - same height, but wider: centre-cropped, as depth is.
 
     Raises:
-        EgoXInputError: masks that may be of other frames, another aspect, a mask over everything.
+        EgoXInputError: masks that may be of other frames, another aspect, a mask over everything, a
+            map of labels.
     """
     mask = as_mask(mask, name).detach()
     if not any(bool((frame >= 0.5).any()) for frame in mask):
@@ -386,6 +388,7 @@ def fit_host_mask(
 
     def fit_frame(frame: Tensor) -> Tensor:  # [h, w] -> [height, width] bool
         frame = frame.float().cpu()
+        check_no_labels(frame.numpy(), name)
         if frame.shape != (height, width):
             frame = F.interpolate(
                 frame[None, None],

@@ -77,11 +77,13 @@ def numbered_files(
         low_index = order[position]
         high_index = order[position + 1]
         if not steps[position]:
+            pair = f"{ordered_files[low_index]!r} and {ordered_files[high_index]!r}"
+            fix = "keep one take a folder"
+            if _have_several_a_frame(file_names):
+                pair = f"several files a frame, as one for each person or object: {pair}"
+                fix = "join those of each frame into one (of masks: numpy.maximum), or keep one's"
             raise EgoXInputError(
-                what,
-                got=f"{ordered_files[low_index]!r} and {ordered_files[high_index]!r} of one number",
-                expected="one file per frame",
-                fix="keep one take a folder",
+                what, got=f"{pair} of one number", expected="one file per frame", fix=fix
             )
         missing_number = (
             number[low_index] + (number[high_index] - number[low_index]) / steps[position]
@@ -102,6 +104,14 @@ def numbered_files(
     )
     numbering = Numbering(what=what, count=len(order), numbers=frames)
     return [ordered_files[position] for position in order], numbering
+
+
+def _have_several_a_frame(names: Sequence[str]) -> bool:
+    """Check whether names differ by two numbers alone, of which none tells them all apart."""
+    rests = {re.sub(r"\d+", "", name) for name in names}
+    pairs = {tuple(re.findall(r"\d+", name)) for name in names}
+    columns = zip(*pairs, strict=False)
+    return len(rests) == 1 and sum(len({*column}) > 1 for column in columns) == 2
 
 
 def _frame_steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]

@@ -25,7 +25,7 @@ from egox_core.archives import (
     open_zip,
     read_npy_header,
 )
-from egox_core.depth import depth_window
+from egox_core.depth import check_no_labels, depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frames import FileFrames, Numbering, entries_of, numbered_files
@@ -264,6 +264,7 @@ def moving_pixels(
         0 < brightest_level < LEAST_WHITE_LEVEL
     ):  # a map of labels would be taken for "nothing moves"
         raise _mask_error(subject, f"values up to {brightest_level}")
+    check_no_labels(grey_levels, subject)
     return grey_levels >= LEAST_WHITE_LEVEL
 
 

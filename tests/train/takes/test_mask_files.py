@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.depth import check_no_labels, fit_host_mask
 from egox_core.types import FrameSelection
 from egox_train.takes.mask_files import check_mask_file, find_mask, read_mask
 from egox_train.video_writer import write_levels, write_video
@@ -139,3 +140,61 @@ def test_files_without_a_mask_are_refused(tmp_path):
     mask_file.path.write_bytes(file_bytes[:200] + bytes(len(file_bytes) - 400) + file_bytes[-200:])
     with refuses("mask"):
         read_mask(find_mask(tmp_path, "room__cam"), select_frames([0, 6]))
+
+
+def test_two_greys_that_fill_areas_are_labels(tmp_path):
+    """Check that a map of labels is refused as file and socket, and is read once it is a mask."""
+    drawn = moving_block()
+    labels = np.where(drawn, 255, 0).astype(np.uint8)
+    for level in (90, 30, 180):
+        labels[:, 2:6, 30:44] = level
+        folder = tmp_path / f"room__cam{level}"
+        folder.mkdir()
+        for t, picture in enumerate(labels):
+            cv2.imwrite(str(folder / f"{t:05d}.png"), picture)
+        with refuses(f"areas of grey {level} and 255 .*write the labels that move as 255"):
+            read_mask(find_mask(tmp_path, folder.name), select_frames([0, 3]))
+        with refuses(f"areas of grey {level} and 255"):
+            socket = torch.from_numpy(labels / 255.0)
+            fit_host_mask(socket, select_frames([*range(FRAME_COUNT)]), HEIGHT, WIDTH, "x")
+        for t, picture in enumerate(labels):
+            cv2.imwrite(str(folder / f"{t:05d}.png"), np.where(picture == level, 0, picture))
+        masks = read_mask(find_mask(tmp_path, folder.name), select_frames([0, 3])).numpy()
+        assert np.array_equal(masks, drawn[[0, 3]])
+
+
+@pytest.mark.parametrize("sigma", [2, 6])
+@pytest.mark.parametrize("form", ["raw", "mp4"])
+def test_soft_edges_and_lossy_videos_have_no_labels(tmp_path, sigma, form):
+    square = np.zeros((180, 320), np.uint8)
+    square[30:90, 40:120] = square[110:170, 180:310] = 255
+    soft = cv2.GaussianBlur(square, (0, 0), sigma)
+    pictures = torch.from_numpy(np.stack([soft] * 3))
+    if form == "raw":
+        check_no_labels(soft, "x")
+        check_no_labels((soft / 255).astype(np.float32), "x")
+        return
+    write_video(tmp_path / "room__cam.mp4", pictures, 30, quality=1)
+    masks = read_mask(find_mask(tmp_path, "room__cam"), frames_in_use([0, 1, 2], (320, 180)))
+    assert (masks.numpy() == (soft >= 128)).mean() > 0.99
+
+
+def test_a_mask_for_each_person_is_told_by_that(tmp_path):
+    folder = tmp_path / "room__cam"
+    folder.mkdir()
+    drawn = moving_block()
+    for t, mask in enumerate(drawn):
+        for person, part in enumerate((mask[:12], mask[12:])):
+            picture = np.zeros((HEIGHT, WIDTH), np.uint8)
+            picture[12 * person : 12 * person + 12] = 255 * part
+            cv2.imwrite(str(folder / f"frame_{t:04d}_person{person}.png"), picture)
+    with refuses("several files a frame, as one for each person.*join those of each frame"):
+        find_mask(tmp_path, "room__cam")
+    for t in range(FRAME_COUNT):
+        files = sorted(folder.glob(f"frame_{t:04d}_*"))
+        joined = np.maximum(*(cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files))
+        for file in files:
+            file.unlink()
+        cv2.imwrite(str(folder / f"frame_{t:04d}.png"), joined)
+    masks = read_mask(find_mask(tmp_path, "room__cam"), select_frames([1, 5])).numpy()
+    assert np.array_equal(masks, drawn[[1, 5]])
