@@ -1,4 +1,4 @@
-"""Run README's example, the stages' docstring and docs/examples/, also from the built wheel."""
+"""Run the stages' docstring and docs/examples/, also from the built wheel."""
 
 import os
 import re
@@ -45,12 +45,10 @@ def scripts(tmp_path, monkeypatch) -> list[list[str]]:
     # Small, because most of the time is drawing; the aspect is what README states.
     spec = SyntheticSpec(frames=9, exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
     write_take(make_take(spec), Path("take"))
-    readme_code = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
-    Path("readme.py").write_text(readme_code, "utf-8")
-    readme_code = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
-    Path("stages.py").write_text(f"{DOCSTRING_SETUP}{readme_code}{DOCSTRING_CHECKS}", "utf-8")
+    stage_lines = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
+    Path("stages.py").write_text(f"{DOCSTRING_SETUP}{stage_lines}{DOCSTRING_CHECKS}", "utf-8")
     example_files = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
-    return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in example_files)]
+    return [["stages.py"], *([file, "take", "out"] for file in example_files)]
 
 
 def test_examples_run_without_warnings(scripts, monkeypatch, capsys):

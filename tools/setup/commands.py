@@ -32,7 +32,7 @@ MAKERS = {
     "api": "tools.api_page",
 }
 """Modules of the targets of ``run.py make``: the API form of the shipped workflows, the English
-locale, the sample takes, the stand-in weights, the λ_g strip, README's moving picture, the core's
+locale, the sample takes, the stand-in weights, the λ_g strip, README's first picture, the core's
 API page."""
 TEXTS = ["make", "texts"]
 """Command that reads the nodes' schemas. It needs ComfyUI and the pack, but no GPU and no packages
