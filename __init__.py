@@ -9,7 +9,10 @@ WEB_DIRECTORY = "./web/js"
 async def comfy_entrypoint():
     """Create the pack's extension, which ComfyUI calls to load the nodes."""
     from .nodes.host.names import log_missing_names
+    from .nodes.host.opencv import make_empty_extension, missing_opencv
 
+    if missing_opencv():
+        return make_empty_extension()
     log_missing_names()  # before the imports below, which such a host may fail
     from .nodes.extension import EgoXExtension
 
@@ -37,3 +40,8 @@ if _copy := _copy_before():
         _copy,
         Path(__file__).parent,
     )
+else:
+    from .nodes.host.opencv import WEB_FOLDER, missing_opencv
+
+    if missing_opencv():
+        WEB_DIRECTORY = WEB_FOLDER

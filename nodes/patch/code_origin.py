@@ -6,8 +6,8 @@ the code says whose it is."""
 from __future__ import annotations
 
 import re
-import sys
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
@@ -71,7 +71,11 @@ def list_sources(code: Any) -> list[CodeSource]:
 
 
 def _module_source(module: str) -> CodeSource:
-    return CodeSource(module, getattr(sys.modules.get(module), "__file__", None))
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):  # no module has this name, or it has no file
+        spec = None
+    return CodeSource(module, spec and spec.origin)
 
 
 def is_hosts_own(code: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.frozen import content_digest, frozen
 from ...egox_core.gga import ExoCache, ExoForward, kept_size
 from ...egox_core.sizes import PATCH
-from ..host.names import code_words
+from ..host.names import MODULES, code_words
 from .checks import CACHE, WEIGHTS, whole_canvas_fix
 from .code_origin import is_hosts_own, module_of, name_code
 
@@ -291,7 +290,7 @@ def list_mixing_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> l
     as methods of transformer, blocks and self-attentions.
     """
     transformer = executor.class_obj
-    asked_words = code_words(sys.modules[type(transformer).__module__])
+    asked_words = code_words(MODULES["comfy.ldm.wan.model"]())
     patch_functions = (
         code
         for kind, codes in (options.get("patches") or {}).items()

@@ -1,6 +1,7 @@
 """Test the archive that is published to ComfyUI's registry."""
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.environment import Environment, venv_python
 from tools.setup.host import find_host, run_for_error
-from tools.setup.layout import Layout
+from tools.setup.layout import REPO_ROOT, Layout
 from tools.setup.server import Server
 
 from ..test_imports import imported_files
@@ -36,6 +37,7 @@ FOLDERS = {
 FILES = {
     "__init__.py",
     "train_egox.py",
+    "install.py",
     "requirements.txt",
     "pyproject.toml",
     "LICENSE",
@@ -221,6 +223,17 @@ def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatc
     assert second_copy.NODE_CLASS_MAPPINGS == {}
     assert "egox_second_copy.nodes" not in sys.modules
     assert caplog.text.count("Two copies in custom_nodes") == 1
+
+
+def test_without_opencv_the_pack_has_no_nodes_and_another_page(comfy_host, monkeypatch, caplog):
+    """Check what ComfyUI gets of the pack; a slow test asks its server."""
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    root = load_root("egox_without_opencv")
+    assert list((REPO_ROOT / root.WEB_DIRECTORY).glob("*.js"))
+    extension = asyncio.run(root.comfy_entrypoint())
+    asyncio.run(extension.on_load())
+    assert asyncio.run(extension.get_node_list()) == []
+    assert caplog.text.count("[EgoX]") == 1 and str(REPO_ROOT / "install.py") in caplog.text
 
 
 @pytest.mark.slow

@@ -20,6 +20,10 @@ from .layout import Layout, SetupError
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """Versions with which run.py was tested. The pack itself requires no torch version."""
 
+OPENCV = "opencv-python-headless>=4.8"
+"""Requirement that requirements.txt leaves to install.py, because other packs may have brought one
+of OpenCV's packages."""
+
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """Index of torch's builds for the CPU, which have a fifth of the others' size."""
 
@@ -212,6 +216,7 @@ def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
     install(layout, python, "torch", [*torch_options, *TORCH_PINS], say)
     # The pins go along with every call, so that no other requirement can pull in another torch.
     requirement_options = [word for path in requirement_files for word in ("-r", str(path))]
+    requirement_options.append(OPENCV)
     install(
         layout,
         python,

@@ -4,7 +4,7 @@ import os
 import re
 from importlib.metadata import PackageNotFoundError, version
 
-from .environment import TORCH_PINS, Environment, install
+from .environment import OPENCV, TORCH_PINS, Environment, install
 from .layout import Layout, SetupError
 
 USER_COMMANDS = frozenset({"demo", "ui", "prior", "texts"})
@@ -21,6 +21,7 @@ def check_requirements(environment: Environment, command: str) -> None:
     layout = environment.layout
     owned = environment.host.owned
     needed_lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
+    needed_lines.append(OPENCV)
     if command == "test" or owned and command not in USER_COMMANDS:
         needed_lines += extra_requirements(layout, "dev")
     try:
