@@ -75,7 +75,7 @@ def _module_source(module: str) -> CodeSource:
         spec = find_spec(module)
     except (ImportError, ValueError):  # no module has this name, or it has no file
         spec = None
-    return CodeSource(module, spec and spec.origin)
+    return CodeSource(module, None if spec is None else spec.origin)
 
 
 def is_hosts_own(code: Any) -> bool:
