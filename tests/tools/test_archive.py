@@ -226,7 +226,7 @@ def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatc
 
 
 def test_without_opencv_the_pack_has_no_nodes_and_another_page(comfy_host, monkeypatch, caplog):
-    """Check what ComfyUI gets of the pack; a slow test asks its server."""
+    """Check what ComfyUI gets of the pack, as a slow test does on its server."""
     monkeypatch.setitem(sys.modules, "cv2", None)
     root = load_root("egox_without_opencv")
     assert list((REPO_ROOT / root.WEB_DIRECTORY).glob("*.js"))
