@@ -21,6 +21,8 @@ SHARES = torch.tensor(
 )
 """Of each bone in the sum: from the wrist as :data:`.track.PALMS` has them, then mean lengths of
 "Proportions of hand segments" (Int. J. Morphol. 28, 2010)."""
+NEAREST_WRIST_M = 0.1
+"""Least distance along z of most wrists: no camera that films somebody is nearer to a hand."""
 MAX_SHAPE_ERROR = 0.22
 """Distance of a clip's median shares from :data:`SHARES`, of their own length, for many hands; one
 hand alone may have twice as much (``benchmarks/results/constants.md``)."""
@@ -43,7 +45,7 @@ def hands_unit(
 
     Raises:
         EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another
-            order or unit, behind the camera.
+            order or unit, behind the camera or at its lens.
     """
     centres = joints.nanmedian(2).values
     spread = (joints - centres[:, :, None]).norm(dim=-1).nanmedian(-1).values
@@ -96,5 +98,15 @@ def hands_unit(
             expected="OpenCV's axes: x right, y down, z forward",
             fix="declare hands.axes=opengl if y is up and z back; joints about a body's root need "
             "its translation",
+        )
+    wrist_z_m = known_hands[:, 0, 2] * unit_m
+    near_mask = wrist_z_m < NEAREST_WRIST_M
+    if near_mask.double().mean() > 0.5:
+        raise EgoXInputError(
+            label,
+            got=f"wrists {100 * float(wrist_z_m.median()):.2g} cm before the lens, and so in "
+            f"{int(near_mask.sum())} of {len(known_hands)} hands",
+            expected=f"all three numbers in one unit, {100 * NEAREST_WRIST_M:.0f} cm or farther",
+            fix="pixels beside metres? write x = (u - cx) z / fx and y = (v - cy) z / fy",
         )
     return unit_m

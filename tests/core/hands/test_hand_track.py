@@ -224,3 +224,19 @@ def test_invalid_hand_files_are_refused(tmp_path, changed_entries, message):
                 tmp_path, torch.zeros(0), **{"joints": [[CONSTANT_HAND, None]]} | changed_entries
             )
         )
+
+
+def test_pixels_beside_metres_are_refused_with_the_lines_that_convert_them(tmp_path):
+    joints = draw_hands_at(torch.eye(3).double().repeat(4, 1, 1))
+    focal_px, centre_px = 40.0, torch.tensor([24.0, 16.0]).double()
+    z = joints[..., 2:]
+    mixed = torch.cat((joints[..., :2] / z * focal_px + centre_px, z), -1)
+    with refuses(r"wrists 0.4 cm before the lens.*x = \(u - cx\) z / fx and y = \(v - cy\) z / fy"):
+        read_hands(write_hand_file(tmp_path, mixed))
+    # One of three frames, as of a wrong detection, is no reason, nor is a hand beside the picture.
+    mixed[1:] = joints[1:] * 100
+    assert len(read_hands(write_hand_file(tmp_path, mixed))) == 4
+    beside = joints + torch.tensor([3.0, 0.0, -0.2])
+    assert bool(read_hands(write_hand_file(tmp_path, beside)).valid.all())
+    converted = torch.cat(((joints[..., :2] / z * focal_px) * z / focal_px, z), -1)
+    assert bool(read_hands(write_hand_file(tmp_path, converted)).valid.all())
