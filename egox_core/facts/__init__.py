@@ -21,4 +21,4 @@ from .poses import (
 )
 from .settle import Statement, settle
 from .table import FACTS, UNITS_M
-from .unread import unread_fields
+from .unread import unread_fields, unread_row

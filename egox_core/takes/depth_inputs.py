@@ -119,7 +119,11 @@ def take_depth(
     )
     exo_rows = [*declared.rows("depth.scale", "exo.fov_deg")]
     exo_rows += [] if from_file else declared.rows("depth.frames")
-    exo_rows += [] if meta is None else [row for row in meta.facts if row.fact.startswith("exo.")]
+    exo_rows += (
+        []
+        if meta is None
+        else [row for row in meta.facts if row.fact.startswith(("exo.", "fields"))]
+    )
     if is_a(frames, FrameSelection):
         exo_rows += frames.facts
     depth = replace(

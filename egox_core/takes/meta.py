@@ -12,9 +12,8 @@ from torch import Tensor
 from ..arrays import as_poses
 from ..cameras import CameraModel, CameraPath, World, validate_w2c
 from ..errors import EgoXInputError
-from ..facts import NOTHING_DECLARED, Declared, StatedLens, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedLens, StatedPoses, settle_poses, unread_row
 from ..file_names import META
-from ..remarks import FactRow
 from ..safe_files import read_json, read_optional, whole_number
 from ..sizes import same_aspect
 from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
@@ -48,6 +47,9 @@ STANDARD_SIZES = frozenset(
 ENTRY_KEYS = frozenset(
     {"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"}
 )
+
+
+READ_KEYS = ENTRY_KEYS | {"exo_camera", "ego_camera", "declared", "pose_source"}
 
 
 def read_meta(
@@ -211,7 +213,7 @@ PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 
 def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> TakeMeta:
     declared = declared.over(Declared.of(content.get("declared"), f"declared in {label}"))
-    rows: tuple[FactRow, ...] = ()
+    rows = unread_row(content.keys() - READ_KEYS, label)
 
     def settled_path(
         camera: Literal["ego", "exo"], key: str, lens: CameraModel | None, world: World

@@ -121,3 +121,21 @@ def test_a_number_for_nothing_is_none_in_maps_before_either(tmp_path):
     declared = "depth.unit=mm, depth.far_m=66"
     depth, _ = align(tmp_path / "depth.npy", declared=declared, **options)
     assert not torch.isnan(depth.depth_m).any()
+
+
+def test_fields_of_a_meta_json_that_mean_a_fact_are_named(tmp_path):
+    facts = {"units": "cm", "axisConvention": "opengl", "pose_scale": 2, "frameNumbers": [0]}
+    other = {"fps": 30, "inside": 1, "upscaled": 2, "timescale": 3, "operator": "a", "seaside": 4}
+    content = {"ego_extrinsics": W2C.tolist(), "camera_intrinsics": LENS.intrinsics.tolist()}
+    file = tmp_path / "meta.json"
+    for fields, named in ((facts, "axisConvention, frameNumbers, pose_scale, units"), (other, "")):
+        file.write_text(json.dumps(content | fields | other), "utf-8")
+        reports = (
+            path(file, frames=FRAMES)[0].facts,
+            path(read_meta(file), frames=FRAMES)[0].facts,
+            align(DEPTH, meta=read_meta(file), frames=FRAMES)[1].facts,
+        )
+        for rows in reports:
+            assert [row.value for row in rows if row.fact == "fields not read"] == [named][
+                : len(named)
+            ]
