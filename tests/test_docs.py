@@ -37,7 +37,7 @@ def tracked_texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
 
 
 def test_every_cited_quirk_has_an_entry():
-    quirks_text = (ROOT / "docs" / "quirks.md").read_text("utf-8")
+    quirks_text = (ROOT / "docs" / "model-path.md").read_text("utf-8")
     quirk_numbers = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", quirks_text)]
     assert quirk_numbers == list(range(1, len(quirk_numbers) + 1)) and quirk_numbers
     for path, text in tracked_texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
