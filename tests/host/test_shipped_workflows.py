@@ -355,19 +355,6 @@ def use_standin_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def test_egox_basic_runs_and_reuses_its_results(client, load_workflow, server_base):
-    prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_basic")))
-    check_run(client, prompt, server_base, {"ego"})
-    assert not run_successfully(client, prompt).executed_nodes, "nothing changed, so nothing runs"
-
-
-def test_egox_fast_runs_with_low_memory(client, load_workflow, server_base):
-    prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_fast")))
-    assert inputs_of_type(prompt, "EgoXConditioning")["low_memory"] is False
-    inputs_of_type(prompt, "EgoXConditioning")["low_memory"] = True
-    check_run(client, prompt, server_base, {"ego"})
-
-
 def test_egox_from_any_video_runs_without_depth_and_mask_models(client, load_workflow, server_base):
     """Check that the graph runs after its depth and mask models were removed."""
     prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_from_any_video")))
@@ -477,27 +464,11 @@ def test_each_further_camera_fills_holes_of_the_prior(client, load_workflow, ser
     assert (ego.mean(-1) < 8).mean() < black_shares[2]
 
 
-def test_egox_stereo_saves_both_eyes_side_by_side(client, load_workflow, server_base):
-    prompt = shrink_to_one_step(load_workflow("egox_stereo"))
-    inputs_of_type(prompt, "EgoXSecondEye")["eye_px"] = 128
-    (frames,) = check_run(client, prompt, server_base, {"ego_180_LR"}).values()
-    assert frames.shape == (FRAMES, 128, 256, 3)
-
-
 def test_egox_compare_baselines_makes_a_grid(client, load_workflow, server_base):
     prompt = shrink_to_one_step(load_workflow("egox_compare_baselines"), frames=1)
     prompt = use_standin_baselines(prompt)
     frames = check_run(client, prompt, server_base, {"grid"}, 1)["grid"]
     assert all(cell.std() > 3 for cell in cut_grid(frames, SIZE))
-
-
-def test_egox_attention_draws_a_map(client, load_workflow, server_base):
-    prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_attention")))
-    inputs_of_type(prompt, "EgoXAttentionCapture").update(step=0, block=0)
-    inputs_of_type(prompt, "EgoXAttentionView").update(ego_x=30, ego_y=30, frame=0)
-    outcome = run_successfully(client, prompt)
-    (view_path,) = saved_videos(outcome, prompt, server_base).values()
-    assert read_video(view_path).std() > 3
 
 
 def test_egox_scene_3d_saves_gaussians_and_renders_them(client, load_workflow, server_base):

@@ -21,6 +21,7 @@ from tools.setup.host import find_host, run_for_error
 from tools.setup.layout import REPO_ROOT, Layout
 from tools.setup.server import Server
 
+from ..shipped_files import git, list_shipped_files
 from ..test_imports import imported_files
 
 FOLDERS = {
@@ -47,23 +48,9 @@ FILES = {
 MOST_BYTES = 45 * 10**6
 
 
-def git(folder: Path, *arguments: str) -> list[str]:
-    completed = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8"
-    )
-    if completed.returncode != 0:
-        pytest.skip(f"needs a git checkout: {completed.stderr.strip()}")
-    return completed.stdout.split("\0")[:-1] if "-z" in arguments else completed.stdout.splitlines()
-
-
 @pytest.fixture(scope="module")
 def shipped_files(repo_root) -> list[str]:
-    """List the tracked files that the archive contains."""
-    tracked_names = git(repo_root, "ls-files", "-z")
-    ignored_names = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
-    return [
-        name for name in tracked_names if name not in ignored_names and (repo_root / name).is_file()
-    ]
+    return list_shipped_files(repo_root)
 
 
 def test_archive_contains_only_needed_files(shipped_files, repo_root):

@@ -37,9 +37,10 @@ def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
 
 
 class PromptRefused(RuntimeError):
-    """Error that ComfyUI did not accept a prompt, with ComfyUI's messages."""
+    """Error that ComfyUI did not accept a prompt, with ComfyUI's messages and whole answer."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
         error_lines = [
             str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))
         ]

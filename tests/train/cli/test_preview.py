@@ -56,22 +56,3 @@ def test_single_files_give_the_same_preview_as_their_take(take_folder, tmp_path)
         for name in ("files", "take")
     )
     assert np.array_equal(from_files, from_take)  # seen.mkv is lossless, unlike the mp4
-
-
-def test_a_path_by_hand_is_enough_and_a_guessed_lens_names_its_option(take_folder, tmp_path):
-    path_file, out = tmp_path / "path.json", tmp_path / "out"
-    path_file.write_text(
-        '{"keyframes": [{"frame": 0, "position": [0, 0, 0.5], "look_at": [0, 0.3, 2]}]}'
-    )
-    words = ["--video", str(take_folder / "exo.mp4"), "--depth", str(take_folder / "depth.npz")]
-    assert main([*words, "--ego-path", str(path_file), "--frames", "9", "--out", str(out)]) == 0
-    assert any("give --exo-fov" in note for note in read_json(out / "report.json")["notes"])
-
-
-def test_incomplete_input_ends_with_a_message(take_folder, tmp_path, capsys):
-    out = ["--out", str(tmp_path / "out")]
-    for words in ([], ["--video", "a.mp4"], ["--take", str(take_folder), "--depth", "d.npz"]):
-        assert main([*words, *out]) == 1
-        assert "--take, or --video with --depth and --ego-path" in capsys.readouterr().err
-    assert main(["--take", str(tmp_path / "none"), *out]) == 1
-    assert "Fix:" in capsys.readouterr().err and not (tmp_path / "out").exists()

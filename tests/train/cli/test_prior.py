@@ -117,14 +117,6 @@ def test_full_disk_gives_a_one_line_error(take_folder, tmp_path, capsys):
     assert last_line.startswith("run.py prior: ") and "File too large" in last_line
 
 
-def test_bad_takes_end_with_a_message(take_folder, tmp_path, capsys):
-    assert main(["--take", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
-    assert "Fix:" in capsys.readouterr().err
-    assert main(["--take", str(take_folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
-    assert "use --frames 9" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_scale_option_is_parsed():
     assert (parse_scale("as-is"), parse_scale("wearer"), parse_scale("1.5")) == (
         "as is",
