@@ -6,7 +6,8 @@ degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and Lo
 
 from .clip_turn import ClipTurn
 from .exact_scene import exact_scene
-from .exo_turn import exo_turned_error
+from .exo_turn import FoundExo, search_exo
+from .frame_alignment import Pose
 from .image import (
     check_pair,
     psnr,
@@ -18,5 +19,6 @@ from .image import (
 from .off_path import PathError, PathViews
 from .path_lag import PathLag, path_lag
 from .redrawn import keep_observed
+from .scene_fit import SceneFit, SizePrior
 from .straighten import straighten_picture
 from .sweep import sweep_points

@@ -29,7 +29,7 @@ def exact_scene(
     lens = depth.raw_lens if depth.exo.world == "take" else None
     if lens is None or depth.kind != "metric z" or trajectory.guessed is not None:
         return None
-    factor, scale_note = depth.raw_scale or (1.0, "scale as is")
+    factor, scale_note, _ = depth.raw_scale or (1.0, "scale as is", None)
     exact_depth = replace(depth, exo=replace(depth.exo, lens=lens), raw_lens=None)
     exact_depth = exact_depth if factor == 1 else exact_depth.scaled(factor)
     pictures = frames_of_size(exo.cpu(), *exact_depth.depth_m.shape[1:])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import compose
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
 from .clip_turn import joined_turns
@@ -52,7 +53,18 @@ FREEDOMS = {
 }
 
 
-def exo_turned_error(
+@frozen
+class FoundExo:
+    """Path with another pose of the exo camera, at which a scene fits a video best."""
+
+    path: CameraTrajectory  # in the scene's axes and units
+    scale: float  # factor of the scene's size
+    views: PathViews  # renders along it
+    pose_change: Tensor  # [N, 3, 4] found_from_ordered of the ego camera's drawn frames, metres
+    error: PathError  # against the ordered poses
+
+
+def search_exo(
     scene: PointCloud,
     trajectory: CameraTrajectory,
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
@@ -63,8 +75,8 @@ def exo_turned_error(
     scales: Sequence[float] = (1.0,),
     # Limit of the frames that are measured, as of PathViews.of.
     most: int | None = None,
-) -> PathError:
-    """Measure turn and shift of an ego video's frames, searching an error of the exo camera's pose.
+) -> FoundExo:
+    """Search an error of the exo camera's pose, with turn and shift of an ego video's frames.
 
     The scene is drawn turned about that camera, or moved with it, as the video fits it best. The
     result is against the ordered poses, as :meth:`PathViews.error` has it, the clip's turn in its
@@ -118,8 +130,10 @@ def exo_turned_error(
     path = changed_path(candidate, scale)
     views = PathViews.of(scene, path, most=most, progress=progress)
     error = views.error(video)
-    path = changed_path(candidate, 1.0)
-    pose_change = path.ego.upright.seen_from(trajectory_in_scene.ego.upright)[:: views.step].float()
+    metric_ego = changed_path(candidate, 1.0).ego
+    sensor_change = metric_ego.seen_from(trajectory_in_scene.ego)[:: views.step]
+    pose_change = metric_ego.upright.seen_from(trajectory_in_scene.ego.upright)
+    pose_change = pose_change[:: views.step].float()
     turn = Rotation.from_rotvec(error.turn_deg.nan_to_num().numpy(), degrees=True)
     turn = turn * Rotation.from_matrix(pose_change[..., :3].numpy())
     shift_m = (pose_change[..., 3] + scale * error.shift_m)[:, None] @ pose_change[..., :3]
@@ -128,7 +142,13 @@ def exo_turned_error(
     middle_change = Rotation.from_matrix(pose_change[len(pose_change) // 2, :, :3].numpy())
     middle_deg = torch.from_numpy(middle_change.as_rotvec(degrees=True))
     clip = replace(error.clip, turn_deg=joined_turns(error.clip.turn_deg, middle_deg))
-    return replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0], clip=clip)
+    return FoundExo(
+        path=path,
+        scale=scale,
+        views=views,
+        pose_change=sensor_change,
+        error=replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0], clip=clip),
+    )
 
 
 def _scores(

@@ -254,6 +254,11 @@ class Pose(NamedTuple):
     score: float = 0.0
     spread: float = math.inf  # rad
 
+    @classmethod
+    def unchanged(cls) -> Pose:
+        """Make the pose of a video that follows its path."""
+        return cls(np.eye(3), np.zeros(3))
+
 
 def best_pose(match: PictureMatch, t: int, starts: np.ndarray) -> Pose:
     """Find the best pose of a frame, starting from a few rotations."""

@@ -7,6 +7,7 @@ depth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from functools import partial
@@ -23,16 +24,17 @@ from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo
 from .clip_turn import ClipTurn, joined_turns
 from .exact_scene import exact_scene
-from .exo_lens import ExoLens, fit_exo_lens
 from .frame_alignment import (
     MIN_COVERED,
     SPREAD_FACTOR,
     PathRenders,
     PictureMatch,
+    Pose,
     best_pose,
     coarse_turns,
     rotation_matrices,
 )
+from .scene_fit import SceneFit, SizePrior, fit_scene
 from .turn_search import find_clip_turn
 
 if TYPE_CHECKING:
@@ -212,19 +214,25 @@ class PathViews(PathRenders):
         return find_clip_turn(self._match(video))
 
     @torch.inference_mode()
-    def exo_lens(
+    def scene_fit(
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
         # The path that was rendered, in the scene's world.
         trajectory: CameraTrajectory,
-    ) -> ExoLens:
-        """Fit the exo camera's focal length to what a video shows of the scene.
+        size: SizePrior,
+        *,
+        starts: Sequence[Pose] = (Pose.unchanged(),),
+        is_focal_known: bool = True,
+    ) -> SceneFit | None:
+        """Fit the ego camera's pose and the scene's shape to a video (:mod:`.scene_fit`).
 
         Raises:
             EgoXInputError: another count of frames than the scene's, no exo camera in the path.
         """
-        ego_from_exo = trajectory.ego.seen_from(trajectory.required_exo)
-        return fit_exo_lens(self._match(video), ego_from_exo[:: self.step].numpy())
+        ego_from_exo = trajectory.ego.seen_from(trajectory.required_exo)[:: self.step].numpy()
+        return fit_scene(
+            self._match(video), ego_from_exo, size, starts, is_focal_known=is_focal_known
+        )
 
     def _match(self, video: Tensor) -> PictureMatch:
         if len(video) != len(self.frames):

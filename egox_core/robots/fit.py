@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..frozen import frozen
-from ..metrics import PathViews, exo_turned_error, path_lag
+from ..metrics import PathViews, path_lag, search_exo
 from ..prior import check_placement
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind, StageReport
@@ -71,7 +71,7 @@ def camera_fit(
     views = PathViews.of(scene, trajectory, progress=progress)
     errors = [views.error(ego, with_clip=False)]
     if not generated and float(errors[0].score.median()) < MIN_SCORE:
-        errors.append(exo_turned_error(scene, trajectory, ego, progress))
+        errors.append(search_exo(scene, trajectory, ego, progress).error)
     path_error = max(errors, key=lambda error: float(error.score.median()))
     score = float(path_error.score.median())
     if path_error is errors[0]:

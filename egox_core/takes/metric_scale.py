@@ -10,7 +10,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import FROM_HEAD_KEYPOINTS, DepthVideo, ScaleSource, TakeMeta
-from .body_scale import WearerScale, wearer_scale
+from .body_scale import MODEL_ERROR, WearerScale, wearer_scale
 from .meta import META_PRESET
 from .take_cameras import meta_trajectory
 
@@ -103,8 +103,9 @@ def with_raw_scale(
     try:
         report = wearer_scale(raw_depth, ego, progress=progress)
     except EgoXInputError as error:
-        return replace(depth, raw_scale=(1.0, f"scale as is: {error.what}: {error.got}"))
-    return replace(depth, raw_scale=(report.scale, report.text()))
+        scale_note = f"scale as is: {error.what}: {error.got}"
+        return replace(depth, raw_scale=(1.0, scale_note, MODEL_ERROR))
+    return replace(depth, raw_scale=(report.scale, report.text(), report.sigma))
 
 
 def with_takes_raw_scale(

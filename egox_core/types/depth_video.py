@@ -31,9 +31,9 @@ class DepthVideo(Kept):
     facts: tuple[FactRow, ...] = ()  # what was settled of the maps and their camera, and by whom
     # of Ego-Exo4D's K, which is taken as a pinhole: the lens that filmed the maps' pictures
     raw_lens: CameraModel | None = None
-    # with that lens, the factor by the wearer's body that makes the maps metric, and how it was
-    # found; None: nobody measured it
-    raw_scale: tuple[float, str] | None = None
+    # with that lens, the factor by the wearer's body that makes the maps metric, how it was found
+    # and the standard deviation of its logarithm; None: nobody measured it
+    raw_scale: tuple[float, str, float] | None = None
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.exo, "depth video")

@@ -28,7 +28,14 @@ MOST_COMPARED_FRAMES, MOST_RENDERED_FRAMES = 900, 49
 """Frames whose turns are compared, and frames that make the scene."""
 
 
-def check_set(root: Path, progress: Progress = no_progress) -> tuple[EpisodeResult, ...]:
+def check_set(
+    root: Path,
+    progress: Progress = no_progress,
+    *,
+    # Standard deviation of the logarithm of the depth's size, as of a measuring camera. None: the
+    # wearer tells it where seen, else nobody.
+    depth_sd: float | None = None,
+) -> tuple[EpisodeResult, ...]:
     """Check every episode of a data set, and list the results with the most certain fault first.
 
     Raises:
@@ -47,7 +54,7 @@ def check_set(root: Path, progress: Progress = no_progress) -> tuple[EpisodeResu
     for episode_index, episode in enumerate(episodes):
         progress(episode_index, len(episodes), f"cameras of {episode.name}")
         try:
-            rows.append(_check_episode(episode, progress))
+            rows.append(_check_episode(episode, depth_sd, progress))
         except EgoXInputError as error:
             rows.append(EpisodeResult(name=episode.name, finding=f"not read: {error}"))
     return tuple(
@@ -83,7 +90,7 @@ def _find_episodes(root: Path, untestable: list[EpisodeResult]) -> Iterator[EgoC
     untestable += [EpisodeResult(name=name, finding=reason) for name, reason in skipped_takes]
 
 
-def _check_episode(episode: EgoClip, progress: Progress) -> EpisodeResult:
+def _check_episode(episode: EgoClip, depth_sd: float | None, progress: Progress) -> EpisodeResult:
     take, missing_reason = None, "no depth"
     if episode.is_take:
         try:
@@ -136,7 +143,7 @@ def _check_episode(episode: EgoClip, progress: Progress) -> EpisodeResult:
         finding_notes.append(f"its view is not testable: {missing_reason}")
     else:
         episode_result, finding_text = fit_view(
-            episode_result, take, episode.ego_video, times_s, w2c, progress
+            episode_result, take, episode.ego_video, times_s, w2c, depth_sd, progress
         )
         finding_notes.append(finding_text)
     return replace(episode_result, finding="; ".join(finding_notes))

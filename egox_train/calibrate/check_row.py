@@ -3,20 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from egox_core.frozen import frozen
-from egox_core.metrics import ClipTurn
 
 from .view_motion import Motion
+from .view_pose import LEAST_SHIFT_M, ViewPose
 
 CERTAIN_SIGMAS = 3.5
 """Standard deviations from which on a clock is called wrong."""
 LEAST_LAG_FRAMES = 1.0
 """Poses that are late by less don't matter."""
-LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
-"""Turn and shift of the view from which on a camera is called wrong: depth of a network turns the
-view of right cameras by up to 4 degrees."""
 LEAST_LENS_SHARE = LEAST_SHIFT_M
 """Share of its focal length from which on an exo camera's lens is called wrong: it moves what is a
 metre beside the camera's axis by LEAST_SHIFT_M."""
@@ -33,10 +28,9 @@ class EpisodeResult:
     name: str
     finding: str
     motion: Motion | None = None
-    view: ClipTurn | None = None  # of the head camera against the scene, its lag mended
-    shift_m: np.ndarray | None = None  # [3] of the same, NaN: no frame tells it
-    shift_interval_m: float = np.inf  # half-width, as the turn's
-    exo_turn_deg: float | None = None  # of the exo camera, at which alone the view fits
+    # Of the head camera against the scene, its lag mended; None: it isn't like the scene.
+    view: ViewPose | None = None
+    is_exo_searched: bool = False  # the view is like the scene with another exo pose alone
     exo_focal_factor: float | None = None  # of its focal length, with which the view fits better
     # By how many standard deviations it is mirrored or has another take's poses; None: it isn't.
     mismatch_sigmas: float | None = None
@@ -58,28 +52,17 @@ class EpisodeResult:
     @property
     def is_exo_wrong(self) -> bool:
         """True if the view only fits with another pose or lens of the exo camera."""
-        return self.exo_turn_deg is not None or self.exo_focal_factor is not None
+        return self.exo_focal_factor is not None or (self.is_exo_searched and self.is_displaced)
 
     @property
     def is_view_tested(self) -> bool:
         """True if the view of the scene could tell a turn."""
-        return self.is_exo_wrong or (self.view is not None and self.view.judged)
-
-    @property
-    def shift_length_m(self) -> float:
-        """Length of the shift, NaN unless the view could tell it, and how surely."""
-        is_known = self.shift_m is not None and math.isfinite(self.shift_interval_m)
-        return float(np.linalg.norm(self.shift_m)) if is_known else math.nan
+        return self.exo_focal_factor is not None or self.view is not None
 
     @property
     def is_displaced(self) -> bool:
         """True if the view certainly differs from that of the stated cameras."""
-        if self.is_exo_wrong:
-            return True
-        if self.view is None or not self.view.judged:
-            return False
-        is_turned = self.view.angle_deg >= max(LEAST_TURN_DEG, self.view.interval_deg)
-        return is_turned or self.shift_length_m >= max(LEAST_SHIFT_M, self.shift_interval_m)
+        return self.exo_focal_factor is not None or (self.view is not None and self.view.is_off)
 
     @property
     def error_sigmas(self) -> float:
@@ -89,8 +72,8 @@ class EpisodeResult:
         known_lag = self.motion is not None and self.motion.is_lag_known
         lag_sigmas = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
         turn_sigmas = 0.0
-        if self.view is not None and self.view.judged:
-            turn_sigmas = SDS_OF_INTERVAL * self.view.angle_deg / self.view.interval_deg
+        if self.view is not None:
+            turn_sigmas = SDS_OF_INTERVAL * self.view.angle_deg / self.view.turn_interval_deg
         return max(lag_sigmas, turn_sigmas)
 
     @property
@@ -106,10 +89,12 @@ class EpisodeResult:
                 x / self.motion.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s)
             )
             lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
-        if self.view is not None and self.view.judged:
-            rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.interval_deg:.1f}"
-        if math.isfinite(self.shift_length_m):
-            shift_text = f"{100 * self.shift_length_m:.0f} ± {100 * self.shift_interval_m:.0f}"
+        if self.view is not None:
+            rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.turn_interval_deg:.1f}"
+            if not math.isnan(self.view.length_m):
+                shift_text = (
+                    f"{100 * self.view.length_m:.0f} ± {100 * self.view.shift_interval_m:.0f}"
+                )
         return (
             self.name,
             f"{self.error_sigmas:.1f}",
@@ -122,8 +107,8 @@ class EpisodeResult:
     def to_json(self) -> dict[str, object]:
         """Build the episode's entry in the JSON report."""
         motion = self.motion
-        view = self.view if self.view is not None and self.view.judged else None
-        has_shift = math.isfinite(self.shift_length_m)
+        view = self.view
+        has_shift = view is not None and not math.isnan(view.length_m)
         return {
             "episode": self.name,
             "wrong": self.is_wrong,
@@ -133,10 +118,14 @@ class EpisodeResult:
             "late_sd_s": None if motion is None or not motion.is_lag_known else motion.lag_sd_s,
             "camera": "exo" if self.is_exo_wrong else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
-            "turn_sd_deg": None if view is None else view.interval_deg / SDS_OF_INTERVAL,
-            "shift_m": None if self.shift_m is None or not has_shift else self.shift_m.tolist(),
-            "shift_sd_m": self.shift_interval_m / SDS_OF_INTERVAL if has_shift else None,
-            "exo_turn_deg": self.exo_turn_deg,
+            "turn_sd_deg": None if view is None else view.turn_interval_deg / SDS_OF_INTERVAL,
+            "shift_m": view.shift_m.tolist() if view is not None and has_shift else None,
+            "shift_sd_m": view.shift_interval_m / SDS_OF_INTERVAL
+            if view is not None and has_shift
+            else None,
+            "exo_turn_deg": view.angle_deg
+            if view is not None and view.is_turned and self.is_exo_searched
+            else None,
             "exo_focal_factor": self.exo_focal_factor,
         }
 

@@ -29,7 +29,7 @@ from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
 from .results import SolvedExo
 from .sound import NEAR_SDS, Clocks, clocks_by_sound, read_mono, sound_travel_sd_s
-from .structure import time_parts
+from .structure import ordered_parts
 from .world import World, camera_centres
 
 MOST_EAR_ERROR_DEG = 5.0
@@ -130,6 +130,8 @@ def solve_exo(
         points_text = (
             f"{point_count} points by pictures tell it to {100 * sd_m / distance_m:.0f} % of its "
             f"distance and {sd_deg:.1f} degrees (sd) only"
+            if math.isfinite(sd_m)
+            else f"{point_count} points by pictures don't tell it without any fifth of them"
         )
     if head_solution is not None and head_solution.is_certain:
         return SolvedExo(
@@ -220,12 +222,15 @@ def _solve_by_head(
 
     solved_camera = solve(np.ones(len(ears_uv), bool), lags_s)
     # A detector that puts a hidden ear on the other one is wrong for as long as the head stays
-    # turned, which the errors' own spread doesn't tell.
+    # turned, which the errors' own spread doesn't tell, nor always a part of the time.
     if solved_camera is not None and solved_camera.is_certain:
         found_lag_s = None if lags_s is None else np.array([solved_camera.lag_s])
-        solved_camera = _widen_by_parts(
-            solved_camera, lambda kept: solve(kept, found_lag_s), len(ears_uv)
-        )
+        yaws_rad = _head_yaws(head_pose_function(moments_s + solved_camera.lag_s)[1])
+        for order in (np.arange(len(ears_uv)), np.argsort(yaws_rad)):
+            if solved_camera is not None:
+                solved_camera = _widen_by_parts(
+                    solved_camera, lambda kept: solve(kept, found_lag_s), order
+                )
     if solved_camera is None:
         return None, "the head's path doesn't tell it"
     if not solved_camera.is_certain:
@@ -239,14 +244,14 @@ def _solve_by_head(
 def _widen_by_parts(
     solved_camera: SolvedCamera,
     solve: Callable[[np.ndarray], SolvedCamera | None],  # from the moments [N] bool that are kept
-    moment_count: int,
+    order: np.ndarray,  # [N] the moments, in an order in which errors go together
 ) -> SolvedCamera | None:
-    """Widen a camera's standard deviations to what solving without each part of the time tells, or
-    return None if a part can't be solved."""
+    """Widen a camera's standard deviations to what solving without each part of the moments tells,
+    or return None if a part can't be solved."""
     centres, rotation_vectors = [], []
-    for part in time_parts(moment_count):
-        kept = np.ones(moment_count, bool)
-        kept[part] = False
+    for part in ordered_parts(len(order)):
+        kept = np.ones(len(order), bool)
+        kept[order[part]] = False
         partial_camera = solve(kept)
         if partial_camera is None:
             return None
@@ -260,6 +265,13 @@ def _widen_by_parts(
         sd_m=max(solved_camera.sd_m, part_sd_m),
         sd_deg=max(solved_camera.sd_deg, part_sd_deg),
     )
+
+
+def _head_yaws(head_rotations: np.ndarray) -> np.ndarray:  # [N, 3, 3] -> [N] radians
+    """Compute the head's turns about its mean vertical axis, against its mean direction."""
+    down, ahead = head_rotations[:, :, 1].mean(axis=0), head_rotations[:, :, 2]
+    mean_ahead = ahead.mean(axis=0)
+    return np.arctan2(ahead @ np.cross(down, mean_ahead), ahead @ mean_ahead)
 
 
 def point_between_ears() -> np.ndarray:  # [3] metres

@@ -36,7 +36,7 @@ def picture_sds(
     """
     covariance = _lens_covariance(structure, name, lens, free_parameters)
     position_sd, rotation_sd_deg = pose_sds(structure.w2c[name], covariance)
-    jackknife_sd, jackknife_sd_deg = _jackknife(structure, name, moving_prefix)
+    jackknife_sd, jackknife_sd_deg = jackknife(structure, name, moving_prefix)
     picture_sd_deg = math.hypot(CORRELATION_FACTOR * rotation_sd_deg, LEAST_SD_DEG)
     return math.hypot(CORRELATION_FACTOR * position_sd, jackknife_sd), math.hypot(
         picture_sd_deg, jackknife_sd_deg
@@ -96,11 +96,12 @@ def _lens_covariance(
     return (np.linalg.pinv(normal_matrix, rcond=1e-12) * variance)[:6, :6]
 
 
-def _jackknife(structure: Structure, name: str, moving_prefix: str) -> tuple[float, float]:
+def jackknife(structure: Structure, name: str, moving_prefix: str) -> tuple[float, float]:
     """Estimate the standard deviations of a fixed camera's position and rotation from
     reconstructions that each lack some pictures.
 
-    The position is in units of the reconstruction, the rotation in degrees."""
+    The position is in units of the reconstruction, the rotation in degrees, and infinite if any of
+    them has no solution."""
     full_pose = structure.w2c[name]
     centres, rotation_vectors = [], []
     head_picture_names = [
@@ -113,7 +114,7 @@ def _jackknife(structure: Structure, name: str, moving_prefix: str) -> tuple[flo
         ]
         pose_pairs = [pose_pair for pose_pair in pose_pairs if np.isfinite(pose_pair[1]).all()]
         if not np.isfinite(pose).all() or not pose_pairs:
-            continue
+            return math.inf, math.inf
         # From the part's world to the whole's, by the head camera.
         relative_poses = [
             (w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pose_pairs

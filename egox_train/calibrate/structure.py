@@ -81,7 +81,7 @@ def solve_structure(
         },
         "moving": moving_folder,
         "parts": PART_COUNT,
-        "solver": 3,  # results of earlier ones are made anew
+        "solver": 4,  # results of earlier ones are made anew
     }
     result_file = folder / f"structure_{fingerprint(job)[:12]}.npz"
     if not result_file.is_file():
@@ -467,8 +467,8 @@ def _known_lenses(reconstruction, job: dict) -> tuple[list[int], list[int], int 
     )
 
 
-def time_parts(count: int) -> list[slice]:
-    """Divide moments in order of time into parts that are left out, one after another."""
+def ordered_parts(count: int) -> list[slice]:
+    """Divide what is in order into parts that are left out, one after another."""
     ends = [part_index * count // PART_COUNT for part_index in range(PART_COUNT + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
 
@@ -479,8 +479,10 @@ def leave_out_parts(
     """Repeat the reconstruction's refinement with some pictures left out, to measure the
     uncertainty.
 
-    Still cameras begin anew in each part, as in the whole: where two places fit equally well, the
-    parts differ. For fixed lenses, also measure by which share the focal length would grow."""
+    Each part also lacks a sector of each still picture's points, since a few that lie together can
+    hold its camera at a wrong place. Still cameras begin anew in each part, as in the whole: where
+    two places fit equally well, the parts differ. For fixed lenses, also measure by which share the
+    focal length would grow."""
     import pycolmap
 
     poses = np.full((len(picture_names), PART_COUNT, 3, 4), np.nan)
@@ -495,7 +497,7 @@ def leave_out_parts(
         image.name: image.image_id for image in reconstruction.images.values() if image.has_pose
     }
     moving_pictures = sorted(name for name in image_ids if name.split("/")[0] == job["moving"])
-    for part_index, part in enumerate(time_parts(len(moving_pictures))):
+    for part_index, part in enumerate(ordered_parts(len(moving_pictures))):
         part_pictures = moving_pictures[part]
         if not part_pictures:
             continue
@@ -504,6 +506,9 @@ def leave_out_parts(
             partial_reconstruction.deregister_frame(
                 partial_reconstruction.images[image_ids[name]].frame_id
             )
+        for name, image_id in image_ids.items():
+            if name.split("/")[0] != job["moving"]:
+                _leave_out_sector(partial_reconstruction, image_id, part_index)
         if (
             partial_reconstruction.num_points3D() < 10
             or partial_reconstruction.num_reg_images() < 3
@@ -546,6 +551,18 @@ def leave_out_parts(
                 )
                 focal_changes[folder_by_camera[camera]].append(focal_change)
     return poses, focal_changes
+
+
+def _leave_out_sector(reconstruction, image_id: int, part_index: int) -> None:
+    """Remove a still picture's points in one of PART_COUNT sectors about their middle, each of as
+    many points."""
+    image = reconstruction.images[image_id]
+    rows = [row for row, point in enumerate(image.points2D) if point.has_point3D()]
+    pixels = np.array([image.points2D[row].xy for row in rows]).reshape(-1, 2)
+    across, down = (pixels - np.median(pixels, axis=0)).T
+    around = np.argsort(np.arctan2(down, across))
+    for index in around[ordered_parts(len(rows))[part_index]]:
+        reconstruction.delete_observation(image_id, rows[index])
 
 
 def _mean_and_sd(relative_changes: Sequence[float]) -> tuple[float, float]:

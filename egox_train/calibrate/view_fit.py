@@ -9,25 +9,26 @@ from typing import Literal
 import numpy as np
 import torch
 
-from egox_core.metrics import PathError, PathViews, exact_scene, exo_turned_error
+from egox_core.cameras import sensor_from_upright
+from egox_core.metrics import PathError, PathViews, Pose, SizePrior, exact_scene, search_exo
 from egox_core.progress import Progress
 from egox_core.stages import scene
 from egox_core.take import Take
-from egox_core.takes import with_raw_scale
+from egox_core.takes import MODEL_ERROR, with_raw_scale
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from egox_core.video import decode_frames, probe_video
 
-from .check_row import LEAST_LENS_SHARE, LEAST_TURN_DEG, SDS_OF_INTERVAL, EpisodeResult
+from .check_row import LEAST_LENS_SHARE, SDS_OF_INTERVAL, EpisodeResult
 from .frames import poses_at, sensor_poses
+from .view_pose import LEAST_TURN_DEG, ViewPose
 
 COMPARED_FRAMES = 9
 """Evenly spaced frames of the scene that are drawn, as many as a clip's turn is searched in."""
 FEWEST_FRAMES = 5
 FREEDOMS: tuple[Literal["turn", "shift"], ...] = ("turn", "shift")
 """Corrections of the exo camera that are tried where the view isn't like the scene."""
-DEPTH_SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)
-"""Factors of the depth's size that are tried with it: one and a half of the 30 % (standard
-deviation) that a model's metric depth is off by (``takes/body_scale.py``), in steps of 25 %."""
+SCALE_STEP, MOST_SCALE_SDS = math.log(1.25), 1.5
+"""Sizes of the depth that are tried with it: steps of the logarithm, and how far they reach."""
 
 
 def fit_view(
@@ -36,6 +37,8 @@ def fit_view(
     ego_video: Path,
     times_s: np.ndarray,  # [T] of the ego video
     w2c: np.ndarray,  # [T, 3, 4] upright
+    # Standard deviation of the logarithm of the depth's size, None: not stated.
+    depth_sd: float | None,
     progress: Progress,
 ) -> tuple[EpisodeResult, str]:
     """Compare an ego video with the rendered scene, after correcting the time lag of the poses.
@@ -71,61 +74,84 @@ def fit_view(
             ]
         )
     exo_video = take.read_exo(progress)
-    scaled_depth = with_raw_scale(take.depth, take_path.ego, progress=progress)
+    ego = take_path.ego if depth_sd is None else None  # the wearer tells nothing that isn't known
+    scaled_depth = with_raw_scale(take.depth, ego, progress=progress)
     scene_points = _draw_scene(exo_video, scaled_depth, take_path, progress)
     views = PathViews.of(scene_points, take_path, most=COMPARED_FRAMES, progress=progress)
     error = views.error(ego_pictures)
-    if error.clip.judged:
-        episode_result = _with_view(episode_result, error, views)
-    lens = views.exo_lens(ego_pictures, take_path.in_world_of(scene_points.exo))
-    least_log = max(math.log1p(LEAST_LENS_SHARE), SDS_OF_INTERVAL * lens.log_sd)
-    if abs(lens.log_factor) >= least_log:
-        depth = _with_focal_factor(take.depth, lens.factor)
-        depth = with_raw_scale(depth, take_path.ego, progress=progress)
+    untold_sd = MODEL_ERROR if depth_sd is None else depth_sd
+    size = SizePrior(sd=scaled_depth.raw_scale[2] if scaled_depth.raw_scale else untold_sd)
+    scene_path = take_path.in_world_of(scene_points.exo)
+    ego_from_exo = scene_path.ego.seen_from(scene_path.required_exo)[len(take_path) // 2].numpy()
+    starts = [Pose.unchanged(), *([_pose_of(error, take_path)] if error.clip.judged else [])]
+    lens = views.scene_fit(ego_pictures, scene_path, size, starts=starts, is_focal_known=False)
+    least_log = math.log1p(LEAST_LENS_SHARE)
+    if lens and abs(lens.log_focal) >= max(least_log, SDS_OF_INTERVAL * lens.log_focal_sd):
+        depth = _with_focal_factor(take.depth, lens.focal_factor)
+        depth = with_raw_scale(depth, ego, progress=progress)
         lens_scene = _draw_scene(exo_video, depth, take_path, progress)
         lens_views = PathViews.of(lens_scene, take_path, most=COMPARED_FRAMES, progress=progress)
         clip = lens_views.clip_turn(ego_pictures)
         if clip.judged and clip.angle_deg < LEAST_TURN_DEG and clip.score > error.clip.score:
-            return replace(episode_result, exo_focal_factor=lens.factor), (
+            return replace(episode_result, exo_focal_factor=lens.focal_factor), (
                 "exo camera has another lens: its view fits if its focal length is "
-                f"{lens.factor:.2f} times as long"
+                f"{lens.focal_factor:.2f} times as long"
             )
-    if error.clip.judged:
-        if episode_result.is_displaced:
-            return episode_result, "exo or head camera turned or moved, or another lens"
-        is_shift_known = math.isfinite(episode_result.shift_length_m)
-        return episode_result, (
-            "its view fits" if is_shift_known else "its view fits, but its shift is not known"
+    fit = views.scene_fit(ego_pictures, scene_path, size, starts=starts)
+    if error.clip.judged and fit is not None:
+        pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
+        return replace(episode_result, view=pose), (
+            f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
+            if pose.is_off
+            else f"its view fits; {pose.limit_text()}"
         )
     # The wearer tells no scale where the stated camera doesn't see the wearer.
     unscaled_depth = replace(take.depth, raw_scale=None)
     scene_points = _draw_scene(exo_video, unscaled_depth, take_path, progress)
-    found_errors = [
-        exo_turned_error(
-            scene_points,
-            take_path,
-            ego_pictures,
-            progress,
-            freedom=freedom,
-            scales=DEPTH_SCALES,
-            most=COMPARED_FRAMES,
+    steps = round(MOST_SCALE_SDS * untold_sd / SCALE_STEP)
+    found = max(
+        (
+            search_exo(
+                scene_points,
+                take_path,
+                ego_pictures,
+                progress,
+                freedom=freedom,
+                scales=[math.exp(n * SCALE_STEP) for n in range(-steps, steps + 1)],
+                most=COMPARED_FRAMES,
+            )
+            for freedom in FREEDOMS
+        ),
+        key=lambda found: (found.error.clip.judged, found.error.clip.score),
+    )
+    if found.error.clip.judged:
+        size = SizePrior(sd=untold_sd, log_size=-math.log(found.scale))
+        fit = found.views.scene_fit(ego_pictures, found.path, size)
+        pose = ViewPose.of_clip(found.error.clip)
+        if fit is not None:
+            change = found.pose_change[len(found.pose_change) // 2].numpy()
+            fit = fit.after(change, found.scale)
+            pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
+        return replace(episode_result, view=pose, is_exo_searched=True), (
+            f"exo camera turned or moved: {pose.needed_text()}"
+            if pose.is_off
+            else f"its view fits at another scale of its depth; {pose.limit_text()}"
         )
-        for freedom in FREEDOMS
-    ]
-    clips = [found_error.clip for found_error in found_errors]
-    best = max(range(len(clips)), key=lambda n: (clips[n].judged, clips[n].score))
-    found = found_errors[best]
-    if not found.clip.judged:
+    if not error.clip.judged:
         return episode_result, f"its view is not testable: {error.clip.reason}"
-    episode_result = _with_view(episode_result, found, views)
-    if not episode_result.is_displaced:
-        return episode_result, "its view fits at another scale of its depth"
-    if FREEDOMS[best] == "turn" or not math.isfinite(episode_result.shift_length_m):
-        episode_result = replace(episode_result, exo_turn_deg=found.clip.angle_deg)
-        needed_text = f"turned by {found.clip.angle_deg:.0f} degrees"
-    else:
-        needed_text = f"moved by {100 * episode_result.shift_length_m:.0f} cm"
-    return episode_result, f"exo camera turned or moved: its view fits if that is {needed_text}"
+    pose = ViewPose.of_clip(error.clip)
+    return replace(episode_result, view=pose), (
+        f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
+        if pose.is_off
+        else f"its view is not turned; {pose.limit_text()}"
+    )
+
+
+def _pose_of(error: PathError, path: CameraTrajectory) -> Pose:
+    """Take the one turn of a clip and the frames' median shift in the sensor's axes."""
+    axes = sensor_from_upright(path.ego.camera.quarter_turns).numpy()
+    shift_m = error.shift_m.nanmedian(0).values.nan_to_num().numpy()
+    return Pose(error.clip.sensor_rotation(path.ego.camera).numpy(), axes @ shift_m)
 
 
 def _draw_scene(
@@ -147,18 +173,3 @@ def _with_focal_factor(depth: DepthVideo, factor: float) -> DepthVideo:
         for lens in (depth.exo.lens, depth.raw_lens)
     )
     return replace(depth, exo=replace(depth.exo, lens=lens), raw_lens=raw_lens)
-
-
-def _with_view(episode_result: EpisodeResult, error: PathError, views: PathViews) -> EpisodeResult:
-    """Add turn and shift of a view. The shift's interval is the scatter of its frames, and what the
-    turn's moves at the distance of most points, since a turn and a shift look alike."""
-    shift_m = error.shift_m.nanmedian(0).values.double()
-    scatter_m = float((error.shift_m - shift_m).norm(dim=1).nanmedian())
-    distances_m = [m[mask > 0] for m, mask in zip(views.metres, views.masks, strict=True)]
-    moved_m = math.radians(error.clip.interval_deg) * np.median(np.concatenate(distances_m))
-    return replace(
-        episode_result,
-        view=error.clip,
-        shift_m=shift_m.numpy(),
-        shift_interval_m=math.hypot(scatter_m, moved_m),
-    )

@@ -47,6 +47,16 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
             "wrong"
         ),
     )
+    parser.add_argument(
+        "--depth-sd",
+        type=float,
+        metavar="SHARE",
+        help=(
+            "with --check: how far the depth's size may be off (standard deviation, a share of "
+            "it), such as 0.02 of a depth camera; else the wearer tells it where seen, and 0.3 is "
+            "taken of a network's depth"
+        ),
+    )
 
 
 def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
@@ -110,7 +120,14 @@ def _run_check(args: argparse.Namespace, progress: Progress) -> int:
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 
-    rows = check_set(args.recording, progress)
+    if args.depth_sd is not None and not 0 <= args.depth_sd < math.inf:
+        raise EgoXInputError(
+            "--depth-sd",
+            got=args.depth_sd,
+            expected="0 or more",
+            fix="give the share by which the depth's size may be off, e.g. 0.02",
+        )
+    rows = check_set(args.recording, progress, depth_sd=args.depth_sd)
     for line in table(rows):
         print(line)
     wrong_episode_count = sum(row.is_wrong for row in rows)

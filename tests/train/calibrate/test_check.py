@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import train_egox
+from egox_core.cameras import CameraModel
 from egox_core.file_names import DEPTH, META, TRUTH
+from egox_core.metrics import SceneFit
 from egox_core.robots.fit import CameraFit
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes import meta_entry
 from egox_core.video import decode_frames, probe_video
 from egox_train.calibrate.check import check_set
+from egox_train.calibrate.view_pose import ViewPose
 from egox_train.data import robot_clips
 from egox_train.data.robot_clips import write_robots
 from egox_train.options import RobotOptions
@@ -78,6 +82,47 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
     for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
         assert row["sigmas"] < 3 and abs(row["late_s"]) < 0.05
         assert np.linalg.norm(row["turn_deg"]) < 1 and np.linalg.norm(row["shift_m"]) < 0.03
+
+
+def test_right_take_whose_depth_has_another_size_is_not_accused(drawn_takes, tmp_path):
+    """Check depth that is 12 % too small: its size is found, unless it is said to be known."""
+    take = tmp_path / "set" / "one"
+    shutil.copytree(drawn_takes / "one", take)
+    with np.load(take / DEPTH) as depth:
+        arrays = dict(depth)
+    arrays["depth_m"] = (0.88 * arrays["depth_m"].astype(np.float32)).astype(np.float16)
+    np.savez(take / DEPTH, **arrays)
+    (row,) = check_set(tmp_path / "set")
+    assert not row.is_wrong and row.finding.startswith("its view fits; a move below ")
+    assert row.view.length_m < 0.1
+    (row_of_known_depth,) = check_set(tmp_path / "set", depth_sd=0.0)
+    assert row_of_known_depth.is_wrong
+
+
+def test_turn_and_move_are_named_where_they_can_be_told_apart():
+    """Check a head camera 2 m before exo, as far as its view's turn and shift are known."""
+    ego_from_exo = np.c_[np.eye(3), [0.0, 0.0, 2.0]]
+    camera = CameraModel.pinhole(64, 64, 60.0)
+    turn = Rotation.from_rotvec([0, 10, 0], degrees=True).as_matrix()
+    fit = SceneFit(
+        rotation=turn,
+        shift_m=turn.T @ [0, 0, 2] - [0, 0, 2],  # exo turned about itself
+        log_focal=0.0,
+        log_size=0.0,
+        covariance=1e-6 * np.eye(8),
+        score=0.9,
+    )
+    surely_turned = ViewPose.of_fit(fit, ego_from_exo, camera)
+    assert surely_turned.needed_text() == "its view fits if exo is turned by 10 degrees"
+    exo_axes = np.zeros((8, 1))  # a turn about y, and the move of exo that looks like it
+    exo_axes[[1, 3], 0] = 0.2, -0.39
+    vague_fit = replace(fit, covariance=fit.covariance + exo_axes @ exo_axes.T)
+    vague = ViewPose.of_fit(vague_fit, ego_from_exo, camera)
+    assert vague.turn_interval_deg > 10 and not vague.is_turned
+    tight_place = replace(vague, shift_interval_m=0.1)
+    assert tight_place.is_off and tight_place.needed_text().startswith("exo's pose is off")
+    moved = replace(surely_turned, turn_deg=np.zeros(3), exo_shift_m=0.3)
+    assert moved.needed_text() == "its view fits if exo is moved by 30 cm"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 floor."""
 
 import json
+import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from egox_train.calibrate.fixed_camera import point_between_ears, solve_exo
 from egox_train.calibrate.lenses import LENS_NAMES, from_colmap, make_lens, to_colmap
 from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
+from egox_train.calibrate.picture_sd import jackknife
 from egox_train.calibrate.pictures import lens_notes
 from egox_train.calibrate.recording_files import ExoFile
 from egox_train.calibrate.scale import Scale, find_head_up, floor_scale, similarity
@@ -477,8 +480,15 @@ def test_still_camera_before_a_flat_scene_is_found_on_its_own_side():
     same."""
     reconstruction, job, true_pose = draw_flat_scene()
     assert angle_deg(still_pose(reconstruction), true_pose) > 30
-    partial_poses, _ = leave_out_parts(reconstruction, job, ["exo/still.png"])
-    assert max(angle_deg(pose, true_pose) for pose in partial_poses[0]) < 10, "in each part"
+    names = [image.name for image in reconstruction.images.values()]
+    partial_poses, _ = leave_out_parts(reconstruction, job, names)
+    still_poses = partial_poses[names.index("exo/still.png")]
+    assert max(angle_deg(pose, true_pose) for pose in still_poses) < 10, "in each part"
+    w2c = {image.name: image.cam_from_world().matrix() for image in reconstruction.images.values()}
+    known = SimpleNamespace(w2c=w2c, partial_poses=dict(zip(names, partial_poses, strict=True)))
+    assert 0 < jackknife(known, "exo/still.png", "ego/")[0] < 1
+    still_poses[2] = np.nan
+    assert jackknife(known, "exo/still.png", "ego/") == (math.inf, math.inf), "a part fails"
     found = restart_still_cameras(reconstruction, job)
     assert angle_deg(still_pose(found), true_pose) < 1
     kept = restart_still_cameras(found, job)

@@ -1,0 +1,262 @@
+"""Fit an ego camera's pose, the size of its scene and the exo camera's focal length to an ego
+video.
+
+A turn, a shift, another size of the scene and another focal length look partly alike, so all of
+them are fitted together. What is known of the size before is a prior, so that what it leaves open
+is in the uncertainty of the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..frozen import frozen
+from .frame_alignment import (
+    COARSE,
+    MAX_STEP,
+    MIN_STEP,
+    SHIFT,
+    SPREAD_FACTOR,
+    FrameEquations,
+    FrameView,
+    PictureMatch,
+    Pose,
+    frame_equations,
+    rotation_matrices,
+)
+
+TURN, FOCAL, SIZE, VALUE_COUNT = slice(0, 3), 6, 7, 8
+"""Places of the values that are fitted, with SHIFT, and how many they are."""
+SHIFT_PRIOR_M = 1.0
+"""Of a frame, so wide that it holds nothing but what no picture tells."""
+START_ROUNDS, ROUNDS, FINALISTS = 4, 24, 3
+CONVERGED_SDS = 0.1
+"""A step that is shorter, in standard deviations, changes nothing."""
+START_STEP, MOST_START_SDS = 0.08, 1.5
+"""Steps of the size's logarithm between starts, and how far they reach: the fit of a drawn room
+finds its way over 5 %, not over 10."""
+START_FRAMES = 3
+TILES = 4
+"""Tiles across and down of what exo sees, in each of which errors of depth go together."""
+
+
+@frozen
+class SizePrior:
+    """What is known of the factor that makes a scene's size true: the logarithm's mean and sd."""
+
+    sd: float  # 0: the size is known
+    log_size: float = 0.0
+
+
+@frozen
+class SceneFit:
+    """Values with which a scene fits an ego video, and their covariance.
+
+    Axes are the sensor's. A point p of an ordered camera is at ``rotation @ (p + shift_m)`` in the
+    video's.
+    """
+
+    rotation: np.ndarray  # [3, 3]
+    shift_m: np.ndarray  # [3]
+    log_focal: float  # of the exo camera's true focal length over the stated one
+    log_size: float  # of the scene's true size over the stated one
+    covariance: np.ndarray  # [8, 8] of a small turn, the shift, log_focal and log_size
+    score: float  # correlation of video and scene
+
+    @property
+    def focal_factor(self) -> float:
+        """Factor by which the stated focal length is to be multiplied."""
+        return math.exp(self.log_focal)
+
+    def after(
+        self,
+        change: np.ndarray,  # [3, 4] found_from_ordered, metres
+        scale: float,
+    ) -> SceneFit:
+        """Express a fit to a scene that was drawn from another pose, and in another size, against
+        the ordered pose."""
+        turn, place = change[:, :3], change[:, 3]
+        axes = np.eye(VALUE_COUNT)
+        axes[TURN, TURN], axes[SHIFT, SHIFT] = turn.T, scale * turn.T
+        return replace(
+            self,
+            rotation=self.rotation @ turn,
+            shift_m=turn.T @ (place + scale * self.shift_m),
+            log_size=self.log_size + math.log(scale),
+            covariance=axes @ self.covariance @ axes.T,
+        )
+
+    @property
+    def log_focal_sd(self) -> float:
+        """Standard deviation of the focal length's logarithm."""
+        return math.sqrt(max(self.covariance[FOCAL, FOCAL], 0.0))
+
+
+class _Values(NamedTuple):
+    """Values that are fitted: the ego camera's pose against its path, and the scene's shape."""
+
+    rotation: np.ndarray  # [3, 3]
+    shift: np.ndarray  # [3] metres
+    log_focal: float = 0.0
+    log_size: float = 0.0
+
+    def step(self, change: np.ndarray) -> _Values:  # [8]
+        turn = rotation_matrices(change[TURN])
+        return _Values(
+            rotation=self.rotation @ turn,
+            shift=turn.T @ (self.shift + change[SHIFT]),
+            log_focal=self.log_focal + change[FOCAL],
+            log_size=self.log_size + change[SIZE],
+        )
+
+
+class _ExoFrame(NamedTuple):
+    """Frame and render with the scene's points as exo sees them."""
+
+    view: FrameView
+    ego_from_exo: np.ndarray  # [3, 4]
+    exo_points: np.ndarray  # [n, 3]
+    tiles: np.ndarray  # [n] number of the tile of exo's picture
+
+    def equations(self, values: _Values) -> FrameEquations | None:
+        """Set up a step over turn, shift, focal length and size, or return None for too little."""
+        rotation, place = self.ego_from_exo[:, :3], self.ego_from_exo[:, 3]
+        narrowing = np.array([math.exp(-values.log_focal)] * 2 + [1.0])
+        points = self.exo_points * narrowing * math.exp(values.log_size)
+        by_focal, by_size = points * (-1, -1, 0) @ rotation.T, points @ rotation.T
+        by_shift = self.view.slope[..., SHIFT]  # [n, 2, 3]
+        by_shape = by_shift @ np.stack((by_focal, by_size), -1)
+        view = replace(
+            self.view,
+            points=by_size + place,
+            slope=np.concatenate((self.view.slope, by_shape), -1),
+        )
+        return frame_equations(
+            view, values.rotation, values.shift, COARSE, shift_prior_m=SHIFT_PRIOR_M
+        )
+
+
+def fit_scene(
+    match: PictureMatch,
+    ego_from_exo: np.ndarray,  # [N, 3, 4] of the drawn frames
+    size: SizePrior,
+    starts: Sequence[Pose],
+    *,
+    is_focal_known: bool,
+) -> SceneFit | None:
+    """Fit a scene to an ego video from each start and each likely size, and return the best fit.
+
+    None: the video doesn't show enough of the scene, or the best fit doesn't settle."""
+    frames = _exo_frames(match, ego_from_exo)
+    free = [*range(FOCAL)] + [FOCAL] * (not is_focal_known) + [SIZE] * (size.sd > 0)
+    reach = math.ceil(MOST_START_SDS * size.sd / START_STEP)
+    rough_fits = [
+        _fit_from(
+            frames[:: max(1, len(frames) // START_FRAMES)],
+            _Values(start.rotation, start.shift, log_size=size.log_size + n * START_STEP),
+            size,
+            free,
+            START_ROUNDS,
+        )[0]
+        for start in starts
+        for n in range(-reach, reach + 1)
+    ]
+    finalists = sorted(filter(None, rough_fits), key=lambda fit: -fit.score)[:FINALISTS]
+    fits = [
+        _fit_from(
+            frames,
+            _Values(fit.rotation, fit.shift_m, fit.log_focal, fit.log_size),
+            size,
+            free,
+            ROUNDS,
+        )
+        for fit in finalists
+    ]
+    best_fit, has_settled = max(
+        fits, key=lambda fit: fit[0].score if fit[0] else -math.inf, default=(None, False)
+    )
+    return best_fit if has_settled else None
+
+
+def _exo_frames(match: PictureMatch, ego_from_exo: np.ndarray) -> list[_ExoFrame]:
+    """Prepare the drawn frames, their points divided into tiles of what exo sees in all of them."""
+    views, exo_points = [], []
+    for t, pose in enumerate(ego_from_exo):
+        if match.views.masks[t].any():
+            view = FrameView.of(match, t, COARSE)
+            views.append((view, pose))
+            exo_points.append((view.points - pose[:, 3]) @ pose[:, :3])
+    if not views:
+        return []
+    slants = [points[:, :2] / points[:, 2:] for points in exo_points]
+    borders = np.quantile(np.concatenate(slants), np.arange(1, TILES) / TILES, axis=0)
+    return [
+        _ExoFrame(
+            view,
+            pose,
+            points,
+            tiles=TILES * np.searchsorted(borders[:, 1], slant[:, 1])
+            + np.searchsorted(borders[:, 0], slant[:, 0]),
+        )
+        for (view, pose), points, slant in zip(views, exo_points, slants, strict=True)
+    ]
+
+
+def _fit_from(
+    frames: list[_ExoFrame], values: _Values, size: SizePrior, free: list[int], rounds: int
+) -> tuple[SceneFit | None, bool]:
+    """Fit by Gauss-Newton steps over the free values, and tell if the fit has settled."""
+    for round_number in range(rounds):
+        fitted = [
+            (frame, equations)
+            for frame in frames
+            if (equations := frame.equations(values)) is not None
+        ]
+        if 2 * len(fitted) < len(frames) or not fitted:
+            return None, False
+        matrix = np.sum([x.matrix for _, x in fitted], 0)
+        slope = np.sum([x.slope for _, x in fitted], 0)
+        spread = _gradient_spread(fitted)
+        if size.sd > 0:
+            noise = np.trace(np.linalg.solve(matrix, spread)) / VALUE_COUNT
+            weight = noise / size.sd**2
+            matrix[SIZE, SIZE] += weight
+            slope[SIZE] += weight * (values.log_size - size.log_size)
+            spread[SIZE, SIZE] += (weight * size.sd) ** 2
+        among_free = np.ix_(free, free)
+        inverse_normal = np.linalg.inv(matrix[among_free])
+        covariance = inverse_normal @ spread[among_free] @ inverse_normal
+        step = -inverse_normal @ slope[free]
+        step_length = np.linalg.norm(step)
+        has_settled = bool(
+            step_length < MIN_STEP or step @ np.linalg.solve(covariance, step) < CONVERGED_SDS**2
+        )
+        if has_settled or round_number == rounds - 1:
+            break
+        change = np.zeros(VALUE_COUNT)
+        change[free] = step * MAX_STEP / max(step_length, MAX_STEP)
+        values = values.step(change)
+    product, video_sum, scene_sum = np.sum([x.sums for _, x in fitted], 0)
+    full_covariance = np.zeros((VALUE_COUNT, VALUE_COUNT))
+    full_covariance[among_free] = covariance
+    return SceneFit(
+        rotation=values.rotation,
+        shift_m=values.shift,
+        log_focal=values.log_focal,
+        log_size=values.log_size,
+        covariance=full_covariance,
+        score=float(product / max(math.sqrt(video_sum * scene_sum), 1e-9)),
+    ), has_settled
+
+
+def _gradient_spread(fitted: list[tuple[_ExoFrame, FrameEquations]]) -> np.ndarray:  # [8, 8]
+    """Estimate the covariance of the equations' right side from what is left, which goes together
+    within a tile of exo's picture in all frames."""
+    tiles = np.concatenate([f.tiles[x.inner_mask[f.view.covered_mask]] for f, x in fitted])
+    gradients = np.concatenate([x.gradients for _, x in fitted])
+    tile_sums = np.stack([np.bincount(tiles, values) for values in gradients.T], -1)
+    return SPREAD_FACTOR**2 * tile_sums.T @ tile_sums

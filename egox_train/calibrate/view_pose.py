@@ -1,0 +1,114 @@
+"""Judge by how much a head camera's view differs from that of the stated cameras."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
+
+from egox_core.cameras import CameraModel, sensor_from_upright
+from egox_core.frozen import frozen
+from egox_core.metrics import ClipTurn, SceneFit
+
+LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
+"""Turn and shift from which on cameras are called wrong: a network's depth turns the view of right
+cameras by 3 and 4 degrees and shifts it by 8 and 7 cm in the real takes soccer and covid, and by at
+most 4 degrees in drawn ones (``benchmarks/results/check.md``)."""
+CERTAINTY = 0.9
+"""Share of clips in which an interval holds."""
+
+
+@frozen
+class ViewPose:
+    """Pose of an ego video's camera against the stated one: a point p is at turn (p + shift).
+
+    Axes of the upright picture. What exo's pose would have to be changed by for the same is
+    ``exo_shift_m`` beside the same turn.
+    """
+
+    turn_deg: np.ndarray  # [3] rotation vector
+    turn_interval_deg: float  # the truth is within this of it in 90 % of clips
+    shift_m: np.ndarray  # [3], NaN: not known
+    shift_interval_m: float = math.nan
+    exo_shift_m: float = math.nan
+    exo_shift_interval_m: float = math.nan
+
+    @classmethod
+    def of_fit(cls, fit: SceneFit, ego_from_exo: np.ndarray, camera: CameraModel) -> ViewPose:
+        """Take the pose of a fit, with the joint uncertainty of turn, shift and size."""
+        axes = sensor_from_upright(camera.quarter_turns).numpy()
+        place = ego_from_exo[:, 3]
+        exo_shift = fit.rotation @ (place + fit.shift_m) - place
+        # To first order in the turn, which is about the ego camera.
+        exo_slope = np.concatenate((np.cross(np.eye(3), place).T, np.eye(3)), 1)
+        covariance = fit.covariance[:6, :6]
+        return cls(
+            turn_deg=Rotation.from_matrix(fit.rotation).as_rotvec(degrees=True) @ axes,
+            turn_interval_deg=math.degrees(_radius(covariance[:3, :3])),
+            shift_m=fit.shift_m @ axes,
+            shift_interval_m=_radius(covariance[3:, 3:]),
+            exo_shift_m=float(np.linalg.norm(exo_shift)),
+            exo_shift_interval_m=_radius(exo_slope @ covariance @ exo_slope.T),
+        )
+
+    @classmethod
+    def of_clip(cls, clip: ClipTurn) -> ViewPose:
+        """Take the turn of a clip of which no fit tells a shift."""
+        return cls(
+            turn_deg=clip.turn_deg.numpy(),
+            turn_interval_deg=clip.interval_deg,
+            shift_m=np.full(3, math.nan),
+        )
+
+    @property
+    def angle_deg(self) -> float:
+        """Angle of the turn."""
+        return float(np.linalg.norm(self.turn_deg))
+
+    @property
+    def length_m(self) -> float:
+        """Length of the shift, NaN if it isn't known."""
+        return float(np.linalg.norm(self.shift_m))
+
+    @property
+    def is_turned(self) -> bool:
+        """True if there certainly is a turn that matters."""
+        return self.angle_deg >= max(LEAST_TURN_DEG, self.turn_interval_deg)
+
+    @property
+    def is_off(self) -> bool:
+        """True if there certainly is a turn or a shift that matters."""
+        return self.is_turned or self.length_m >= self.least_move_m
+
+    @property
+    def least_move_m(self) -> float:
+        """Length from which on a shift is told, NaN if none is."""
+        return max(self.shift_interval_m, LEAST_SHIFT_M)
+
+    def limit_text(self) -> str:
+        """Say which moves can't be told."""
+        if math.isnan(self.shift_interval_m):
+            return "a move can't be told"
+        return f"a move below {100 * self.least_move_m:.0f} cm can't be told"
+
+    def needed_text(self) -> str:
+        """Say what mends exo's pose, as far as turn and move can be told apart."""
+        needs = []
+        if self.is_turned:
+            needs.append(f"turned by {self.angle_deg:.0f} degrees")
+        if self.exo_shift_m >= max(LEAST_SHIFT_M, self.exo_shift_interval_m):
+            needs.append(f"moved by {100 * self.exo_shift_m:.0f} cm")
+        if not needs:
+            return "exo's pose is off, but a turn and a move of it can't be told apart"
+        return f"its view fits if exo is {' and '.join(needs)}"
+
+
+def _radius(covariance: np.ndarray) -> float:  # [3, 3]
+    """Compute the radius of the ball that holds CERTAINTY of the errors, by the chi-square
+    distribution of the same mean and variance."""
+    mean, half_variance = np.trace(covariance), np.square(covariance).sum()
+    if mean <= 0:
+        return 0.0
+    return math.sqrt(half_variance / mean * chi2.ppf(CERTAINTY, mean**2 / half_variance))
