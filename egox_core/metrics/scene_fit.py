@@ -33,7 +33,7 @@ TURN, FOCAL, SIZE, VALUE_COUNT = slice(0, 3), 6, 7, 8
 """Places of the values that are fitted, with SHIFT, and how many they are."""
 SHIFT_PRIOR_M = 1.0
 """Of a frame, so wide that it holds nothing but what no picture tells."""
-START_ROUNDS, ROUNDS, FINALISTS = 4, 24, 3
+START_ROUNDS, ROUNDS, FINALISTS = 4, 60, 3
 CONVERGED_SDS = 0.1
 """A step that is shorter, in standard deviations, changes nothing."""
 START_STEP, MOST_START_SDS = 0.08, 1.5
