@@ -46,7 +46,7 @@ TILES = 4
 
 @frozen
 class SizePrior:
-    """What is known of the factor that makes a scene's size true: the logarithm's mean and sd."""
+    """Prior knowledge of the factor that makes a scene's size true: mean and sd of its logarithm."""
 
     sd: float  # 0: the size is known
     log_size: float = 0.0
