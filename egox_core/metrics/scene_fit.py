@@ -46,7 +46,7 @@ TILES = 4
 
 @frozen
 class SizePrior:
-    """Prior knowledge of the factor that makes a scene's size true: mean and sd of its logarithm."""
+    """Prior of the factor that makes a scene's size true: mean and sd of its logarithm."""
 
     sd: float  # 0: the size is known
     log_size: float = 0.0

@@ -98,7 +98,13 @@ def fit_view(
                 f"{lens.focal_factor:.2f} times as long"
             )
     fit = views.scene_fit(ego_pictures, scene_path, size, starts=starts)
-    if error.clip.judged and fit is not None:
+    clip = error.clip
+    if fit is not None and not clip.judged:
+        sized_depth = scaled_depth.scaled(math.exp(fit.log_size))
+        sized_scene = _draw_scene(exo_video, sized_depth, take_path, progress)
+        sized_views = PathViews.of(sized_scene, take_path, most=COMPARED_FRAMES, progress=progress)
+        clip = sized_views.clip_turn(ego_pictures)
+    if fit is not None and clip.judged:
         pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
         return replace(episode_result, view=pose), (
             f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
