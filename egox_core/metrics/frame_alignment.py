@@ -247,7 +247,8 @@ def coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sens
 class Pose(NamedTuple):
     """Rotation and shift of the video's camera relative to the path's camera.
 
-    A point p is at rotation (p + shift)."""
+    A point p is at rotation (p + shift).
+    """
 
     rotation: np.ndarray  # [3, 3]
     shift: np.ndarray  # [3] metres

@@ -77,8 +77,7 @@ class SceneFit:
         change: np.ndarray,  # [3, 4] found_from_ordered, metres
         scale: float,
     ) -> SceneFit:
-        """Express a fit to a scene that was drawn from another pose, and in another size, against
-        the ordered pose."""
+        """Express a fit to a scene of another pose and size against the ordered pose."""
         turn, place = change[:, :3], change[:, 3]
         axes = np.eye(VALUE_COUNT)
         axes[TURN, TURN], axes[SHIFT, SHIFT] = turn.T, scale * turn.T

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from egox_core.cameras import sensor_from_upright
-from egox_core.metrics import PathError, PathViews, Pose, SizePrior, exact_scene, search_exo
+from egox_core.frozen import frozen
+from egox_core.metrics import (
+    FoundExo,
+    PathError,
+    PathViews,
+    Pose,
+    SizePrior,
+    exact_scene,
+    search_exo,
+)
 from egox_core.progress import Progress
 from egox_core.stages import scene
 from egox_core.take import Take
@@ -73,65 +82,42 @@ def fit_view(
                 ego_pictures[-1:].expand(len(take_path) - used_count, *ego_pictures.shape[1:]),
             ]
         )
-    exo_video = take.read_exo(progress)
-    ego = take_path.ego if depth_sd is None else None  # the wearer tells nothing that isn't known
-    scaled_depth = with_raw_scale(take.depth, ego, progress=progress)
-    scene_points = _draw_scene(exo_video, scaled_depth, take_path, progress)
-    views = PathViews.of(scene_points, take_path, most=COMPARED_FRAMES, progress=progress)
-    error = views.error(ego_pictures)
-    untold_sd = MODEL_ERROR if depth_sd is None else depth_sd
-    size = SizePrior(sd=scaled_depth.raw_scale[2] if scaled_depth.raw_scale else untold_sd)
-    scene_path = take_path.in_world_of(scene_points.exo)
-    ego_from_exo = scene_path.ego.seen_from(scene_path.required_exo)[len(take_path) // 2].numpy()
-    starts = [Pose.unchanged(), *([_pose_of(error, take_path)] if error.clip.judged else [])]
+    comparison = _Comparison(
+        exo_video=take.read_exo(progress),
+        depth=take.depth,
+        path=take_path,
+        pictures=ego_pictures,
+        depth_sd=depth_sd,
+        progress=progress,
+    )
+    scaled_depth = comparison.scaled(take.depth)
+    size = SizePrior(sd=scaled_depth.raw_scale[2] if scaled_depth.raw_scale else comparison.sd)
+    views, scene_path = comparison.draw(scaled_depth)
+    stated_error = error = views.error(ego_pictures)
+    starts = _starts(error, take_path)
     lens = views.scene_fit(ego_pictures, scene_path, size, starts=starts, is_focal_known=False)
     least_log = math.log1p(LEAST_LENS_SHARE)
     if lens and abs(lens.log_focal) >= max(least_log, SDS_OF_INTERVAL * lens.log_focal_sd):
-        depth = _with_focal_factor(take.depth, lens.focal_factor)
-        depth = with_raw_scale(depth, ego, progress=progress)
-        lens_scene = _draw_scene(exo_video, depth, take_path, progress)
-        lens_views = PathViews.of(lens_scene, take_path, most=COMPARED_FRAMES, progress=progress)
-        clip = lens_views.clip_turn(ego_pictures)
+        depth = comparison.scaled(_with_focal_factor(take.depth, lens.focal_factor))
+        clip = comparison.draw(depth)[0].clip_turn(ego_pictures)
         if clip.judged and clip.angle_deg < LEAST_TURN_DEG and clip.score > error.clip.score:
             return replace(episode_result, exo_focal_factor=lens.focal_factor), (
                 "exo camera has another lens: its view fits if its focal length is "
                 f"{lens.focal_factor:.2f} times as long"
             )
+    ego_from_exo = scene_path.ego.seen_from(scene_path.required_exo)[len(take_path) // 2].numpy()
     fit = views.scene_fit(ego_pictures, scene_path, size, starts=starts)
-    clip = error.clip
-    if fit is not None and not clip.judged:
-        sized_depth = scaled_depth.scaled(math.exp(fit.log_size))
-        sized_scene = _draw_scene(exo_video, sized_depth, take_path, progress)
-        sized_views = PathViews.of(sized_scene, take_path, most=COMPARED_FRAMES, progress=progress)
-        clip = sized_views.clip_turn(ego_pictures)
-    if fit is not None and clip.judged:
+    if fit is not None and not error.clip.judged:  # it may be at the size that fits
+        views, _ = comparison.draw(scaled_depth.scaled(math.exp(fit.log_size)))
+        size = replace(size, log_size=-fit.log_size)
+        error = views.error(ego_pictures)
+        fit = views.scene_fit(ego_pictures, scene_path, size, starts=_starts(error, take_path))
+    if fit is not None and error.clip.judged:
         pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
-        return replace(episode_result, view=pose), (
-            f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
-            if pose.is_off
-            else f"its view fits; {pose.limit_text()}"
-        )
-    # The wearer tells no scale where the stated camera doesn't see the wearer.
-    unscaled_depth = replace(take.depth, raw_scale=None)
-    scene_points = _draw_scene(exo_video, unscaled_depth, take_path, progress)
-    steps = round(MOST_SCALE_SDS * untold_sd / SCALE_STEP)
-    found = max(
-        (
-            search_exo(
-                scene_points,
-                take_path,
-                ego_pictures,
-                progress,
-                freedom=freedom,
-                scales=[math.exp(n * SCALE_STEP) for n in range(-steps, steps + 1)],
-                most=COMPARED_FRAMES,
-            )
-            for freedom in FREEDOMS
-        ),
-        key=lambda found: (found.error.clip.judged, found.error.clip.score),
-    )
+        return replace(episode_result, view=pose), _stated_text(pose)
+    found = comparison.search()
     if found.error.clip.judged:
-        size = SizePrior(sd=untold_sd, log_size=-math.log(found.scale))
+        size = SizePrior(sd=comparison.sd, log_size=-math.log(found.scale))
         fit = found.views.scene_fit(ego_pictures, found.path, size)
         pose = ViewPose.of_clip(found.error.clip)
         if fit is not None:
@@ -143,33 +129,83 @@ def fit_view(
             if pose.is_off
             else f"its view fits at another scale of its depth; {pose.limit_text()}"
         )
+    if not stated_error.clip.judged:
+        return episode_result, f"its view is not testable: {stated_error.clip.reason}"
+    pose = ViewPose.of_clip(stated_error.clip)
+    return replace(episode_result, view=pose), _stated_text(pose)
+
+
+@frozen
+class _Comparison:
+    """Ego video of an episode, and what the scene that it is compared with is drawn from."""
+
+    exo_video: torch.Tensor  # [T, H, W, 3] uint8
+    depth: DepthVideo  # as stated
+    path: CameraTrajectory
+    pictures: torch.Tensor  # [T, H, W, 3] float of the ego video
+    depth_sd: float | None
+    progress: Progress
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the logarithm of the stated depth's size."""
+        return MODEL_ERROR if self.depth_sd is None else self.depth_sd
+
+    def scaled(self, depth: DepthVideo) -> DepthVideo:
+        """Let the wearer tell the size of a depth, unless it is known."""
+        ego = self.path.ego if self.depth_sd is None else None
+        return with_raw_scale(depth, ego, progress=self.progress)
+
+    def scene(self, depth: DepthVideo) -> PointCloud:
+        """Build the scene with the exact lens and scale where they are known, else as stated."""
+        exo_pictures = self.exo_video.float() / 255
+        exact = exact_scene(exo_pictures, depth, self.path, progress=self.progress)
+        return exact[0] if exact else scene(self.exo_video, depth, progress=self.progress)[0]
+
+    def draw(self, depth: DepthVideo) -> tuple[PathViews, CameraTrajectory]:
+        """Draw the scene along the path, and return the path in its world, too."""
+        points = self.scene(depth)
+        views = PathViews.of(points, self.path, most=COMPARED_FRAMES, progress=self.progress)
+        return views, self.path.in_world_of(points.exo)
+
+    def search(self) -> FoundExo:
+        """Search a turn and a shift of the exo camera, with sizes of the depth as it is stated,
+        since the wearer tells none where the stated camera doesn't see the wearer."""
+        points = self.scene(replace(self.depth, raw_scale=None))
+        steps = round(MOST_SCALE_SDS * self.sd / SCALE_STEP)
+        found_exos = [
+            search_exo(
+                points,
+                self.path,
+                self.pictures,
+                self.progress,
+                freedom=freedom,
+                scales=[math.exp(n * SCALE_STEP) for n in range(-steps, steps + 1)],
+                most=COMPARED_FRAMES,
+            )
+            for freedom in FREEDOMS
+        ]
+        clips = [found.error.clip for found in found_exos]
+        best = max(range(len(clips)), key=lambda n: (clips[n].judged, clips[n].score))
+        return found_exos[best]
+
+
+def _stated_text(pose: ViewPose) -> str:
+    """Say how the view of the stated cameras fits."""
+    if pose.is_off:
+        return f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
+    return f"its view fits; {pose.limit_text()}"
+
+
+def _starts(error: PathError, path: CameraTrajectory) -> list[Pose]:
+    """List the poses that a fit begins from: that of the path, and if it is judged the clip's one
+    turn with the frames' median shift."""
     if not error.clip.judged:
-        return episode_result, f"its view is not testable: {error.clip.reason}"
-    pose = ViewPose.of_clip(error.clip)
-    return replace(episode_result, view=pose), (
-        f"exo or head camera turned or moved, or another lens: {pose.needed_text()}"
-        if pose.is_off
-        else f"its view is not turned; {pose.limit_text()}"
-    )
-
-
-def _pose_of(error: PathError, path: CameraTrajectory) -> Pose:
-    """Take the one turn of a clip and the frames' median shift in the sensor's axes."""
+        return [Pose.unchanged()]
     axes = sensor_from_upright(path.ego.camera.quarter_turns).numpy()
     shift_m = error.shift_m.nanmedian(0).values.nan_to_num().numpy()
-    return Pose(error.clip.sensor_rotation(path.ego.camera).numpy(), axes @ shift_m)
-
-
-def _draw_scene(
-    exo_video: torch.Tensor,  # [T, H, W, 3] uint8
-    depth: DepthVideo,
-    path: CameraTrajectory,
-    progress: Progress,
-) -> PointCloud:
-    """Build the scene with the exact lens and scale where they are known, else as it is stated."""
-    exo_pictures = exo_video.float() / 255
-    exact = exact_scene(exo_pictures, depth, path, progress=progress)
-    return exact[0] if exact else scene(exo_video, depth, progress=progress)[0]
+    clip_rotation = error.clip.sensor_rotation(path.ego.camera).numpy()
+    return [Pose.unchanged(), Pose(clip_rotation, axes @ shift_m)]
 
 
 def _with_focal_factor(depth: DepthVideo, factor: float) -> DepthVideo:
