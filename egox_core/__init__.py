@@ -27,7 +27,7 @@ further down:
     archives, arrays, finite, safe_files, foreign_files, file_names, sizes, frame_store: the ground
     progress, remarks, frozen, errors: the ground
 
-The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on
+The pipeline is seven calls, in :mod:`egox_core.stages`; the examples in the repository's docs go on
 from there to a model's input and its attention.
 
 Poses are w2c [R|t] with OpenCV's axes (x right, y down, z forward); lengths are metres, depth is z,
