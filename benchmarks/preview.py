@@ -1,47 +1,48 @@
-"""Compare Preview Ego View with the wearer's true ego video, beside what it is to be judged by.
+"""Compare the fills of Preview Ego View with the wearer's true ego video.
 
     python3 run.py bench preview TAKE [TAKE ...] [--also NAME=FILE ...] [--shading off] [--save]
     python3 run.py bench preview TAKE --cost take|video
 
 For whoever changes the prior, its fill or the shading, and for whoever wants to know what a preview
-of takes like their own is worth. A take is a folder with ``ego_ground_truth.mp4``. FILE is a video
-of another method, in which {take} stands for the folder's name; its rightmost square is the ego
-view, and where it is shorter all else is as it was. Columns:
+of takes like their own is worth. A take is a folder with ``ego_ground_truth.mp4``, and those whose
+names are alike up to the last _ have a mean of their own. FILE is a video of another method, in
+which {take} stands for the folder's name; its rightmost square is the ego view, and where it is
+shorter all else is as it was. Columns:
 
-- PSNR: mean of all frames. SSIM: of every 6th frame.
-- Detail: correlation with the true video where exo saw the pixel, after a blur of 16 px was
-  removed, on every 8th frame.
+- whole: PSNR, mean of all frames. holes, seen: PSNR of all pixels that exo didn't see, or did.
+- SSIM, FLIP: in the holes of every 6th frame. FLIP (Andersson et al. 2020) is 0 where an eye sees
+  no difference; without `pip install flip-evaluator` it is nan.
+- flicker: mean change from frame to frame in what is a hole in both, over that of the true video.
 
 ``--cost`` measures CPU seconds and memory instead, with one thread: from a take's depth and path
 to the saved preview, or from its video alone, on ComfyUI with a stand-in for MoGe-2 ViT-S (its
 shape, random weights).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.support.record import bench_parser, finish
 from egox_core.file_names import EXO, TRUTH
-from egox_core.metrics import psnr, ssim_map
-from egox_core.prior import SHADING_CHOICES, iter_ego_preview
-from egox_core.types import UNOBSERVED
+from egox_core.metrics import psnr, region_psnr, ssim_map
+from egox_core.prior import SHADING_CHOICES, RoomGuess, iter_ego_preview
 from egox_core.video import decode_frames, probe_video, resize_picture
-from egox_train.cli.prior import Laps, add_rendering_arguments, read_take, render_prior
+from egox_train.cli.prior import (
+    Laps,
+    RenderedTake,
+    add_rendering_arguments,
+    read_take,
+    render_prior,
+)
 
-SSIM_STEP, DETAIL_STEP = 6, 8
-BLUR_PX = 16.0
-
-
-def fill_by_telea(picture: Tensor, holes: Tensor) -> Tensor:
-    """Fill holes as the preview did until 1.6: Telea's fast marching, as OpenCV has it."""
-    levels = (picture * 255).round().byte().numpy()
-    filled = cv2.inpaint(levels, holes.byte().numpy(), 3.0, cv2.INPAINT_TELEA)
-    return torch.where(holes[..., None], torch.from_numpy(filled).float() / 255, picture)
+STEP = 6
+COLUMNS = {"whole": 2, "holes": 2, "seen": 2, "ssim": 3, "flip": 3, "flicker": 2}
+"""Digits of each."""
 
 
 def read_square(file: Path, count: int, side: int) -> Tensor:  # [T, side, side, 3] float 0...1
@@ -53,68 +54,63 @@ def read_square(file: Path, count: int, side: int) -> Tensor:  # [T, side, side,
     return torch.from_numpy(np.stack(squares)).float() / 255
 
 
-def detail(picture: Tensor) -> Tensor:  # [H, W, 3] -> [H, W]
-    """Compute what a picture's blur lacks."""
-    grey = picture.mean(-1).numpy()
-    return torch.from_numpy(grey - cv2.GaussianBlur(grey, (0, 0), BLUR_PX))
+def flip(video: Tensor, truth: Tensor, holes: Tensor) -> float:
+    """Compute the mean FLIP of the holes."""
+    if find_spec("flip_evaluator") is None:
+        return float("nan")
+    from flip_evaluator import evaluate
+
+    pairs = zip(truth.numpy(), video.numpy(), strict=True)
+    maps = np.stack([evaluate(*pair, "LDR", applyMagma=False)[0][..., 0] for pair in pairs])
+    return float(maps[holes.numpy()].mean())
 
 
-def compare(video: Tensor, truth: Tensor, seen_mask: Tensor) -> dict[str, float]:
-    """Compute the three figures of a video, on the frames that it has."""
-    truth = truth[: len(video)]
-    correlations = []
-    for t in range(0, len(video), DETAIL_STEP):
-        if seen_mask[t].any():
-            pair = [detail(clip[t])[seen_mask[t]] for clip in (video, truth)]
-            correlations.append(float(torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num(0)))
+def compare(
+    video: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T or more, H, W, 3]
+    holes: Tensor,  # [T or more, H, W] bool
+) -> dict[str, float]:
+    """Compute the figures of a video, on the frames that it has."""
+    truth, holes = truth[: len(video)], holes[: len(video)]
+    error = (video - truth).square().mean(-1)
+    nearness = ssim_map(video[::STEP], truth[::STEP])
+    in_both = holes[1:] & holes[:-1]
+    changes = [clip.diff(dim=0).abs().mean(-1)[in_both].mean() for clip in (video, truth)]
     return {
-        "frames": len(video),
-        "psnr": float(psnr(video, truth).mean()),
-        "ssim": float(ssim_map(video[::SSIM_STEP], truth[::SSIM_STEP]).mean()),
-        "detail": float(np.mean(correlations)),
+        "whole": float(psnr(video, truth).mean()),
+        "holes": region_psnr(error, holes) or 0.0,
+        "seen": region_psnr(error, ~holes) or 0.0,
+        "ssim": float(nearness[holes[::STEP]].mean()),
+        "flip": flip(video[::STEP], truth[::STEP], holes[::STEP]),
+        "flicker": float(changes[0] / changes[1]),
     }
 
 
-def videos_of(args, rendered) -> Iterator[tuple[str, Tensor]]:
+def videos_of(args, rendered: RenderedTake) -> Iterator[tuple[str, Tensor]]:
     """Make the videos of one take that are to be compared, one after the other."""
-    prior, camera = rendered.prior.rgb[...].float(), rendered.prior.trajectory.ego.camera
-    exo, holes = rendered.exo_frames, ~rendered.prior.coverage[...]
+    prior, ego = rendered.prior.rgb[...].float(), rendered.prior.trajectory.ego
+    holes, depth_m = ~rendered.prior.coverage[...], rendered.prior.depth_m[...]
     for name, file in (words.split("=", 1) for words in args.also):
         if (path := Path(file.format(take=args.take.name))).is_file():
             yield name, read_square(path, len(prior), prior.shape[1])
 
-    def preview(pictures: Tensor, hole_masks: Tensor, shading: str) -> Tensor:
-        frames = iter_ego_preview(
-            pictures,
-            hole_masks,
-            camera,
-            depth_m=rendered.prior.depth_m[...],
-            shading=shading,
-        )
-        return torch.stack(list(frames))
-
-    nowhere = torch.zeros_like(holes)
-    yield "prior", prior
-    filled = torch.stack([fill_by_telea(*pair) for pair in zip(prior, holes, strict=True)])
-    yield "Telea, shaded", preview(filled, nowhere, args.shading)
-    yield "preview", preview(prior, holes, args.shading)
-    mean = exo.float().mean((0, 1, 2)) / 255
-    yield (
-        "shading alone, on exo's mean colour",
-        preview(mean.expand_as(prior), nowhere, args.shading),
-    )
+    settings = {"shading": args.shading, "lens_guessed": ego.lens_guessed, "depth_m": depth_m}
+    for name, room in {"far side": None, "room": RoomGuess(rendered.scene, ego)}.items():
+        frames = iter_ego_preview(prior, holes, ego.camera, room=room, **settings)
+        yield name, torch.stack(list(frames))
 
 
-def table(result: dict[str, dict]) -> str:
-    """Format the figures as a table of Markdown."""
-    names = list(dict.fromkeys(name for rows in result.values() for name in rows))
-    lines = [f"| | {' | '.join(result)} |", "|---" * (len(result) + 1) + "|"]
-    for name in names:
-        cells = [
-            "{psnr:.2f}, {ssim:.3f}, {detail:.3f}".format(**rows[name]) if name in rows else "–"
-            for rows in result.values()
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+def table(result: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Format the figures, and the means of takes of one kind, as a table of Markdown."""
+    rows = {take: [take] for take in result}
+    for take in result:
+        rows.setdefault(f"mean of {take.rpartition('_')[0]}", []).append(take)
+    lines = [f"| take | fill | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for label, takes in rows.items():
+        for fill in result[takes[0]] if label in result or len(takes) > 1 else ():
+            means = {c: np.mean([result[take][fill][c] for take in takes]) for c in COLUMNS}
+            cells = [f"{means[column]:.{digits}f}" for column, digits in COLUMNS.items()]
+            lines.append(f"| {label} | {fill} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -139,12 +135,10 @@ def main(arguments: list[str] | None = None) -> int:
     for folder in args.takes:
         args.take, laps = folder, Laps()
         rendered = render_prior(args, read_take(args, laps.progress), laps)
-        side = rendered.prior.rgb.shape[1]
-        truth = read_square(folder / TRUTH, len(rendered.prior.rgb), side)
-        seen_mask = rendered.prior.seen[...] != UNOBSERVED
-        result[folder.name] = {
-            name: compare(video, truth, seen_mask) for name, video in videos_of(args, rendered)
-        }
+        holes = ~rendered.prior.coverage[...] & rendered.take.trajectory.ego.camera.pixel_rays()[1]
+        truth = read_square(folder / TRUTH, len(holes), holes.shape[1])
+        videos = videos_of(args, rendered)
+        result[folder.name] = {name: compare(video, truth, holes) for name, video in videos}
     return finish("preview", {"takes": result}, args, table(result))
 
 

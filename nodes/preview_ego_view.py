@@ -1,6 +1,9 @@
 """Define the node Preview Ego View, which completes an ego prior without a model."""
 
+from collections.abc import Iterable, Iterator
+
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
@@ -148,20 +151,18 @@ class EgoXPreviewEgoView(io.ComfyNode):
             (~frame.isfinite() | (mask > 0.5).cpu() for frame, mask in depth_and_mask),
             len(unobserved),
         )
-        frames = store_frames(
-            iter_ego_preview(
-                prior,
-                holes,
-                ego.camera,
-                depth_m=depth.depth_m,
-                room=room,
-                shading=shading,
-                lens_guessed=ego.lens_guessed,
-                gain=gain,
-                progress=progress,
-            ),
-            len(prior),
+        drawn_frames = iter_ego_preview(
+            prior,
+            holes,
+            ego.camera,
+            depth_m=depth.depth_m,
+            room=room,
+            shading=shading,
+            lens_guessed=ego.lens_guessed,
+            gain=gain,
+            progress=progress,
         )
+        frames = store_frames(cls.shown_first(drawn_frames), len(prior))
         note_text = preview_note(
             holes, ego.camera, shading, gain, room=room, lens_guessed=ego.lens_guessed
         )
@@ -185,3 +186,10 @@ class EgoXPreviewEgoView(io.ComfyNode):
             ui=result_views
             and result_views.preview(cls, film, note_text, depth, sources, progress),
         )
+
+    @classmethod
+    def shown_first(cls, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass frames on, and show the first at once."""
+        for index, frame in enumerate(frames):
+            _ = index == 0 and result_views and result_views.first_frame(cls, frame)
+            yield frame

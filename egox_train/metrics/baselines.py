@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from egox_core.cameras import CameraModel, is_aria
 from egox_core.prior import iter_ego_preview, push_pull
 from egox_core.video import resize_picture
 
+RIM_PX = 2
+"""Pixels beside a hole that its video made dark."""
 PRIOR_SHARE = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
 
@@ -34,9 +37,13 @@ def prior_in_haze(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the holes of the ego prior from what is around them, frame by frame."""
-    pairs = zip(prior.cpu(), ~coverage.cpu(), strict=True)
-    return torch.stack([push_pull(picture, hole_mask) for picture, hole_mask in pairs])
+    """Fill the holes of the ego prior from what is around them, but not from their dark rims."""
+    holes = ~coverage.cpu()
+    near_holes = max_pool2d(holes[:, None].float(), 2 * RIM_PX + 1, 1, RIM_PX)[:, 0] > 0
+    sources = torch.where(near_holes.all(-1).all(-1)[:, None, None], ~holes, ~near_holes)
+    pairs = zip(prior.cpu(), ~sources, strict=True)
+    filled = torch.stack([push_pull(picture, mask) for picture, mask in pairs])
+    return torch.where(holes[..., None], filled, prior.cpu())
 
 
 def exo_resized(
@@ -76,8 +83,10 @@ def prior_shaded(
     coverage: Tensor,  # [T, H, W] bool
     camera: CameraModel,
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the holes of the ego prior and shade it as the glasses do, like Preview Ego View."""
-    return torch.stack(list(iter_ego_preview(prior, ~coverage, camera, shading="on")))
+    """Fill the holes of the ego prior with haze, and shade it as the glasses do."""
+    filled = prior_in_haze(exo, prior, coverage)
+    nowhere = torch.zeros_like(coverage)
+    return torch.stack(list(iter_ego_preview(filled, nowhere, camera, shading="on")))
 
 
 def shading_alone(

@@ -1,4 +1,4 @@
-"""Send the page a rough preview of the clip after each sampling step.
+"""Send the page a rough preview of the clip after each sampling step, or a clip's first frame.
 
 ComfyUI's own preview shows the same latent, but only its first frame."""
 
@@ -49,6 +49,42 @@ def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h,
     )
 
 
+def show_frame(node_id: str, picture: Tensor) -> None:  # [H, W, 3] 0...1
+    """Show one frame on its node and in the form while the others are drawn."""
+    _show(node_id, 0, 0, picture[None].cpu(), 1.0)
+
+
+def _show(node_id: str | None, step: int, total: int, colours: Tensor, fps: float) -> None:
+    """Send the page pictures [t, h, w, 3] 0...1 of a clip that isn't complete."""
+    server = running_server()
+    if server is None or server.client_id is None:
+        return
+    preview = _make_preview(colours, fps)
+    content = {"node": node_id, "step": step, "total": total, "preview": preview}
+    server.send_sync(EVENT, content, server.client_id)
+    context = get_executing_context()
+    if context is not None:
+        show_in_form(server, colours[len(colours) // 2], context.prompt_id)
+
+
+def _make_preview(colours: Tensor, fps: float) -> dict[str, Any]:  # [t, h, w, 3] 0...1
+    """Make a preview message that contains its pictures."""
+    contact_sheets = make_sheets(colours)
+    files = [
+        {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}
+        for data in contact_sheets.files
+    ]
+    return {
+        "kind": "live",
+        "fps": fps,
+        "frames": contact_sheets.count,
+        "streams": [describe_stream("ego", contact_sheets.layout(), files)],
+        "curve": None,
+        "mark": None,
+        "text": "",
+    }
+
+
 class LivePreview(StepListener):
     """Send the page the model's current estimate of the clip after each step."""
 
@@ -61,40 +97,10 @@ class LivePreview(StepListener):
     def after_step(
         self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
     ) -> None:
-        server = running_server()
-        if server is None or server.client_id is None:
+        if running_server() is None:
             return
         colours = self.draw_colours(x0, latent_format)
-        server.send_sync(
-            EVENT,
-            {
-                "node": self.node_id,
-                "step": step,
-                "total": total,
-                "preview": self.make_preview(colours),
-            },
-            server.client_id,
-        )
-        context = get_executing_context()
-        if context is not None:
-            show_in_form(server, colours[len(colours) // 2], context.prompt_id)
-
-    def make_preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
-        """Make a preview message that contains its pictures."""
-        contact_sheets = make_sheets(colours)
-        files = [
-            {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}
-            for data in contact_sheets.files
-        ]
-        return {
-            "kind": "live",
-            "fps": self.fps / FRAMES_PER_LATENT,
-            "frames": contact_sheets.count,
-            "streams": [describe_stream("ego", contact_sheets.layout(), files)],
-            "curve": None,
-            "mark": None,
-            "text": "",
-        }
+        _show(self.node_id, step, total, colours, self.fps / FRAMES_PER_LATENT)
 
     def draw_colours(
         self, x0: Tensor, latent_format: Any

@@ -31,7 +31,7 @@ from ..pose_inputs import digest_editor_inputs
 from .editor import collect_editor_data
 from .geometry import collect_geometry
 from .judgement import angle_curve, measure_path_error, truth_psnr
-from .live import LivePreview
+from .live import LivePreview, show_frame
 from .player import Ui, preview_ui
 from .temp_files import write_temp_video
 
@@ -193,6 +193,11 @@ def prior(
         "prior", joined_clips, clip_fps(trajectory) / frame_step, video_metadata
     )
     return {**player_ui, "video": [video]}
+
+
+def first_frame(node: Node, picture: Tensor) -> None:  # [H, W, 3] 0...1
+    """Show the first frame of a clip on its node and in the form, while the others are drawn."""
+    show_frame(this_node(node)[1], picture)
 
 
 def preview(

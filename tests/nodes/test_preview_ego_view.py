@@ -8,6 +8,7 @@ import torch
 from egox_core.scene.build import build_scene
 from egox_core.video import probe_video
 from lab.drawn import SyntheticSpec, make_take
+from tests.host.asking import Page
 from tests.refusals import refuses
 
 
@@ -80,3 +81,15 @@ def test_the_room_comes_from_the_priors_scene_or_the_socket(nodes_of, rendered):
     haze, text = run(prior, fill="haze")
     assert torch.equal(haze, without) and "haze," in text
     assert not torch.equal(haze, frames)
+
+
+def test_the_first_frame_is_shown_while_the_others_are_drawn(nodes_of, rendered, monkeypatch):
+    _, (prior, _, _, depth, unobserved, *_) = rendered
+    node, page = nodes_of("preview_ego_view").EgoXPreviewEgoView, Page()
+    live_module = nodes_of("show.live")
+    page.attach_node(monkeypatch, node, live_module)
+    node.execute(prior, depth, unobserved, "off", 1.0)
+    ((event, message, _),) = page.sent_messages
+    assert (event, message["node"], message["preview"]["frames"]) == (live_module.EVENT, "7", 1)
+    (stream,) = message["preview"]["streams"]
+    assert stream["files"][0]["data"].startswith("data:image/jpeg;base64,")

@@ -51,6 +51,11 @@ def test_baseline_videos_follow_their_definitions():
     assert torch.allclose(videos["shrink"][:, 10:], mean_colour.expand(2, 6, 16, 3))
     assert torch.equal(videos["prior"], prior)
     assert torch.allclose(videos["prior, haze"], torch.tensor(0.8))  # all around the hole
+    dark_rim = prior.clone()
+    dark_rim[:, 8:10] *= 0.2  # as a video's blocks make it
+    filled = make_baselines(exo, dark_rim, coverage, None)["prior, haze"]
+    assert torch.allclose(filled[:, 10:], torch.tensor(0.8))
+    assert torch.equal(filled[:, :10], dark_rim[:, :10])
     assert torch.allclose(videos["prior, haze"][coverage], prior[coverage], atol=1e-6)
     assert videos["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
     alone = make_baselines(exo, prior, torch.zeros_like(coverage), preset_camera("pinhole", 16))
