@@ -237,6 +237,9 @@ def align(
     source: Path | list[DepthSource] | None = None
     argument = Declared.of(declared, own=("depth.", "exo."))
     declared = argument if meta is None else argument.over(meta.declared)
+    declared = declared.with_arguments(
+        {"depth.frames": file_frames, "depth.scale": scale, "exo.fov_deg": fov_deg}
+    )
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif depth is not None:
@@ -258,21 +261,20 @@ def align(
         frames,
         sockets,
         lens=camera,
-        fov_deg=fov_deg,
         guess_camera=guess_camera,
-        scale=scale,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
-        file_frames=file_frames,
         declared=declared,
         progress=progress,
     )
     if exo_w2c is not None:
-        file_frames = declared.value("depth.frames") or file_frames
+        pose_facts = argument.over(declared.part("depth.frames"))
         posed_exo, pose_report = _with_exo_pose(
-            aligned.exo, exo_w2c, aligned.frames, file_frames, argument
+            aligned.exo, exo_w2c, aligned.frames, pose_facts, "depth.frames"
         )
+        if is_a(camera, CameraModel):  # which may be turned, and its poses with it
+            posed_exo = replace(posed_exo, w2c=camera.upright_poses(posed_exo.w2c))
         aligned = replace(aligned, exo=posed_exo, facts=(*aligned.facts, *pose_report.facts))
         notes = (*report.notes, *pose_report.notes)
         report = replace(report, notes=notes, facts=aligned.facts)
@@ -286,12 +288,12 @@ def _with_exo_pose(
     exo: CameraPath | None,
     exo_w2c: Array,
     frames: Frames,
-    file_frames: FileFrames,
     declared: Declared,
+    frames_fact: str,
 ) -> tuple[CameraPath, StageReport]:
     """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
     exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
-    given_path, report = path_of_array(exo_w2c, "exo_w2c", "exo", frames, file_frames, declared)
+    given_path, report = path_of_array(exo_w2c, "exo_w2c", "exo", frames, declared, frames_fact)
     posed_exo = replace(exo, w2c=given_path.w2c, frames=given_path.frames, world="take")
     if not posed_exo.at_origin and not exo.at_origin and not same_poses(posed_exo, exo):
         raise EgoXInputError(
@@ -347,6 +349,8 @@ def path(
             frames in use, keyframes of another video.
     """
     declared = Declared.of(declared, own=("ego.", "exo."))
+    own_facts = {"ego.frames": file_frames, "ego.every_nth": every_nth}
+    facts_given = declared.with_arguments(own_facts)
     # Without a count they are as many as there are poses.
     frames_in_use = settle_frames(frames, Frames.of_count(count or 0))
     size = _ego_size(ego_size, frames)
@@ -369,7 +373,10 @@ def path(
         )
     if is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
-            poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
+            replace(poses, declared=poses.declared.with_arguments({"ego.frames": file_frames})),
+            meta_lens,
+            frames_in_use,
+            lens_given=lens_given is not None,
         )
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
@@ -378,9 +385,7 @@ def path(
             frames_in_use,
             entry=entry,
             lens=lens_given is None,
-            every_nth=every_nth,
-            file_frames=file_frames,
-            declared=declared,
+            declared=facts_given,
         )
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
@@ -396,15 +401,14 @@ def path(
             default_lens,
             frames_in_use,
             exo_w2c=exo_w2c,
-            file_frames=file_frames,
-            declared=declared,
+            declared=facts_given,
         )
         exo_w2c = None
         lens_note = OF_TURNED if lens_given is None else ""
         notes = replace(notes, placed="; ".join(filter(None, [array_note, lens_note])))
     if exo_w2c is not None:
         exo, exo_report = _with_exo_pose(
-            trajectory.exo, exo_w2c, trajectory.frames, file_frames, declared
+            trajectory.exo, exo_w2c, trajectory.frames, facts_given, "ego.frames"
         )
         trajectory = replace(
             trajectory,

@@ -173,7 +173,9 @@ def load_take(
     notes = replace(notes, prompt=meta.prompt)
     hand_track = None
     if (hands := folder / HANDS).is_file():
-        hand_track = hands_in_use(hands, frames, meta.declared, file_frames)
+        hand_track = hands_in_use(
+            hands, frames, meta.declared.with_arguments({"hands.frames": file_frames})
+        )
     depth, report = align(
         find_depth(folder),
         frames=frames,

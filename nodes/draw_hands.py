@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.facts import Declared
 from ..egox_core.file_names import HANDS, META
-from ..egox_core.frames import FileFrames, Frames, settle_frames
+from ..egox_core.frames import Frames, settle_frames
 from ..egox_core.hands import HandTrack, draw_hands, hands_in_use
 from ..egox_core.remarks import facts_text
 from ..egox_core.takes import read_meta
@@ -82,7 +82,9 @@ class EgoXDrawHands(io.ComfyNode):
     def execute(
         cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto", declared=""
     ) -> io.NodeOutput:
-        hand_track = read_hands_in_use(frames, file_frames, declared) if hands is None else hands
+        declared_facts = Declared.of(declared, own=("hands.",))
+        declared_facts = declared_facts.with_arguments({"hands.frames": file_frames})
+        hand_track = read_hands_in_use(frames, declared_facts) if hands is None else hands
         ego_trajectory = trajectory if depth is None else use_depth_camera(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         hand_report = "\n".join(
@@ -100,9 +102,7 @@ class EgoXDrawHands(io.ComfyNode):
         )
 
 
-def read_hands_in_use(
-    frames: Frames | None, file_frames: FileFrames = "auto", declared: str = ""
-) -> HandTrack:
+def read_hands_in_use(frames: Frames | None, declared: Declared) -> HandTrack:
     """Read the wearer's hands from hands.json beside the exo video, for the frames in use.
 
     Raises:
@@ -118,12 +118,11 @@ def read_hands_in_use(
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",
         )
-    declared_facts = Declared.of(declared, own=("hands.",))
     meta_file = beside_video(used_frames, META)
     if meta_file is not None:
         meta = read_meta(meta_file, video=used_frames.source)
-        declared_facts = declared_facts.over(meta.declared)
-    return hands_in_use(hands_file, used_frames, declared_facts, file_frames)
+        declared = declared.over(meta.declared)
+    return hands_in_use(hands_file, used_frames, declared)
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

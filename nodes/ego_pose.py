@@ -300,19 +300,22 @@ def check_poses(graph: Graph, node: str) -> None:
         frames = frames_in_use(graph, node)
         file_entry = input_values.get("entry")
         if (file != BESIDE or Frames.video_of(frames)) and isinstance(file_entry, str):
+            text, every_nth = (input_values.get(name) for name in ("declared", "every_nth"))
+            declared_facts = NOTHING_DECLARED
+            if isinstance(text, str):
+                declared_facts = Declared.of(text, own=("ego.", "exo."))
             read_trajectory(
                 find_trajectory_file(file, frames),
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
                 frames,
                 entry=file_entry,
                 lens=input_values.get("camera") == AUTO,
-                every_nth=every_nth
-                if isinstance(every_nth := input_values.get("every_nth"), int)
-                else 0,
-                file_frames=input_values.get("file_frames") or "auto",
-                declared=Declared.of(text, own=("ego.", "exo."))
-                if isinstance(text := input_values.get("declared"), str)
-                else NOTHING_DECLARED,
+                declared=declared_facts.with_arguments(
+                    {
+                        "ego.frames": input_values.get("file_frames") or "auto",
+                        "ego.every_nth": every_nth if isinstance(every_nth, int) else 0,
+                    }
+                ),
             )
     elif source == "estimated" and linked_node_id(graph, node, "estimated") is None:
         raise missing_estimate_error()

@@ -13,14 +13,15 @@ from ..egox_core.depth import (
     GUESSED_FOV_DEG,
     fit_depth_size,
     fit_host_mask,
+    guessed_camera,
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.frames import Frames, settle_frames
 from ..egox_core.hands import judged_hands
-from ..egox_core.takes import read_meta, take_exo
+from ..egox_core.takes import exo_poses, meta_lens, read_meta, shown_take
 from ..egox_core.trajectory import estimate_head, joined_points, keyframes_of_path
-from ..egox_core.types import DepthVideo
+from ..egox_core.types import DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked_node_id
 from .host.paths import beside_video
 from .host.progress import host_progress
@@ -264,8 +265,13 @@ def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath
     """Settle the exo camera when no depth gives one, with a note on its source."""
     meta_path = beside_video(frames, META)
     meta = None if meta_path is None else read_meta(meta_path)
-    exo = take_exo(meta, frames, guess_size=size)
-    return exo, LENS_GUESSED if exo.lens_guessed else f"exo camera: {META} next to the video"
+    clip = FrameSelection.of_picture(frames, size)
+    meta = meta and shown_take(meta, clip, meta.declared)
+    if meta is None or meta.exo_camera is None:
+        guess = guessed_camera(*size)
+        return exo_poses(meta, frames, lens=guess, lens_guessed=True), LENS_GUESSED
+    lens = clip.camera(meta_lens(meta, clip.source_size, clip).lens)
+    return exo_poses(meta, frames, lens=lens), f"exo camera: {META} next to the video"
 
 
 def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames | None) -> Frames:

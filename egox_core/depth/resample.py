@@ -69,6 +69,23 @@ class DepthWindow:
             cy=(camera.cy - self.top + 0.5) * scale_y - 0.5,
         )
 
+    def map_camera(
+        self,
+        camera: CameraModel,
+        map_size: tuple[int, int],  # (width, height) px
+    ) -> CameraModel:
+        """Compute the camera of the whole map from that of the resampled one, as :meth:`camera`."""
+        scale_x, scale_y = self.width / self.size[0], self.height / self.size[1]
+        return replace(
+            camera,
+            width=map_size[0],
+            height=map_size[1],
+            fx=camera.fx * scale_x,
+            fy=camera.fy * scale_y,
+            cx=(camera.cx + 0.5) * scale_x - 0.5 + self.left,
+            cy=(camera.cy + 0.5) * scale_y - 0.5 + self.top,
+        )
+
     def fit_depth(
         self,
         depth: np.ndarray,  # [H, W] float32
@@ -299,6 +316,26 @@ def _shape_error(label: str, depth_size: tuple[int, int], size: tuple[int, int])
     )
 
 
+def window_of_size(
+    depth: DepthVideo,
+    size: tuple[int, int],  # (width, height) px of the result
+    name: str = "depth",
+    # The frames of that size; the maps may belong to their source.
+    frames: Frames | None = None,
+) -> DepthWindow | None:
+    """Find the rectangle of a depth's maps that is resized, or None if they have the size.
+
+    Raises:
+        EgoXInputError: another aspect.
+    """
+    depth_size = depth.exo.camera.stored_size
+    if depth_size == size:
+        return None
+    return _window_of_picture(depth_size, size) or depth_window(
+        depth_size, settle_frames(frames, depth.frames), name, size
+    )
+
+
 def fit_depth_size(
     depth: DepthVideo,
     width: int,
@@ -315,13 +352,9 @@ def fit_depth_size(
     Raises:
         EgoXInputError: another aspect.
     """
-    _, depth_height, depth_width = depth.depth_m.shape
-    size, depth_size = (width, height), (depth_width, depth_height)
-    if depth_size == size:
+    window = window_of_size(depth, (width, height), name, frames)
+    if window is None:
         return depth, ""
-    window = _window_of_picture(depth_size, size) or depth_window(
-        depth_size, settle_frames(frames, depth.frames), name, size
-    )
 
     def fit_each(values: Tensor | None, fit_map) -> Tensor | None:
         return (

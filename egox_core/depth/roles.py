@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array
-from ..cameras import CameraPath
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError, in_words
 from ..facts import StatedLens, first_posed, settle_lens
 from ..frame_store import store_frames
@@ -18,7 +18,7 @@ from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignReport
-from .resample import fit_depth_size, fit_host_mask, mask_share
+from .resample import DepthWindow, fit_depth_size, fit_host_mask, mask_share, window_of_size
 from .sources import GUESSED_FOV_DEG, DepthSource
 
 NO_MASK = Remark(
@@ -89,19 +89,39 @@ def align_sources(
     height, width = chosen_sources[0].depth.depth_m.shape[1:]
     width, height = FrameSelection.of_picture(frames, (width, height)).size
 
-    def fit_source(source: DepthSource) -> DepthSource:
-        depth = source.depth
+    def used_source(source: DepthSource) -> DepthSource:
+        if source.depth.frames == frames.without_sizes:
+            return source
         what = f"depth of {source.name}"
-        source_frames = depth.frames
-        source_notes = []
-        if source_frames != frames.without_sizes:
-            numbering = Numbering.of_own(what, source_frames, file_frames)
-            entries = entries_of(frames, numbering)
-            depth = of_frames(depth, entries.at)
-            source_notes += [entries.remark]
-        depth, note = fit_depth_size(depth, width, height, what, frames)
-        source_notes += map(Remark, filter(None, [note]))
-        return replace(source, depth=depth, notes=(*source.notes, *source_notes))
+        entries = entries_of(frames, Numbering.of_own(what, source.depth.frames, file_frames))
+        depth = of_frames(source.depth, entries.at)
+        return replace(source, depth=depth, notes=(*source.notes, entries.remark))
+
+    chosen_sources = [used_source(source) for source in chosen_sources]
+    windows = [
+        window_of_size(source.depth, (width, height), f"depth of {source.name}", frames)
+        for source in chosen_sources
+    ]
+    for lens_given in lenses:
+        lens_given.lens.check_size("exo camera", width, height)
+    lens, lens_row = settle_lens(
+        [
+            *lenses,
+            *(
+                source.stated_lens if window is None else source.stated_lens.seen(window.camera)
+                for source, window in zip(chosen_sources, windows, strict=True)
+            ),
+        ]
+    )
+    if chosen_sources[0].along_rays:
+        lens.check_rays()
+        z_depth = _depth_of_rays(chosen_sources[0].depth, lens.lens, windows[0])
+        chosen_sources[0] = replace(chosen_sources[0], depth=z_depth)
+
+    def fit_source(source: DepthSource) -> DepthSource:
+        depth, note = fit_depth_size(source.depth, width, height, f"depth of {source.name}", frames)
+        size_notes = (Remark(note),) if note else ()
+        return replace(source, depth=depth, notes=(*source.notes, *size_notes))
 
     mask_notes: list[Remark] = []
 
@@ -114,15 +134,10 @@ def align_sources(
 
     chosen_sources = [fit_source(source) for source in chosen_sources]
     metric, *video_depths = (source.depth for source in chosen_sources)
-    for lens_given in lenses:
-        lens_given.lens.check_size("exo camera", width, height)
-    lens, lens_row = settle_lens([*lenses, *(source.stated_lens for source in chosen_sources)])
     exo_path = first_posed(exo, metric.exo)
     exo_path = FrameSelection.shown_by(frames, exo_path, lens=lens.lens, lens_guessed=lens.guessed)
     other_rows = (row for row in metric.facts if row.fact != lens_row.fact)
     metric = replace(metric, exo=exo_path, facts=(*other_rows, lens_row))
-    if chosen_sources[0].along_rays:
-        metric = _depth_of_rays(metric)
     dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *video_depths = (replace(depth, dynamic=None) for depth in (metric, *video_depths))
@@ -164,19 +179,14 @@ def align_sources(
     )
 
 
-def _depth_of_rays(depth: DepthVideo) -> DepthVideo:
-    """Convert distances from the camera to z depth by the lens that was settled.
-
-    Raises:
-        EgoXInputError: nobody knows the lens.
-    """
-    if depth.exo.lens_guessed:
-        raise EgoXInputError(
-            "depth.kind",
-            got="ray, for an array without a lens",
-            expected="the exo camera",
-            fix="give camera, meta or fov_deg",
-        )
-    ray_lengths = depth.exo.camera.ray_lengths()
+def _depth_of_rays(
+    depth: DepthVideo,
+    lens: CameraModel,  # of the maps as they will be used
+    window: DepthWindow | None,  # that resizes them
+) -> DepthVideo:
+    """Convert distances from the camera to z depth, on the maps' own grid."""
+    if window is not None:
+        lens = window.map_camera(lens, depth.exo.camera.stored_size)
+    ray_lengths = lens.ray_lengths()
     z_maps = store_frames((frame / ray_lengths for frame in depth.depth_m), len(depth.depth_m))
     return replace(depth, depth_m=z_maps)

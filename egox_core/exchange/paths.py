@@ -11,6 +11,7 @@ import torch
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
+from ..facts import NOTHING_DECLARED
 from ..file_names import META
 from ..frames import FileFrames, Frames, settle_frames
 from ..safe_files import read_json, safe_name, write_json
@@ -69,9 +70,10 @@ def import_path(
         clip,
         entry=entry,
         lens=False,
-        every_nth=every_nth,
-        file_frames=file_frames,
         content=content,
+        declared=NOTHING_DECLARED.with_arguments(
+            {"ego.frames": file_frames, "ego.every_nth": every_nth}
+        ),
     )
     trajectory = adapted(file_trajectory, camera=camera)
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)

@@ -13,7 +13,7 @@ from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared
-from ..frames import FileFrames, Frames, settle_frames, states_moments
+from ..frames import Frames, settle_frames, states_moments
 from ..safe_files import read_json, read_optional, write_json
 from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
 from ..trajectory import (
@@ -50,8 +50,6 @@ def read_trajectory(
     *,
     entry: str = "",
     lens: bool = True,
-    every_nth: int = 0,
-    file_frames: FileFrames = "auto",
     content: object = None,
     declared: Declared = NOTHING_DECLARED,
 ) -> tuple[CameraTrajectory, TakeNotes]:
@@ -70,16 +68,14 @@ def read_trajectory(
         entry: the take, where a meta.json lists several.
         lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
-        every_nth: of those files, as in :func:`.frames.find_moments`.
-        file_frames: of which frames the entries are, where the file doesn't state it.
         content: what a JSON file holds, where it was read already.
-        declared: what the user says of the poses; a file that states it itself says otherwise.
+        declared: what the user says of the poses and their frames; a file that states it itself
+            says otherwise.
 
     Raises:
         EgoXInputError: unknown form or lens, frames that can't be told, bad
             matrices, shorter than the frames in use.
     """
-    declared = declared.with_arguments({"ego.frames": file_frames, "ego.every_nth": every_nth})
     if path.suffix.lower() != ".json":
         camera_file = CameraFile.read(path, "trajectory file")
     else:
@@ -102,7 +98,7 @@ def read_trajectory(
             return track.trajectory(camera, frames), notes
         if file_form == "meta":
             meta = parse_meta(content, path, entry, Frames.video_of(frames), declared)
-            return meta_trajectory(meta, camera, frames, declared=not lens)
+            return meta_trajectory(meta, camera, frames, lens_given=not lens)
         camera_file = CameraFile.parse(content, path.name, path.parent)
     camera_file = camera_file.settled(declared)
     own_camera = camera_file.lens() if lens and camera_file.lens is not None else camera.upright()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
@@ -13,6 +14,8 @@ SOURCES = ("depth", "meta", "raw", "caller", "file", "angle", "model", "guess")
 """Kinds of sources of the exo lens, the first wins."""
 KNOWN = frozenset({"depth", "meta", "caller"})
 """Kinds of sources that know the lens, so that none may contradict another."""
+CONTRADICTING = KNOWN | {"file"}
+"""Kinds that a caller's lens may not contradict."""
 
 
 @frozen
@@ -30,6 +33,24 @@ class StatedLens:
         """State a lens that nobody knows."""
         return cls(lens=lens, by="default", source="guess")
 
+    def seen(self, view: Callable[[CameraModel], CameraModel]) -> StatedLens:
+        """State the same lens in px of another picture, as ``view`` derives it."""
+        return replace(self, lens=view(self.lens))
+
+    def check_rays(self) -> None:
+        """Refuse to convert distances along rays by a lens that is guessed.
+
+        Raises:
+            EgoXInputError: it is.
+        """
+        if self.guessed:
+            raise EgoXInputError(
+                "depth.kind",
+                got="ray, for maps without a lens",
+                expected="the exo camera",
+                fix="give camera, meta or fov_deg",
+            )
+
     @property
     def guessed(self) -> bool:
         """True if nobody states it."""
@@ -46,7 +67,9 @@ def settle_lens(stated: Sequence[StatedLens]) -> tuple[StatedLens, FactRow]:
     ranked = sorted(known_lenses or stated[:1], key=lambda each: SOURCES.index(each.source))
     chosen = ranked[0]
     for other in stated:
-        if {chosen.source, other.source} <= KNOWN and not chosen.lens.agrees(other.lens):
+        sources = {chosen.source, other.source}
+        are_known = sources <= KNOWN or ("caller" in sources and sources <= CONTRADICTING)
+        if are_known and not chosen.lens.agrees(other.lens):
             raise EgoXInputError(
                 "camera given with the depth",
                 got=f"{other.lens.words} ({other.by})",

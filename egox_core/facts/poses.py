@@ -10,7 +10,7 @@ from torch import Tensor
 from ..arrays import as_poses
 from ..cameras import CameraModel, CameraPath, World, invert, validate_w2c
 from ..errors import EgoXInputError
-from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
+from ..frames import Frames, Numbering, entries_of, settle_frames
 from ..frozen import frozen
 from ..remarks import FactRow, Remark, StageReport
 from .declared import Declared
@@ -179,8 +179,9 @@ def path_of_array(
     label: str,
     camera: Literal["ego", "exo"],
     frames: Frames | None,
-    file_frames: FileFrames,
     declared: Declared,
+    # The fact that says of which frames they are.
+    frames_fact: str = "ego.frames",
 ) -> tuple[CameraPath, StageReport]:
     """Settle an array of poses for the frames in use, with its facts and how frames were found.
 
@@ -199,6 +200,7 @@ def path_of_array(
     path_in_use = replace(path, frames=pose_frames.without_sizes)
     if path.stands:
         return path_in_use, StageReport(facts=rows)
+    file_frames = declared.argument_value(frames_fact)
     numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
     entries = entries_of(pose_frames, numbering)
     report = StageReport(facts=rows, notes=(entries.remark,))

@@ -31,6 +31,9 @@ QUATERNIONS = ("xyzw", "wxyz")
 """Orders of a quaternion's numbers in a file."""
 WORLDS = ("take", "exo")
 """Worlds of a path: that of the scene and of meta.json, or the exo camera's own in frame 0."""
+EXO_PICTURES = ("shown", "stored")
+"""Pictures of the exo video to which its lens and poses belong: as a player shows it, or before the
+container's display matrix turns it."""
 EXO_PARTS = ("whole", "left", "right", "mirrored")
 """Parts of the exo video's picture that are the exo camera's: all, half of a stereo pair, or all as
 a mirror shows it."""
@@ -198,6 +201,9 @@ FACTS: Mapping[str, Fact] = {
     **_camera_facts("ego"),
     **_camera_facts("exo"),
     "exo.part": _one_of("part of the exo video's picture that is the exo camera's", *EXO_PARTS),
+    "exo.picture": _one_of(
+        "picture of the exo video to which its lens and poses belong", *EXO_PICTURES
+    ),
     "ego.world": _one_of("world of the ego poses", *WORLDS),
     "ego.time_offset_s": Fact(
         meaning="time in the exo video, in seconds, at which the path's first pose was taken",

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..arrays import as_tensor
 from ..errors import EgoXInputError, check_choice
 from ..facts import NOTHING_DECLARED, UNITS_M, Declared, Statement, settle, unread_fields
-from ..frames import UNTIMED_FPS, FileFrames, Frames
+from ..frames import UNTIMED_FPS, Frames
 from ..safe_files import read_json_object, write_json
 from .forms import hands_unit, without_collapsed
 from .judge import mirrored, odd_sizes
@@ -130,15 +130,13 @@ def read_hands(path: Path, declared: Declared = NOTHING_DECLARED) -> HandTrack:
     return replace(track, reason=reason, note=note, facts=rows)
 
 
-def hands_in_use(
-    path: Path, frames: Frames, declared: Declared, file_frames: FileFrames = "auto"
-) -> HandTrack:
+def hands_in_use(path: Path, frames: Frames, declared: Declared) -> HandTrack:
     """Read the hands of ``hands.json`` for the frames in use.
 
     Raises:
         EgoXInputError: as :func:`read_hands`; hands that may be of other frames.
     """
-    declared = declared.part("hands.").with_arguments({"hands.frames": file_frames})
+    declared = declared.part("hands.")
     return read_hands(path, declared).in_use(frames, declared.argument_value("hands.frames"))
 
 

@@ -23,14 +23,15 @@ from .meta import (
 )
 from .metric_scale import with_raw_scale, with_scale, with_takes_raw_scale
 from .same_take import check_same_take
+from .shown_picture import shown_take
 from .take_cameras import (
     check_ego_count,
     ego_lens,
+    exo_poses,
     is_aria_k,
     meta_lens,
     meta_trajectory,
     pose_numberings,
-    take_exo,
     with_exo_lens,
 )
 from .vipe import read_poses

@@ -5,6 +5,7 @@ what the maps mark themselves. All else is named."""
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from ..archives import read_array
 from ..arrays import as_tensor
-from ..cameras import CameraModel, invert, validate_w2c
+from ..cameras import invert, validate_w2c
 from ..depth import median_camera
 from ..errors import EgoXInputError
-from ..facts import Statement, unread_fields
+from ..facts import StatedLens, Statement, unread_fields
 from ..remarks import Remark
 from .meta import camera_of_k
 
@@ -37,7 +38,7 @@ MAX_BYTES = 2**24
 class DepthArrays(NamedTuple):
     """Contents of the arrays beside a depth file's maps."""
 
-    lens: CameraModel | None  # in px of the maps
+    lens: StatedLens | None  # in px of the maps
     w2c: Tensor | None  # [T, 3, 4] or [1, 3, 4] float64, of a world that nobody knows
     # Keys of the masks of what is valid, of what moves, and of one of the two; empty without them.
     valid: str
@@ -84,7 +85,8 @@ def read_depth_arrays(
         k = _intrinsics_in_px(read_camera_array(key), (width, height), label)
         median, lens_notes = median_camera(k, width, height, label)
         stated = camera_of_k(median.intrinsics, (width, height), label, "file")
-        lens = stated.lens
+        by = f"K of {name}"
+        lens = replace(stated, by=by, note=f"exo camera: {by}, {stated.lens.words}")
         notes += [*lens_notes, *map(Remark, filter(None, [stated.note]))]
     poses = {key: states_direction(key) for key in members if states_direction(key) is not None}
     w2c = None

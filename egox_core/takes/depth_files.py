@@ -1,6 +1,6 @@
 """Load a depth file as a DepthVideo of the frames in use, cropped and scaled like the frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import compose, invert
+from ..cameras import CameraModel, compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
 from ..facts import (
@@ -23,11 +23,12 @@ from ..facts import (
 from ..frame_store import store_frames
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..progress import Progress, no_progress
-from ..remarks import FactRow, Remark
+from ..remarks import Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_poses, stated_lenses
+from .shown_picture import shown_take
+from .take_cameras import exo_poses, meta_lens
 from .vipe import reduce_static_poses
 
 
@@ -40,11 +41,11 @@ def load_depth_file(
     # The frames in use; without, every frame at the file's own size.
     frames: Frames | None = None,
     *,
+    # What others state of the exo lens, in px of the frames in use.
+    lenses: Sequence[StatedLens] = (),
     # A meta without intrinsics gets a guess, too, instead of being refused.
     guess_camera: bool = False,
-    # Of which frames the maps are, where the file doesn't state it.
-    file_frames: FileFrames = "auto",
-    # What the user says of the maps, see facts.FACTS.
+    # What the user says of the maps and their frames, see facts.FACTS.
     declared: Declared = NOTHING_DECLARED,
     progress: Progress = no_progress,
 ) -> DepthSource:
@@ -65,30 +66,49 @@ def load_depth_file(
                 source,
                 meta,
                 frames,
+                lenses=lenses,
                 guess_camera=guess_camera,
-                file_frames=file_frames,
                 declared=declared,
                 progress=progress,
             )
     source = path
     declared = declared if meta is None else declared.over(meta.declared)
-    declared = declared.with_arguments({"depth.frames": file_frames})
     facts = settle_depth(source.statements, declared, f"depth {source.name}")
     frames = settle_frames(frames, Frames.of_count(source.numbering.count))
     entries = entries_of(frames, source.numbering.declared(declared.argument_value("depth.frames")))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window = depth_window(source.size, frames, f"depth {source.name}")
     size = source.size
-    chosen_lens, lens_row = _settle_file_lens(
-        source, meta, window.picture or size, frames, guess_camera=guess_camera
-    )
-    lens = chosen_lens.lens
+    picture_size = window.picture or size
+    if meta is not None:
+        meta = shown_take(meta, FrameSelection.of_picture(frames, size), declared)
+
+    def seen_in_picture(lens: CameraModel) -> CameraModel:
+        return window.camera(lens if picture_size == size else lens.rescale(*size))
+
+    def seen_in_map(lens: CameraModel) -> CameraModel:
+        return window.camera(lens.mirrored() if frames.is_mirrored else lens)
+
+    stated = [*lenses]
+    if source.arrays.lens is not None:
+        stated.append(source.arrays.lens.seen(seen_in_map))
+    may_guess = meta is None or guess_camera
+    if meta is not None and (meta.exo_camera or not (may_guess or stated)):
+        stated.append(meta_lens(meta, picture_size, frames).seen(seen_in_picture))
+    if may_guess:
+        stated.append(StatedLens.guess(guessed_camera(*picture_size)).seen(seen_in_picture))
+    lens, lens_row = settle_lens(stated)
+    if lens_row.others:
+        lens = replace(lens, note="; ".join(filter(None, (lens.note, lens_row.text))))
     unique_maps, map_of_frame = torch.unique(
         map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
     used_maps = unique_maps.tolist()
-    ray_lengths = lens.ray_lengths().numpy() if facts.kind == "ray" else None
     ceilings: set[float | None] = set()
+    ray_lengths = None
+    if facts.kind == "ray":
+        lens.check_rays()
+        ray_lengths = window.map_camera(lens.lens, size).ray_lengths().numpy()
 
     def read_maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):
@@ -117,58 +137,26 @@ def load_depth_file(
         depth_m, dynamic, invalid_share = window.fit_clip(
             read_maps(), len(used_maps), source.name, progress
         )
-    exo = exo_poses(meta, frames, lens=window.camera(lens), lens_guessed=chosen_lens.guessed)
+    exo = exo_poses(meta, frames, lens=lens.lens, lens_guessed=lens.guessed)
     own_exo = None
     if source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         own_w2c = reduce_static_poses(compose(w2c, invert(w2c[:1])))
         own_exo = replace(exo, w2c=own_w2c, world="exo")
     exo = first_posed(exo, own_exo)
+    picture_rows = [row for row in meta.facts if row.fact == "exo.picture"] if meta else []
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=exo,
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
-        facts=(*facts.rows, *declared.rows("depth.frames"), lens_row),
+        facts=(*facts.rows, *declared.rows("depth.frames"), lens_row, *picture_rows),
     )
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"
     )
-    notes = tuple(map(Remark, filter(None, (summary, far_note, chosen_lens.note, window.note))))
+    notes = tuple(map(Remark, filter(None, (summary, far_note, lens.note, window.note))))
     notes = (*notes, *source.arrays.notes, entries.remark)
     return DepthSource(depth=video, name=source.name, notes=notes)
-
-
-def _settle_file_lens(
-    source: DepthFile,
-    meta: TakeMeta | None,
-    picture_size: tuple[int, int],
-    frames: Frames,
-    *,
-    guess_camera: bool,
-) -> tuple[StatedLens, FactRow]:
-    """Settle the lens in px of a file's maps, which show a picture of ``picture_size``.
-
-    Raises:
-        EgoXInputError: no intrinsics, and no guess is asked for.
-    """
-    file_lens = source.arrays.lens
-    if file_lens is not None and frames.is_mirrored:
-        file_lens = file_lens.mirrored()
-    may_guess = meta is None or guess_camera
-    is_required = file_lens is None and not may_guess
-    stated = stated_lenses(meta, picture_size, frames, required=is_required)
-    if may_guess:
-        stated.append(StatedLens.guess(guessed_camera(*picture_size)))
-    if picture_size != source.size:
-        stated = [replace(each, lens=each.lens.rescale(*source.size)) for each in stated]
-    if file_lens is not None:
-        by = f"K of {source.name}"
-        note = f"exo camera: {by}, {file_lens.words}"
-        stated.append(StatedLens(lens=file_lens, by=by, source="file", note=note))
-    chosen, row = settle_lens(stated)
-    if row.others:
-        chosen = replace(chosen, note="; ".join(filter(None, (chosen.note, row.text))))
-    return chosen, row
 
 
 def check_depth(

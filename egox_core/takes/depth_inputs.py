@@ -17,7 +17,6 @@ from ..depth import (
     camera_of_view,
     choose_roles,
     depth_advice,
-    depth_window,
     socket_sources,
 )
 from ..errors import EgoXInputError
@@ -26,12 +25,13 @@ from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import FileFrames, Frames, settle_frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
-from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta, is_a
+from ..types import AlignMode, DepthVideo, FrameSelection, TakeMeta, is_a
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_take
-from .take_cameras import exo_poses, given_lens, lenses_in_use, with_exo_lens
+from .shown_picture import shown_take
+from .take_cameras import exo_poses, given_lens, meta_lens, with_exo_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +54,12 @@ def take_depth(
     *,
     # The exo camera, or its K, in px of source, frames or maps.
     lens: CameraModel | Array | None = None,
-    # Above 0: width of the exo camera's view, if nothing else gives it.
-    fov_deg: float = 0.0,
     # A file without intrinsics gets a guess instead of being refused.
     guess_camera: bool = True,
-    # See metric_scale.with_scale.
-    scale: ScaleSource | float = "as is",
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
-    # Of which frames a file's maps are, or those of a caller's arrays.
-    file_frames: FileFrames = "auto",
-    # What the user says of the maps of a file.
+    # What the user says of maps and camera: also their frames, the scale and the angle of view.
     declared: Declared = NOTHING_DECLARED,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
@@ -76,22 +70,25 @@ def take_depth(
             :func:`depth_files.load_depth_file`, the sockets' adapters,
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    own_arguments = {"depth.frames": file_frames, "depth.scale": scale, "exo.fov_deg": fov_deg}
     declared = declared if meta is None else declared.over(meta.declared)
-    declared = declared.with_arguments(own_arguments)
-    file_frames, scale, fov_deg = map(declared.argument_value, own_arguments)
+    own_facts = ("depth.frames", "depth.scale", "exo.fov_deg")
+    file_frames, scale, fov_deg = map(declared.argument_value, own_facts)
     if is_a(frames, FrameSelection):
         _check_exo_part(frames, meta)
+    raw_meta = meta and with_exo_lens(meta, "raw where known")[0]
+    raw_meta = None if raw_meta is meta else raw_meta
     from_file = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets))
     elif isinstance(source, Path):
         with depth_advice(), open_depth(source) as file:
             check_same_take("depth", source, Frames.video_of(frames))
+            known_frames = settle_frames(frames, Frames.of_count(file.numbering.count))
             file_depth = load_depth_file(
                 file,
                 meta,
                 frames,
+                lenses=_given_lenses(known_frames, file.size, fov_deg, lens),
                 guess_camera=guess_camera,
                 declared=declared,
                 progress=progress,
@@ -103,20 +100,29 @@ def take_depth(
     metric_depth = choose_roles(sources)[0][0].depth
     frames = settle_frames(frames, metric_depth.frames)
     map_size = metric_depth.exo.camera.stored_size
+    clip = FrameSelection.of_picture(frames, map_size)
     exo = None
+    lenses = [] if from_file else _given_lenses(frames, map_size, fov_deg, lens)
     if beside is not None:
+        beside = meta = shown_take(beside, clip, declared)
         exo = exo_poses(beside, frames if beside.exo.stands else frames.known)
+        if beside.exo_camera is not None:
+            lenses = [meta_lens(beside, clip.source_size, clip).seen(clip.camera), *lenses]
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
         exo=exo,
-        lenses=_stated_lenses(beside, frames, map_size, fov_deg, lens),
+        lenses=lenses,
         file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
         progress=progress,
     )
+    raw_lens = None
+    if raw_meta is not None:
+        raw_meta = shown_take(raw_meta, clip, declared)
+        raw_lens = clip.camera(meta_lens(raw_meta, clip.source_size, clip).lens)
     exo_rows = [*declared.rows("depth.scale", "exo.fov_deg")]
     exo_rows += [] if from_file else declared.rows("depth.frames")
     exo_rows += (
@@ -129,7 +135,7 @@ def take_depth(
     depth = replace(
         depth,
         facts=(*depth.facts, *exo_rows),
-        raw_lens=_raw_lens(meta, frames, map_size),
+        raw_lens=raw_lens,
         raw_scale=None,
     )
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
@@ -157,38 +163,21 @@ def _check_exo_part(frames: FrameSelection, meta: TakeMeta | None) -> None:
         )
 
 
-def _stated_lenses(
-    meta: TakeMeta | None,
+def _given_lenses(
     frames: Frames,
     map_size: tuple[int, int],  # (width, height)
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> list[StatedLens]:
-    """State the exo lens at the size of the frames or depth maps, as far as it is given."""
+    """State the exo lens that a caller gives, as a camera, K or angle, in px of the frames."""
+    stated = []
     clip = FrameSelection.of_picture(frames, map_size)
-    source, size = clip.source_size, clip.size
-    stated = lenses_in_use(meta, clip)
     if lens is not None:
-        pictures: dict = {
-            map_size: depth_window(map_size, frames, "depth").camera,
-            source: clip.camera,
-        }
-        pictures[size] = lambda camera: camera
-        stated.append(given_lens(lens, pictures))
+        stated.append(given_lens(lens, frames, map_size))
     if fov_deg > 0:
-        angle_lens = camera_of_view(*size, fov_deg)
+        angle_lens = camera_of_view(*clip.size, fov_deg)
         stated.append(StatedLens(lens=angle_lens, by="argument fov_deg", source="angle"))
     return stated
-
-
-def _raw_lens(
-    meta: TakeMeta | None, frames: Frames, map_size: tuple[int, int]
-) -> CameraModel | None:
-    """State the raw lens that follows from a take's K, in px of the frames, or None."""
-    raw_meta = meta and with_exo_lens(meta, "raw where known")[0]
-    if raw_meta is None or raw_meta is meta:
-        return None
-    return lenses_in_use(raw_meta, FrameSelection.of_picture(frames, map_size))[0].lens
 
 
 def find_depth(folder: Path) -> Path:

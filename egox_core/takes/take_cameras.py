@@ -1,16 +1,18 @@
 """Read the cameras in a take's meta.json: the exo lens, exo poses, and the ego path."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of
-from ..depth import guessed_camera
+from ..cameras import CAMERA_PRESETS, LENSES, CameraModel, CameraPath, raw_gopro_of
+from ..depth import depth_window
 from ..errors import EgoXInputError
-from ..facts import StatedLens, settle_lens
+from ..facts import StatedLens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
@@ -23,9 +25,12 @@ from ..types import (
     is_a,
 )
 from .meta import MAX_OFF_CENTRE, camera_of_k, depth_camera, picture_of_k
+from .shown_picture import check_not_turned, shown_take
 
 ARIA_PRESETS = "aria_released", "aria_meta"
 """Presets whose K a take may state without its lens: the poses are of their turned sensor."""
+SAME_FOCAL = 0.01
+"""Share by which the focal length of a file's K, against its centre, may differ from its lens'."""
 SAME_EGO = 0.005
 """Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of
 100 px that were rounded."""
@@ -85,6 +90,7 @@ def meta_lens(
         EgoXInputError: no intrinsics, a K of an unknown picture.
     """
     (width, height) = size
+    check_not_turned(f"exo camera of {meta.name}", meta.exo_camera, size)
     exact_lens = meta.exo.lens
     k = meta.camera_intrinsics
     full_width = width
@@ -98,48 +104,85 @@ def meta_lens(
     if height * aspect > width and not same_aspect((aspect, 1), size):
         full_width = round(height * aspect)
     stated = depth_camera(meta, (full_width, height))
+    if exact_lens is not None and k is not None:
+        stated = replace(stated, others=_other_k(k, exact_lens, meta.name))
     left = centre_crop_left((full_width, height), size)
     lens = stated.lens if left is None else stated.lens.crop(left, 0, width, height)
     return replace(stated, lens=lens.mirrored() if frames.is_mirrored else lens)
 
 
+def _other_k(k: Tensor, lens: CameraModel, name: str) -> tuple[str, ...]:  # k [3, 3]
+    """Describe a file's K beside its exact lens where their angles of view differ.
+
+    Both may be of other sizes and crops of the picture, so that one axis is enough to agree. Of a
+    fisheye K is no more than a likeness.
+    """
+    pairs = zip(
+        k.diagonal()[:2].tolist(),
+        k[:2, 2].tolist(),
+        (lens.fx, lens.fy),
+        (lens.cx, lens.cy),
+        strict=True,
+    )
+    ratios = [
+        focal * own_centre / (own_focal * centre) for focal, centre, own_focal, own_centre in pairs
+    ]
+    if not LENSES[lens.lens].straight or min(abs(ratio - 1) for ratio in ratios) <= SAME_FOCAL:
+        return ()
+    return (f"focal length {ratios[0]:.2f} times as long (camera_intrinsics of {name})",)
+
+
+class ExoPicture(NamedTuple):
+    """Picture that a lens may be of, and how a lens of it is brought to the frames in use."""
+
+    size: tuple[int, int]  # (width, height) px
+    in_use: Callable[[CameraModel], CameraModel]
+
+
 def given_lens(
     # The camera, or its K [3, 3].
     given: CameraModel | Array,
-    lens_adapters_by_size: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
+    frames: Frames,
+    map_size: tuple[int, int],  # (width, height) px of depth maps
 ) -> StatedLens:
     """State the exo lens of a caller's camera or K in pixels of the frames in use.
 
-    A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
-    another resolution, as a meta.json's.
-
-    Args:
-        lens_adapters_by_size: by (width, height), what brings a camera of this picture to the one
-            asked for.
+    A CameraModel says its size, and is turned upright. K belongs to the picture that it is centred
+    in, else to one of another resolution, as a meta.json's.
 
     Raises:
-        EgoXInputError: a camera of another shape, a K that fits two pictures or none.
+        EgoXInputError: a camera of another shape, or of a turned picture, a K that fits two
+            pictures or none.
     """
     stated = partial(StatedLens, by="argument camera", source="caller")
+    clip = FrameSelection.of_picture(frames, map_size)
+    pictures = [
+        ExoPicture(map_size, depth_window(map_size, frames, "depth").camera),
+        ExoPicture(clip.source_size, clip.camera),
+        ExoPicture(clip.size, lambda camera: camera),
+    ]
     if is_a(given, CameraModel):
-        similar_sizes = [
-            size for size in lens_adapters_by_size if same_aspect(given.stored_size, size)
-        ]
-        if not similar_sizes:
-            given.check_size("exo camera", *next(iter(lens_adapters_by_size)))
-        size = given.stored_size if given.stored_size in lens_adapters_by_size else similar_sizes[0]
-        return stated(lens=lens_adapters_by_size[size](given.rescale(*size)))
+        given = given.upright()
+        picture = next((each for each in pictures if each.size == given.stored_size), None)
+        picture = picture or next(
+            (each for each in pictures if same_aspect(given.stored_size, each.size)), None
+        )
+        if picture is None:
+            check_not_turned("camera", given, clip.source_size, clip.display_turns)
+            given.check_size("exo camera", *pictures[0].size)
+            raise AssertionError  # as the size differs
+        return stated(lens=picture.in_use(given.rescale(*picture.size)))
     name = "K of the exo camera"
     k = as_tensor(given, name, 3, 3).double().cpu()
-    CameraModel.from_intrinsics(k, 1, 1, name=name)
+    centred_size = (max(1, round(2 * centre)) for centre in k[:2, 2].tolist())
+    centred = CameraModel.from_intrinsics(k, *centred_size, name=name)
+    check_not_turned(name, centred, clip.source_size, clip.display_turns)
 
     def centred_lenses(is_centred: Callable[[float, int], bool]) -> list[CameraModel]:
         return [
-            to_target(CameraModel.from_intrinsics(k, *size, name=name))
-            for size, to_target in lens_adapters_by_size.items()
-            if all(
-                is_centred(float(centre), side) for centre, side in zip(k[:2, 2], size, strict=True)
-            )
+            picture.in_use(CameraModel.from_intrinsics(k, *picture.size, name=name))
+            for picture in pictures
+            if all(map(is_centred, k[:2, 2].tolist(), picture.size))
         ]
 
     lenses = centred_lenses(lambda centre, side: abs(centre - side / 2) <= 1) or centred_lenses(
@@ -147,11 +190,14 @@ def given_lens(
     )
     if not lenses:
         aspect_ratio = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
-        size = min(lens_adapters_by_size, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
-        of_k = camera_of_k(k, size, name)
-        return stated(lens=lens_adapters_by_size[size](of_k.lens), note=of_k.note)
+        picture = min(pictures, key=lambda each: abs(each.size[0] / each.size[1] - aspect_ratio))
+        of_k = camera_of_k(k, picture.size, name)
+        return stated(lens=picture.in_use(of_k.lens), note=of_k.note)
     if any(not lens.agrees(lenses[0]) for lens in lenses):
-        sizes = " or ".join(f"{width}x{height}" for width, height in lens_adapters_by_size)
+        sizes = " or ".join(
+            f"{width}x{height}"
+            for width, height in dict.fromkeys(picture.size for picture in pictures)
+        )
         raise EgoXInputError(
             name,
             got=f"a centre {k[0, 2]:g}, {k[1, 2]:g} that may be of {sizes} px",
@@ -208,58 +254,6 @@ def pose_numberings(meta: TakeMeta, file_frames: FileFrames = "auto") -> list[Nu
     return [exo_numbering, _numbering_of(meta, meta.ego, "ego_extrinsics", ego_frames)]
 
 
-def stated_lenses(
-    meta: TakeMeta | None,
-    size: tuple[int, int],  # (width, height) px of the whole picture
-    frames: Frames,
-    *,
-    # A take's file that states none is refused.
-    required: bool = False,
-) -> list[StatedLens]:
-    """State the exo lens for its whole picture by each file of a take but the depth's.
-
-    Raises:
-        EgoXInputError: as :func:`meta_lens`.
-    """
-    if meta is None:
-        return []
-    if meta.exo.lens is None and meta.camera_intrinsics is None and not required:
-        return []
-    return [meta_lens(meta, size, frames)]
-
-
-def lenses_in_use(meta: TakeMeta | None, clip: FrameSelection) -> list[StatedLens]:
-    """State the lenses of :func:`stated_lenses` in px of the frames in use."""
-    return [
-        replace(stated, lens=clip.camera(stated.lens))
-        for stated in stated_lenses(meta, clip.source_size, clip)
-    ]
-
-
-def take_exo(
-    meta: TakeMeta | None,
-    frames: Frames,
-    file_frames: FileFrames = "auto",
-    *,
-    # (width, height) px of the pictures, whose lens is guessed where nothing states it.
-    guess_size: tuple[int, int] | None = None,
-) -> CameraPath:
-    """Settle the take's exo camera for the frames in use, with its lens in px of these frames.
-
-    Raises:
-        EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
-    """
-    lens = None if meta is None else meta.exo_camera
-    size = guess_size if lens is None else lens.stored_size
-    stated = [] if size is None else lenses_in_use(meta, FrameSelection.of_picture(frames, size))
-    if guess_size is not None:
-        stated.append(StatedLens.guess(guessed_camera(*guess_size)))
-    if not stated:
-        return exo_poses(meta, frames, file_frames)
-    chosen, _ = settle_lens(stated)
-    return exo_poses(meta, frames, file_frames, lens=chosen.lens, lens_guessed=chosen.guessed)
-
-
 def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
     """Refuse a take whose number of ego poses doesn't fit all frames of the video.
 
@@ -311,14 +305,13 @@ def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
     frames: Frames | None = None,
-    file_frames: FileFrames = "auto",
     *,
-    declared: bool = False,
+    lens_given: bool = False,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read the ego trajectory of a meta.json, with the notes beside it.
 
     A moving exo camera's poses follow the same frames; without any all poses are taken. If
-    ``declared``, the ego camera is somebody's choice, and not asked for.
+    ``lens_given``, the ego camera is somebody's choice, and not asked for.
 
     Raises:
         EgoXInputError: no ego poses, poses that may be of other frames.
@@ -330,16 +323,22 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    facts = meta.declared.with_arguments({"ego.frames": file_frames})
-    file_frames = facts.argument_value("ego.frames")
+    file_frames = meta.declared.argument_value("ego.frames")
     frames = settle_frames(frames, Frames.of_count(max(len(meta.ego), len(meta.exo))))
+    own_lens = meta.exo_camera
+    shown_frames = FrameSelection.of_picture(frames, own_lens.stored_size if own_lens else (1, 1))
+    meta = shown_take(meta, shown_frames, meta.declared)
+    assert meta.ego is not None  # as above
     numbering = _numbering_of(meta, meta.ego, "ego_extrinsics", file_frames)
     entries = entries_of(frames, numbering)
     w2c = meta.ego.w2c[entries.at]
-    try:
-        exo = take_exo(meta, frames, file_frames)
-    except EgoXInputError:  # a K that can't be of these frames is refused where a lens is used
-        exo = exo_poses(meta, frames, file_frames)
+    exo_lens = None
+    # a K that can't be of these frames is refused where a lens is used
+    with suppress(EgoXInputError):
+        if own_lens is not None:
+            stated = meta_lens(meta, shown_frames.source_size, frames)
+            exo_lens = shown_frames.camera(stated.lens)
+    exo = exo_poses(meta, frames, file_frames, lens=exo_lens)
     lens, lens_note = ego_lens(meta, camera)
     ego = replace(
         meta.ego,
@@ -348,8 +347,8 @@ def meta_trajectory(
         frames=frames.without_sizes,
         world=exo.world,
     )
-    placement_note = "; ".join(filter(None, (str(entries.remark), "" if declared else lens_note)))
-    rows = (*meta.facts, *facts.rows("ego.frames"))
+    placement_note = "; ".join(filter(None, (str(entries.remark), "" if lens_given else lens_note)))
+    rows = (*meta.facts, *meta.declared.rows("ego.frames"))
     trajectory = CameraTrajectory(ego=ego, exo=exo, facts=rows)
     trajectory = with_declared_world(trajectory, meta.declared, exo)
     trajectory = with_declared_mount(trajectory, meta.declared)

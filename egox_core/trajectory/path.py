@@ -28,7 +28,6 @@ from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared, path_of_array
 from ..frames import (
     Clock,
-    FileFrames,
     Frames,
     Numbering,
     find_moments,
@@ -279,7 +278,6 @@ def trajectory_of_array(
     frames: Frames | None = None,
     *,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
-    file_frames: FileFrames = "auto",
     declared: Declared = NOTHING_DECLARED,
 ) -> tuple[CameraTrajectory, str]:
     """Make the ego path from an array of poses for the frames in use.
@@ -290,13 +288,11 @@ def trajectory_of_array(
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
-    declared = declared.with_arguments({"ego.frames": file_frames})
-    file_frames = declared.argument_value("ego.frames")
     notes = []
     facts = [*declared.rows("ego.frames")]
 
     def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
-        path, report = path_of_array(values, label, camera, frames, file_frames, declared)
+        path, report = path_of_array(values, label, camera, frames, declared)
         facts.extend(report.facts)
         notes.extend(map(str, report.notes))
         return path

@@ -14,6 +14,9 @@ from ..remarks import FactRow, Remark
 from .choices import Resize
 from .kept import is_a
 
+DISPLAY_TURNS = {(False, 1, 1): 0, (True, 1, -1): 1, (False, -1, -1): 2, (True, -1, 1): 3}
+"""Clockwise quarter turns by display matrices that don't mirror."""
+
 
 @frozen
 class FrameSelection(Frames):
@@ -27,6 +30,8 @@ class FrameSelection(Frames):
     part: tuple[int, int, int, int] | None = None
     # which part of the file's picture the source picture is, see facts.FACTS["exo.part"]
     exo_part: str = "whole"
+    # how the container's display matrix turns the stored picture, see video.tracks.display_turn
+    turn: tuple[bool, int, int] = (False, 1, 1)
     facts: tuple[FactRow, ...] = field(default=(), compare=False)  # who said so
     # Not those that a dataclass makes.
     __eq__, __hash__ = Frames.__eq__, Frames.__hash__
@@ -35,6 +40,11 @@ class FrameSelection(Frames):
     def is_mirrored(self) -> bool:
         """True if files of the source show it in a mirror, and the frames don't."""
         return self.exo_part == "mirrored"
+
+    @property
+    def display_turns(self) -> int | None:
+        """Clockwise quarter turns from the stored picture to that shown, None if it is mirrored."""
+        return DISPLAY_TURNS.get(self.turn)
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:

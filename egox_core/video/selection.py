@@ -198,4 +198,5 @@ def select_frames(
         end_s=info.times_s[-1],
         part=info.part,
         exo_part=info.exo_part,
+        turn=info.turn,
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
-from egox_core.facts import settle_depth
+from egox_core.facts import StatedLens, settle_depth
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import hands_in_use, write_hands
@@ -345,7 +345,11 @@ def _write_clip(
     ego_path = take.ego.select(job.window.indices).resized(*ego_size)
     write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
-        hands = hands_in_use(job.hands, clip.selection, take.declared, options.file_frames)
+        hands = hands_in_use(
+            job.hands,
+            clip.selection,
+            take.declared.with_arguments({"hands.frames": options.file_frames}),
+        )
         write_hands(hands, folder / HANDS)
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded_video, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
@@ -435,8 +439,8 @@ def _clip_depth(
         maps.depth(job.view.depth),
         None,
         pictures.select_map_frames(job.window),
-        file_frames=job.options.file_frames,
-        declared=job.take.declared,
+        lenses=[StatedLens(lens=pictures.camera, by="the exo pictures", source="meta")],
+        declared=job.take.declared.with_arguments({"depth.frames": job.options.file_frames}),
     ).depth
     return depth.depth_m.float(), depth.dynamic, "file"
 

@@ -240,7 +240,11 @@ def _append_or_check(
     if options.detected is not None:
         ego_frames = replace(take.frames, total=ego_info.frame_count)
         hand_file = options.detected / f"{source.name}.json"
-        hand_detections = hands_in_use(hand_file, ego_frames, NOTHING_DECLARED, options.file_frames)
+        hand_detections = hands_in_use(
+            hand_file,
+            ego_frames,
+            NOTHING_DECLARED.with_arguments({"hands.frames": options.file_frames}),
+        )
         report_sentences.append(f"detected {hand_detections.note}")
     episodes = make_episodes(
         source.name,

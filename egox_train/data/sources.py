@@ -26,6 +26,7 @@ from egox_core.takes import (
     meta_lens,
     parse_meta,
     read_meta,
+    shown_take,
     take_name,
     with_exo_lens,
 )
@@ -230,16 +231,24 @@ def _from_meta(
     video = folder / EXO
     video_info = probe_video(video)
     all_frames = select_all_frames(video_info, video)
-    check_ego_count(meta, all_frames)
     meta_with_lens, lens_note = with_exo_lens(meta, exo_lens)
+    has_own_lens = meta_with_lens is meta
+    meta_with_lens = shown_take(meta_with_lens, all_frames, meta.declared)
+    meta = shown_take(meta, all_frames, meta.declared)
+    assert meta.ego is not None and meta.exo_camera is not None  # as above
+    check_ego_count(meta, all_frames)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
     camera = (
         meta.exo_camera
-        if meta_with_lens is meta
+        if has_own_lens
         else meta_lens(meta_with_lens, all_frames.source_size, all_frames).lens
     )
     exo_view = replace(meta.exo, lens=camera)
+    if meta.exo.lens is not None:
+        for other in meta_lens(meta, all_frames.source_size, all_frames).others:
+            note_text = f"exo lens: {camera.words}, otherwise {other}"
+            notes += (Remark(note_text, RemarkKind.WARNING),)
     if depth is None:
         try:
             depth = find_depth(folder)

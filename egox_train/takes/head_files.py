@@ -21,10 +21,12 @@ from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, visible_files, write_json
 from egox_core.takes import (
     ego_lens,
+    exo_poses,
     listed_takes,
     load_depth_file,
+    meta_lens,
     read_meta,
-    take_exo,
+    shown_take,
     with_exo_lens,
 )
 from egox_core.trajectory import (
@@ -83,6 +85,7 @@ def estimate_take(
         else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
     )
     frames = select_all_frames(video_info, folder / EXO)
+    take_meta = shown_take(take_meta, frames, take_meta.declared)
     payload, frames, input_notes = _read_payload(keypoints, frames, options.file_frames)
     wearer_mask = None
     if mask is not None:
@@ -97,7 +100,8 @@ def estimate_take(
         facts = (*facts, *loaded_depth.facts)
         wearer_mask = loaded_depth.dynamic if wearer_mask is None else wearer_mask
     else:
-        exo_path = take_exo(take_meta, frames)
+        exo_lens = meta_lens(take_meta, frames.source_size, frames).seen(frames.camera)
+        exo_path = exo_poses(take_meta, frames, lens=exo_lens.lens)
     declared.check_applied(facts, "this take's files")
     person_mask = None if mask is None else wearer_mask
     head_points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
@@ -214,6 +218,7 @@ def select_all_frames(video: VideoInfo, path: Path) -> FrameSelection:
         source=path,
         total=video.frame_count,
         end_s=video.times_s[-1],
+        turn=video.turn,
     )
 
 

@@ -160,13 +160,13 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         cx=source_camera.cx + centre_offset[0] * width,
         cy=source_camera.cy + centre_offset[1] * height,
     )
-    camera_functions = {used_size: lambda camera: camera}
+    frame = Frames.of_count(1)
     expected_intrinsics, intrinsics = (
         source_camera.rescale(*used_size).intrinsics,
         source_camera.intrinsics,
     )
     assert torch.allclose(
-        given_lens(source_camera, camera_functions).lens.intrinsics,
+        given_lens(source_camera, frame, used_size).lens.intrinsics,
         expected_intrinsics,
         atol=1e-6,
         rtol=0,
@@ -174,12 +174,12 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
     take_meta = TakeMeta(name="take", camera_intrinsics=intrinsics)
     if any(centre_offset) and height == 1120:  # no standard size
         with refuses("say which size K is of"):
-            given_lens(intrinsics, camera_functions)
+            given_lens(intrinsics, frame, used_size)
         with refuses("exo_camera"):
             meta_lens(take_meta, used_size, Frames.of_count(1))
         return
     for stated in (
-        given_lens(intrinsics, camera_functions),
+        given_lens(intrinsics, frame, used_size),
         meta_lens(take_meta, used_size, Frames.of_count(1)),
     ):
         assert torch.allclose(stated.lens.intrinsics, expected_intrinsics, rtol=0.01)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.exchange import CameraFile
 from egox_core.facts import Declared
 from egox_core.facts.table import FACTS
@@ -20,6 +20,7 @@ from egox_core.frames import Frames
 from egox_core.hands import JOINT_NAMES, hands_in_use, read_hands
 from egox_core.stages import align, load_clip, path, scene
 from egox_core.takes import read_meta
+from egox_core.types import FrameSelection
 from egox_train.video_writer import write_video
 from tests.core.facts import pose_doors
 from tests.core.hands.test_hand_track import draw_hands_at, random_rotations, write_hand_file
@@ -248,6 +249,11 @@ lens | exo.lens | npz | npz fov | | .* (K of depth.npz), pinhole, focal length 4
 lens | exo.lens | fov | array fov | | .* (argument fov_deg)
 lens | exo.lens | camera | array camera fov | | .* (argument camera), pinhole, focal length 42
 lens | exo.lens | meta | array meta camera | | refused: camera given with the depth
+turned | exo.picture | shown | | | shown (default)
+turned | exo.picture | stored | | | shown (default)
+turned | exo.picture | stored | | = | stored (declared)
+turned | exo.picture | stored | stored | | stored (declared in meta.json)
+turned | exo.picture | stored | shown | = | stored (declared), shown
 picture | exo.part | left | | | none
 picture | exo.part | left | | = | left (declared)
 picture | exo.part | mirrored | | = | mirrored (declared)
@@ -489,6 +495,23 @@ def read_picture(folder, truth, points, line):
     return bool(difference < 8), report.facts  # of the codec, or of another picture
 
 
+def read_turned(folder, truth, points, line):
+    """Read the exo pose beside a video that its container turns by half a turn."""
+    _, fact, true, stated, declared = line
+    stored_w2c = truth.exo_w2c
+    content = {
+        "camera_extrinsics": stored_w2c.tolist(),
+        "camera_intrinsics": LENS.intrinsics.tolist(),
+    }
+    content |= {"declared": {fact: stated}} if stated else {}
+    meta = read_meta(pose_doors.write_json(folder / "meta.json", content))
+    frames = FrameSelection.of_picture(FRAMES, (WIDTH, HEIGHT))
+    frames = replace(frames, turn=(False, -1, -1), source=folder / "exo.mp4")
+    depth, report = align(truth.depth, meta=meta, frames=frames, declared=declared)
+    turn = sensor_from_upright(2 if true == "stored" else 0).numpy().T
+    return np.abs(depth.exo.at(0).numpy() - turn @ stored_w2c).max() < 1e-9, report.facts
+
+
 def read_entries(folder, truth, points, line):
     """Read a file of three frames of nine, in whose place it may have the first five."""
     door, fact, true, stated, declared = line
@@ -511,7 +534,10 @@ def read_entries(folder, truth, points, line):
     if camera == "hands":
         joints = draw_hands_at(random_rotations(COUNT))
         file = write_hand_file(folder, joints[entries])
-        hands = hands_in_use(file, frames, Declared.of(declared), **options)
+        facts = Declared.of(declared).with_arguments(
+            dict.fromkeys((fact,) if options else (), *options.values())
+        )
+        hands = hands_in_use(file, frames, facts)
         return torch.equal(hands.joints, joints[used]), hands.facts
     file = w2c
     if door == "transforms":
@@ -579,12 +605,18 @@ TEXTS = {name: " ".join(map(str, matrix.ravel())) for name, matrix in MATRICES.i
 """Numbers of a mount by the words of a line."""
 READERS = {
     **{"ego": read_poses, "exo": read_poses, "depth": read_depth, "hands": read_hand_file},
-    **{"picture": read_picture, "lens": read_lens},
+    **{"picture": read_picture, "turned": read_turned, "lens": read_lens},
 }
 ENTRY_FACTS = ("frames", "every_nth")
 LINES = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
 DEFAULTS = {
-    **{"ego.world": "take", "depth.metric": "yes", "depth.scale": "as is", "exo.fov_deg": "60"},
+    **{
+        "exo.picture": "shown",
+        "ego.world": "take",
+        "depth.metric": "yes",
+        "depth.scale": "as is",
+        "exo.fov_deg": "60",
+    },
     **{"ego.every_nth": "-2", "exo.every_nth": "-2"},  # found from the names
 }
 """True values of which a default's row has other words, or that have none."""
