@@ -364,7 +364,7 @@ def _number_readings(
         if is_exact or not total or -frames_after <= allowed_over:
             note = (
                 f"; every_nth {-1 if base else 1} where number {1 - base:g} is"
-                if is_strided and base in (0, 1)
+                if is_strided and base in (0, 1) and first_number
                 else ""
             )
             yield Reading(

@@ -210,6 +210,14 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         ),
         "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or every_nth 5 where number 1",
         "1-6; 33 5 30 -5 -> 5 10 15 20 25 30",
+        "1 5 9 13 17 21 25; 49 0 24 -> 0 4 8 12 16 20 24",  # as they stand, the first one first
+        "1 5 9 13 17 21 25; 49 1 25 -> 1 5 9 13 17 21 25",  # the very frames in use
+        "0 4 8 12; 49 0 12 -> 0 4 8 12",
+        "4 8 12 16; 49 4 16 -> 4 8 12 16",
+        "0 3 6 9 12; 25 0 12 -> 0 3 6 9 12",
+        "0 4 8 12; 25 0 24 2 -> 0 8 16 24",  # pictures that fill the video
+        "0 4 8 12; 13 0 12 2 -> 0 4 8 12",
+        "3 7 11 15; 49 4 8 -> refused every_nth -1 where number 0 .*, or every_nth 1 where",
         "0-8; 46 10 18 -> 10-18",
         "0-8; 45 10 18 -> refused image names 10 to 18 where number 0 is .*, or every_nth 5 where",
         "0-11; 68 0 55 -> refused every_nth 6 where .*, or every_nth 5 where",
