@@ -40,12 +40,12 @@ def settle_numbering(
             expected="times of another clock, as TUM has",
             fix=f"leave {' and '.join(CLOCK_FACTS)} out",
         )
-    factor, factor_row = _settle_factor(numbering, declared)
-    numbering = replace(numbering, offset_s=declared.value("ego.time_offset_s"), time_factor=factor)
+    numbering, factor_row = _with_factor(numbering, declared)
+    numbering = replace(numbering, offset_s=declared.value("ego.time_offset_s"))
     return numbering, (*rows, *declared.rows("ego.time_offset_s"), factor_row)
 
 
-def _settle_factor(numbering: Numbering, declared: Declared) -> tuple[float, FactRow]:
+def _with_factor(numbering: Numbering, declared: Declared) -> tuple[Numbering, FactRow]:
     """Settle the seconds per unit of a path's times, by their median step where nobody says it."""
     times = torch.as_tensor(numbering.times_s)
     median_step = float(times.sort().values.diff().median()) if len(times) > 1 else 0.0
@@ -69,6 +69,9 @@ def _settle_factor(numbering: Numbering, declared: Declared) -> tuple[float, Fac
             expected="4 to 500 poses a second, in s, ms, us or ns",
             fix="declare ego.time_factor, the seconds per unit of its times, such as 1e-9",
         )
-    # Beside a unit that the form states, a factor of about 1 is of its seconds.
-    is_of_seconds = form_unit_s is not None and abs(factor - 1) < 0.5
-    return factor * (form_unit_s if is_of_seconds else 1.0), row
+    if form_unit_s is not None:
+        # Beside a unit that the form states, a declared factor of about 1 is of its seconds.
+        is_declared = declared.value("ego.time_factor") is not None
+        if not is_declared or abs(factor - 1) < 0.5:
+            times, factor = times * form_unit_s, factor if is_declared else 1.0
+    return replace(numbering, times_s=times, time_unit_s=None, time_factor=factor), row
