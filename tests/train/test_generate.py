@@ -256,7 +256,7 @@ def test_guidance_reproduces_the_released_latents(case, mode):
         negative_embedding=golden_tensors["in.negative_text_embeds"],
         noise=initial_latent[..., -w_ego:],
     )
-    # docs/model-path.md: 1e-4 for the whole loop
+    # 1e-4 for the whole loop, as `run.py fidelity` has it
     torch.testing.assert_close(
         latent, golden_tensors[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0
     )
