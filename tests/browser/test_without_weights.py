@@ -316,6 +316,9 @@ _ERROR_INPUTS_SCRIPT = """(kind) => Object.values(app.lastNodeErrors ?? {}).filt
 _STRENGTH_SCRIPT = """(value) => { app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')
   .widgets.find((w) => w.name === 'lambda_g').value = value; }"""
 
+_UNLINK_SCRIPT = """(name) => { const node = app.graph.nodes.find((n) => n.type === 'EgoXWanSampler');
+  node.disconnectInput(node.findInputSlot(name)); }"""
+
 
 def set_strength(page: PageUnderTest, value: float) -> None:
     """Set λ_g as a saved graph with that value has it, which no slider limits."""
@@ -352,6 +355,11 @@ def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_serve
     set_strength(page, 20)
     page.queue()
     page.wait_for_run()
+    page.evaluate(_UNLINK_SCRIPT, "trajectory")
+    page.queue()
+    page.wait_until(
+        f"(wanted) => String(({_ERROR_INPUTS_SCRIPT})('EgoXWanSampler')) === wanted", "trajectory"
+    )
     page.load({**read_unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
     place_node(page, POSES, {})
     note = page.browser_tab.get_by_test_id("egox-node-note").first

@@ -3,8 +3,9 @@
 A step is what is typed in a clone (``python3 run.py …``, ``python train_egox.py …``), or done with
 a graph: ``open`` a shipped one, ``set`` an input of the only node of a type, ``copy`` a file into
 ComfyUI's input folder, ``download`` MoGe's weights (a stand-in), ``with stand-ins`` of the other
-weights, ``run`` it. Graphs are made smaller (5 frames, 64 px, one step), commands draw at most 10
-frames. Whatever a page, a graph's note or a message tells one to do belongs here.
+weights, ``run`` it. Graphs are made smaller (5 frames, 64 px, one step) unless opened ``whole``,
+commands draw at most 10 frames. Whatever a page, a graph's note or a message tells one to do
+belongs here.
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Way:
     start: str
     steps: tuple[str, ...]
     ends: tuple[End, ...]
+    is_slow: bool = False
 
     @property
     def needs_server(self) -> bool:
@@ -317,5 +319,27 @@ WAYS = (
             "run",
         ),
         (saves("view", 1),),
+    ),
+    # -- at full size
+    Way(
+        "egox_preview whole",
+        SAMPLE,
+        ("open egox_preview whole", "run"),
+        (saves("exo_prior_preview", 49), shows("EgoXPreviewEgoView")),
+        is_slow=True,
+    ),
+    Way(
+        "egox_demo whole",
+        SAMPLE,
+        ("open egox_demo whole", "run"),
+        (saves("ego", 9, 256, 256), says("PSNR to the truth")),
+        is_slow=True,
+    ),
+    Way(
+        "preview of a shipped take whole",
+        SAMPLE,
+        ("python3 run.py preview --take sample/synthetic_room --out out",),
+        (ends_with(0), video("out/preview.mp4", 49, 448, 448)),
+        is_slow=True,
     ),
 )

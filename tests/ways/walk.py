@@ -80,12 +80,12 @@ class Walk:
 
     # -- a graph
 
-    def open_template(self, name: str) -> None:
-        """Open a shipped graph in its API form, made smaller.
+    def open_template(self, name: str, size: str = "small") -> None:
+        """Open a shipped graph in its API form, made smaller unless it is wanted whole.
 
         tests/browser/test_workflows_in_page.py checks that the page's Run queues that form."""
         self.prompt = read_prompt(name, self.pack)
-        for node in self.prompt.values():
+        for node in self.prompt.values() if size == "small" else ():
             node["inputs"].update(SMALLER_INPUTS.get(node["class_type"], {}))
             node["inputs"].update({"steps": 1} if "steps" in node["inputs"] else {})
 

@@ -146,15 +146,16 @@ export function hideElsewhere() {
 }
 
 function listOf(say, title, files) {
-  const size = sizeText(files.reduce((sum, { gb }) => sum + gb, 0));
-  const total = files.length > 1 ? say("inAll", { count: files.length, size }) : size;
+  const gb = files.reduce((sum, file) => sum + file.gb, 0);
+  const size = gb ? sizeText(gb) : ""; // none of a file that the table doesn't know
+  const total = size && files.length > 1 ? say("inAll", { count: files.length, size }) : size;
   const rows = files.map((file) => {
     const place = [file.gb ? sizeText(file.gb) : "", placeOf(file)].filter(Boolean).join(", ");
     const attributes = file.url ? { href: file.url, target: "_blank", rel: "noopener" } : {};
     const link = make(file.url ? "a" : "span", "", attributes, file.name);
     return make("li", "", {}, link, place && ` (${place})`);
   });
-  const summary = make("summary", "", {}, `${title}: ${total}`);
+  const summary = make("summary", "", {}, [title, total].filter(Boolean).join(": "));
   return make("details", "", { open: true }, summary, make("ul", "", {}, ...rows));
 }
 

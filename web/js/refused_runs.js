@@ -69,7 +69,8 @@ function ringNumbersOf(ids) {
 }
 
 // The host gives a node's reason once for each input that the node looks at: it is kept at the one
-// that it begins with, or names by itself or by its file, else at the first.
+// that it begins with, or names by itself or by its file, or at the socket that it says to connect,
+// else at the first.
 function atTheirInputs(errors, inputs) {
   const reasons = new Set();
   return errors.filter((error) => {
@@ -84,7 +85,9 @@ function atTheirInputs(errors, inputs) {
       name === what.toLowerCase().replaceAll(" ", "_") ||
       reason.includes(`got ${name},`) ||
       (/\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop()));
-    info.input_name = Object.entries(inputs).find(names)?.[0] ?? info.input_name;
+    const [, socket] = reason.match(/Fix: connect '(\w+)'/) ?? [];
+    const named = Object.entries(inputs).find(names)?.[0] ?? info.input_name;
+    info.input_name = socket && !(socket in inputs) ? socket : named;
     error.details = `${info.input_name} - ${reason}`;
     return true;
   });
