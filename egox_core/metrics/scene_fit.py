@@ -66,6 +66,7 @@ class SceneFit:
     log_size: float  # of the scene's true size over the stated one
     covariance: np.ndarray  # [8, 8] of a small turn, the shift, log_focal and log_size
     score: float  # correlation of video and scene
+    freedom: int  # by which the tiles that the covariance comes from outnumber what is fitted
 
     @property
     def focal_factor(self) -> float:
@@ -209,6 +210,7 @@ def _fit_from(
     frames: list[_ExoFrame], values: _Values, size: SizePrior, free: list[int], rounds: int
 ) -> tuple[SceneFit | None, bool]:
     """Fit by Gauss-Newton steps over the free values, and tell if the fit has settled."""
+    freedom = TILES**2 - len(free)
     for round_number in range(rounds):
         fitted = [
             (frame, equations)
@@ -219,7 +221,7 @@ def _fit_from(
             return None, False
         matrix = np.sum([x.matrix for _, x in fitted], 0)
         slope = np.sum([x.slope for _, x in fitted], 0)
-        spread = _gradient_spread(fitted)
+        spread = _gradient_spread(fitted) * TILES**2 / freedom
         if size.sd > 0:
             noise = np.trace(np.linalg.solve(matrix, spread)) / VALUE_COUNT
             weight = noise / size.sd**2
@@ -249,6 +251,7 @@ def _fit_from(
         log_size=values.log_size,
         covariance=full_covariance,
         score=float(product / max(math.sqrt(video_sum * scene_sum), 1e-9)),
+        freedom=freedom,
     ), has_settled
 
 

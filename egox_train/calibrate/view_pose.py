@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from scipy.spatial.transform import Rotation
-from scipy.stats import chi2
+from scipy.stats import f
 
 from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.frozen import frozen
@@ -46,11 +46,11 @@ class ViewPose:
         covariance = fit.covariance[:6, :6]
         return cls(
             turn_deg=Rotation.from_matrix(fit.rotation).as_rotvec(degrees=True) @ axes,
-            turn_interval_deg=math.degrees(_radius(covariance[:3, :3])),
+            turn_interval_deg=math.degrees(_radius(covariance[:3, :3], fit.freedom)),
             shift_m=fit.shift_m @ axes,
-            shift_interval_m=_radius(covariance[3:, 3:]),
+            shift_interval_m=_radius(covariance[3:, 3:], fit.freedom),
             exo_shift_m=float(np.linalg.norm(exo_shift)),
-            exo_shift_interval_m=_radius(exo_slope @ covariance @ exo_slope.T),
+            exo_shift_interval_m=_radius(exo_slope @ covariance @ exo_slope.T, fit.freedom),
         )
 
     @classmethod
@@ -105,10 +105,10 @@ class ViewPose:
         return f"its view fits if exo is {' and '.join(needs)}"
 
 
-def _radius(covariance: np.ndarray) -> float:  # [3, 3]
-    """Compute the radius of the ball that holds CERTAINTY of the errors, by the chi-square
-    distribution of the same mean and variance."""
+def _radius(covariance: np.ndarray, freedom: int) -> float:  # [3, 3]
+    """Compute the radius of the ball that holds CERTAINTY of the errors, by the F distribution that
+    has the mean and variance of their squares."""
     mean, half_variance = np.trace(covariance), np.square(covariance).sum()
     if mean <= 0:
         return 0.0
-    return math.sqrt(half_variance / mean * chi2.ppf(CERTAINTY, mean**2 / half_variance))
+    return math.sqrt(mean * f.ppf(CERTAINTY, mean**2 / half_variance, freedom))

@@ -111,6 +111,7 @@ def test_turn_and_move_are_named_where_they_can_be_told_apart():
         log_size=0.0,
         covariance=1e-6 * np.eye(8),
         score=0.9,
+        freedom=9,
     )
     surely_turned = ViewPose.of_fit(fit, ego_from_exo, camera)
     assert surely_turned.needed_text() == "its view fits if exo is turned by 10 degrees"
