@@ -5,9 +5,12 @@ observed) and report.json, through the same functions as the nodes."""
 
 import argparse
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
+from egox_core.facts import NOTHING_DECLARED
 from egox_core.file_names import SEEN
 from egox_core.frame_store import store_frames
 from egox_core.prior import FILL_CHOICES, SHADING_CHOICES, RoomGuess, iter_ego_preview, preview_note
@@ -16,6 +19,7 @@ from egox_core.safe_files import require_writable
 from egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
 from egox_core.stages import align, path
 from egox_core.take import Take
+from egox_core.takes import read_meta
 from egox_core.video import exo_label, iter_side_by_side, open_clip, probe_video
 
 from ..options import declared_of, parse_scale
@@ -147,10 +151,13 @@ def write_preview(args: argparse.Namespace) -> dict:
     return write_prior_report(args.out, report, laps)
 
 
-def frame_size(video: Path, height: int, progress: Progress) -> tuple[int, int]:
+def frame_size(
+    video: Path, height: int, progress: Progress, exo_part: str = "whole"
+) -> tuple[int, int]:
     """Compute width and height of the frames in use, about as high as wanted, never enlarged."""
     info = probe_video(video, progress)
     own_width, own_height = (info.width, info.height) if info.part is None else info.part[2:]
+    own_width //= 2 if exo_part in ("left", "right") else 1
     height = max(PIXEL_STEP, min(height, own_height) // PIXEL_STEP * PIXEL_STEP)
     steps = round(own_width * height / own_height / PIXEL_STEP)
     return max(1, steps) * PIXEL_STEP, height
@@ -158,7 +165,12 @@ def frame_size(video: Path, height: int, progress: Progress) -> tuple[int, int]:
 
 def read_files(args: argparse.Namespace, progress: Progress) -> Take:
     """Load a video, its depth and the head's path from single files, as if they were a take."""
-    width, height = frame_size(args.video, args.size or REFERENCE_SIZE, progress)
+    file_facts = NOTHING_DECLARED
+    if args.ego_path.suffix.lower() == ".json":
+        with suppress(EgoXInputError):  # of another form, which path reads or refuses
+            file_facts = read_meta(args.ego_path, args.entry, args.video).declared
+    picture_height = args.size or REFERENCE_SIZE
+    width, height = frame_size(args.video, picture_height, progress, file_facts.exo_part)
     clip = open_clip(
         args.video,
         width=width,
@@ -166,8 +178,10 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         start_frame=args.start,
         frame_count=args.frames or None,
         one_shot=args.one_shot,
+        exo_part=file_facts.exo_part,
         progress=progress,
     )
+    clip = replace(clip, selection=replace(clip.selection, facts=file_facts.rows("exo.part")))
     declared = declared_of(args.declare)
     trajectory, notes = path(
         args.ego_path,
@@ -186,7 +200,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         fov_deg=args.exo_fov,
         scale=parse_scale(args.scale) if args.scale else "as is",
         file_frames=args.file_frames,
-        declared=declared.part("depth."),
+        declared=declared.part("depth.").over(file_facts.part(("depth.", "exo.fov_deg"))),
         progress=progress,
     )
     return Take(

@@ -1,5 +1,6 @@
 """Test ``run.py preview``: its files, report and error messages."""
 
+import json
 import shutil
 
 import av
@@ -44,6 +45,13 @@ def test_preview_command_writes_preview_film_classes_and_report(take_folder, tmp
 
 
 def test_single_files_give_the_same_preview_as_their_take(take_folder, tmp_path):
+    """Check both doors with a depth whose unit the meta.json declares."""
+    take_folder = shutil.copytree(take_folder, tmp_path / "cm")
+    with np.load(take_folder / "depth.npz") as arrays:
+        values = dict(arrays)
+    np.savez(take_folder / "depth.npz", **values | {"depth_m": 100 * values["depth_m"]})
+    content = read_json(take_folder / "meta.json") | {"declared": {"depth.unit": "cm"}}
+    (take_folder / "meta.json").write_text(json.dumps(content), "utf-8")
     alone = {"--video": "exo.mp4", "--depth": "depth.npz", "--ego-path": "meta.json"}
     for name in alone.values():
         shutil.copyfile(take_folder / name, tmp_path / f"own_{name}")

@@ -187,3 +187,23 @@ def test_other_keypoints_are_refused(take_folder, take, head_marks, capsys, fram
     write_json(points_file, keypoint_frames)
     assert headpose(take_folder, points_file) == 2
     assert message in capsys.readouterr().err and not (take_folder / HEAD_TRAJECTORY).exists()
+
+
+def test_depth_along_rays_gives_the_same_path(take_folder, take, head_marks):
+    """Check that the head's place follows from z of maps along rays."""
+    points = take_folder / "points"
+    points.mkdir()
+    for number, frame in enumerate(openpose_frames(head_marks, take)):
+        write_json(points / f"{number:06d}_keypoints.json", frame)
+    assert headpose(take_folder, points) == 0
+    z_distance_m = distance(take_folder, take)
+    with np.load(take_folder / "depth.npz") as arrays:
+        values = dict(arrays)
+    height, width = values["depth_m"].shape[1:]
+    ray_lengths = take.exo.camera.rescale(width, height).ray_lengths().numpy()
+    np.savez(take_folder / "depth.npz", **values | {"depth_m": values["depth_m"] * ray_lengths})
+    content = read_json(take_folder / META) | {"declared": {"depth.kind": "ray"}}
+    write_json(take_folder / META, content)
+    (take_folder / HEAD_TRAJECTORY).unlink()
+    assert headpose(take_folder, points) == 0
+    assert distance(take_folder, take) == pytest.approx(z_distance_m, abs=1e-3)
