@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
-from ..cameras import CameraModel, sensor_from_upright
+from ..cameras import sensor_from_upright
 from .clip_turn import NOT_ONE_DEG, ClipTurn, angle_between
 from .frame_alignment import (
     COARSE,
     FINE,
-    GRID_PIXELS,
     MAX_STEP,
     MIDDLE,
     MIN_COVERED,
@@ -41,21 +38,23 @@ from .frame_alignment import (
     frame_equations,
     rotation_matrices,
 )
+from .turn_grid import (
+    FramePair,
+    GridSums,
+    TurnGrid,
+    compare_on_grid,
+    frame_pairs,
+    score_turns,
+    turn_grid,
+)
 
 SEARCH_FRAMES = 9
 """Frames of a clip that are compared, evenly spaced among the drawn ones."""
-YAW_PITCH_DEG, ROLL_DEG = range(-24, 25, 4), range(-20, 21, 5)
 MOST_DEG = 24.0
 """A larger turn is outside of the grid, where only other clips' videos were found."""
 STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
 FINALISTS, FINAL_ROUNDS = 2, 8
 """Starts that are aligned further: turn and shift of a near scene take long to part."""
-DISK = 0.9
-"""Part of a lens' disk that is compared: its rim would be matched with the render's."""
-LEAST_OVERLAP = 0.35
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
-BLUR_PX, EDGE_BLUR_PX, CONTRAST_PX, EDGE_CONTRAST_PX = 1.45, 1.1, 8.0, 10.0
-LEAST_CONTRAST, LEAST_EDGE_CONTRAST, LEAST_GRADIENT = 0.03, 0.15, 0.02
 MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
 and how much more is asked per degree beyond SURE_TO_DEG (``benchmarks/results/constants.md``)."""
@@ -67,23 +66,6 @@ HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 SCATTER_SHARE, GAP_SHARE = 0.6, 0.7
 """Shares of the frames' scatter and of the angle between near and far that make the half-width with
 the angle between parts, which holds in 90 % of clips (``benchmarks/results/constants.md``)."""
-
-
-class _Features(NamedTuple):
-    """Pictures that are compared on the grid."""
-
-    contrast: np.ndarray  # [S, S] even
-    edges: np.ndarray  # [S, S] even logarithm of the gradient's length
-    directions: np.ndarray  # [S, S] complex: twice the gradient's angle, whichever its sign
-
-
-class _FramePair(NamedTuple):
-    """Features of a video frame, which is drawn into the map of the renders, and of its render."""
-
-    number: int  # of the render
-    video: _Features
-    video_mask: np.ndarray  # [S, S] float
-    scene: _Features
 
 
 def find_clip_turn(match: PictureMatch) -> ClipTurn:
@@ -162,34 +144,25 @@ def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
     return Rotation.from_matrix(np.stack(rotations)).as_rotvec(degrees=True)
 
 
-class _GridSums(NamedTuple):
-    """Sums over a frame's pixels for each turn of the grid."""
-
-    products: np.ndarray  # [3, G] of video and scene, of each feature
-    scene: np.ndarray  # [3, G] squared
-    video: np.ndarray  # [3, G] squared
-    overlap: np.ndarray  # [G] count of pixels that both have, less what is asked for
-
-
 class _ClipSearch(NamedTuple):
     """Frames of a video beside their renders, of which any part can be searched."""
 
     views: PathRenders
-    pairs: list[_FramePair]
+    pairs: list[FramePair]
     coarse_views: list[FrameView]
-    grid: _TurnGrid
-    grid_sums: list[_GridSums]  # per frame
+    grid: TurnGrid
+    grid_sums: list[GridSums]  # per frame
 
     @classmethod
     def of(cls, match: PictureMatch, numbers: list[int]) -> _ClipSearch:
-        pairs = _frame_pairs(match, numbers)
-        grid = _turn_grid(match.views.map_camera)
+        pairs = frame_pairs(match, numbers)
+        grid = turn_grid(match.views.map_camera)
         return cls(
             views=match.views,
             pairs=pairs,
             coarse_views=[FrameView.of(match, t, COARSE) for t in numbers],
             grid=grid,
-            grid_sums=[_grid_sums(match.views, pair, grid) for pair in pairs],
+            grid_sums=[compare_on_grid(match.views, pair, grid) for pair in pairs],
         )
 
     def best_pose(self, part: slice) -> tuple[Pose, float]:
@@ -222,9 +195,9 @@ class _ClipSearch(NamedTuple):
         return angles_deg[0], angles_deg[1]
 
 
-def _best_turns(rotations: np.ndarray, grid_sums: list[_GridSums]) -> list[np.ndarray]:
+def _best_turns(rotations: np.ndarray, grid_sums: list[GridSums]) -> list[np.ndarray]:
     """Find the best rotations on the grid that lie apart from each other."""
-    scores = _grid_scores(grid_sums)
+    scores = score_turns(grid_sums)
     best_turns = []
     for _ in range(STARTS):
         best_rotation = rotations[int(scores.argmax())]
@@ -232,127 +205,6 @@ def _best_turns(rotations: np.ndarray, grid_sums: list[_GridSums]) -> list[np.nd
         cosines = (np.einsum("ij,gij->g", best_rotation, rotations) - 1) / 2
         scores[cosines > math.cos(math.radians(START_APART_DEG))] = -np.inf
     return best_turns
-
-
-class _TurnGrid(NamedTuple):
-    """Turns that are tried, and where each draws the pixels of a map that are compared."""
-
-    rotations: np.ndarray  # [G, 3, 3]
-    roll: np.ndarray  # [G] complex, by which directions are turned
-    pixel_indices: np.ndarray  # [G, n] int32, in the turned map
-    valid: np.ndarray  # [G, n] bool
-
-
-@lru_cache(maxsize=2)  # 12 MB each, the same for all clips whose sensor is turned alike
-def _turn_grid(map_camera: CameraModel) -> _TurnGrid:
-    """Turn the grid's pixels of a map by each turn of the grid."""
-    upright_axes = sensor_from_upright(map_camera.quarter_turns).numpy()
-    grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
-    rotations = rotation_matrices(np.deg2rad(grid_deg) @ upright_axes.T)
-    rays = map_camera.pixel_rays()[0].numpy()[GRID_PIXELS].reshape(-1, 3)
-    points = rays @ rotations.astype(np.float32).transpose(0, 2, 1)
-    _, pixel_indices, valid = map_camera.look_up(torch.from_numpy(points))
-    return _TurnGrid(
-        rotations=rotations,
-        roll=np.exp(2j * np.deg2rad(grid_deg[:, 2])).astype(np.complex64),
-        pixel_indices=pixel_indices.int().numpy(),
-        valid=valid.numpy(),
-    )
-
-
-def _grid_sums(views: PathRenders, pair: _FramePair, grid: _TurnGrid) -> _GridSums:
-    """Compare the features of a frame with its render at each turn of the grid."""
-    rotations, roll, pixel_indices, valid = grid
-    products, scene_sums, video_sums = np.zeros((3, 3, len(rotations)))
-    covered_mask = views.masks[pair.number][GRID_PIXELS].ravel() > 0
-    indices = pixel_indices[:, covered_mask]
-    seen_mask = valid[:, covered_mask] & (pair.video_mask.ravel()[indices] > 0)
-    for k, (scene, video) in enumerate(zip(pair.scene, pair.video, strict=True)):
-        scene_values = scene[GRID_PIXELS].ravel()[covered_mask]
-        video_values = video.ravel()[indices] * seen_mask
-        product = video_values @ scene_values.conj()
-        products[k] = (product * roll.conj()).real if np.iscomplexobj(scene) else product
-        scene_sums[k] = seen_mask @ np.square(np.abs(scene_values))
-        video_sums[k] = np.square(np.abs(video_values)).sum(1)
-    overlap = seen_mask.sum(1) - LEAST_OVERLAP * covered_mask.sum()
-    return _GridSums(products, scene_sums, video_sums, overlap)
-
-
-def _grid_scores(grid_sums: list[_GridSums]) -> np.ndarray:  # [G]
-    """Correlate each feature over some frames, and sum the features, each by its own spread."""
-    products, scene_sums, video_sums, overlap = (
-        np.sum(values, 0) for values in zip(*grid_sums, strict=True)
-    )
-    correlations = products / np.sqrt(np.maximum(scene_sums * video_sums, 1e-9))
-    enough_mask = overlap > 0
-    if not enough_mask.any():
-        return np.zeros(len(overlap))
-    scores = np.full(len(overlap), -1e9)
-    compared = correlations[:, enough_mask]
-    centred = compared - np.median(compared, 1, keepdims=True)
-    scores[enough_mask] = (centred / (compared.std(1, keepdims=True) + 1e-9)).sum(0)
-    return scores
-
-
-def _frame_pairs(match: PictureMatch, numbers: list[int]) -> list[_FramePair]:
-    """Draw video frames into the map of the renders, and compute the features of both."""
-    views = match.views
-    uv, valid = (values.numpy() for values in match.camera.project(torch.from_numpy(views.rays)))
-    height, width = match.lens.shape
-    valid &= (uv >= 0).all(-1) & (uv <= (width - 1, height - 1)).all(-1)
-    if match.camera.lens != "pinhole":
-        centre = (width - 1) / 2, (height - 1) / 2
-        valid &= np.linalg.norm(uv - centre, axis=-1) < DISK * min(height, width) / 2
-    positions = np.where(valid[..., None], uv, -9.0).astype(np.float32)
-    mask = valid.astype(np.float32)
-    pairs = []
-    for t in numbers:
-        # OpenCV takes None for the second map, which its stubs don't know.
-        picture = cv2.remap(  # ty: ignore[no-matching-overload]
-            match.video[t], positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
-        scene = _features(views.pictures[t], views.masks[t])
-        pairs.append(_FramePair(t, _features(picture, mask), mask, scene))
-    return pairs
-
-
-def _features(
-    picture: np.ndarray,  # [S, S, 3]
-    mask: np.ndarray,  # [S, S] float
-) -> _Features:
-    grey = (picture @ GREY).astype(np.float32)
-    soft = _blur(grey, mask, BLUR_PX)
-    inner = cv2.erode(mask, np.ones((5, 5), np.uint8), borderValue=0)
-    across, down = _gradient(_blur(grey, mask, EDGE_BLUR_PX))
-    edges = np.log(np.hypot(across, down) + LEAST_GRADIENT)
-    innermost = cv2.erode(mask, np.ones((7, 7), np.uint8), borderValue=0)
-    across, down = _gradient(soft)
-    length = np.hypot(across, down)
-    doubled = (across + 1j * down) ** 2 / np.maximum(length * (length + LEAST_GRADIENT), 1e-9)
-    return _Features(
-        contrast=_even(soft, mask, CONTRAST_PX, LEAST_CONTRAST),
-        edges=_even(_blur(edges, inner, BLUR_PX), inner, EDGE_CONTRAST_PX, LEAST_EDGE_CONTRAST),
-        directions=(doubled * innermost).astype(np.complex64),
-    )
-
-
-def _gradient(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute Sobel's gradient, across and down, of a scale that LEAST_GRADIENT was found at."""
-    return 0.725 * cv2.Sobel(picture, cv2.CV_32F, 1, 0), 0.725 * cv2.Sobel(
-        picture, cv2.CV_32F, 0, 1
-    )
-
-
-def _blur(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur one channel within a mask."""
-    blurred_sum = cv2.GaussianBlur(values * mask, (0, 0), sigma)
-    return blurred_sum / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)
-
-
-def _even(values: np.ndarray, mask: np.ndarray, sigma: float, least: float) -> np.ndarray:
-    """Normalise local mean and contrast within a mask."""
-    deviations = (values - _blur(values, mask, sigma)) * mask
-    return deviations / np.sqrt(_blur(deviations * deviations, mask, sigma) + least**2) * mask
 
 
 def _align_clip(
@@ -409,7 +261,7 @@ def _align_halves(views: list[FrameView], pose: Pose) -> list[Pose]:
     ]
 
 
-def _edge_correlation(views: PathRenders, pairs: list[_FramePair], pose: Pose) -> float:
+def _edge_correlation(views: PathRenders, pairs: list[FramePair], pose: Pose) -> float:
     """Correlate the gradients' lengths of all frames and renders, aligned by a pose."""
     every_second = (slice(1, None, 2),) * 2
     rays = views.rays[every_second].reshape(-1, 3)
