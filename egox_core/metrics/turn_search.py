@@ -53,7 +53,7 @@ SEARCH_FRAMES = 9
 MOST_DEG = 24.0
 """A larger turn is outside of the grid, where only other clips' videos were found."""
 STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
-FINALISTS, FINAL_ROUNDS = 2, 8
+FINALISTS, FINAL_ROUNDS = 2, 30
 """Starts that are aligned further: turn and shift of a near scene take long to part."""
 MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
