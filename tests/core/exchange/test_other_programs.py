@@ -289,3 +289,10 @@ def expand_ranges(ranges_text: str) -> list[int]:
         for range_end_pair in range_ends
         for n in range(int(range_end_pair[0]), int(range_end_pair[-1]) + 1)
     ]
+
+
+def test_numbers_that_are_those_of_the_frames_in_use_are_taken_as_they_are():
+    used = torch.arange(1, 26, 2)
+    frames = Frames.stated(used, used / 30, 49)
+    names = torch.arange(1, 26, 4).double()
+    assert place_values(names, frames, "x").moments.equal(names)

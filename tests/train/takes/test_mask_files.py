@@ -198,3 +198,18 @@ def test_a_mask_for_each_person_is_told_by_that(tmp_path):
         cv2.imwrite(str(folder / f"frame_{t:04d}.png"), joined)
     masks = read_mask(find_mask(tmp_path, "room__cam"), select_frames([1, 5])).numpy()
     assert np.array_equal(masks, drawn[[1, 5]])
+
+
+def test_blocks_of_a_lossy_ramp_are_no_labels():
+    ramp = np.repeat(np.arange(0, 256, 12, dtype=np.uint8), 16)
+    picture = np.full((60, len(ramp)), 255, np.uint8)
+    picture[:40] = ramp
+    check_no_labels(picture, "x")
+
+
+def test_files_of_one_number_that_are_no_persons_are_two_takes(tmp_path):
+    (tmp_path / "room__cam").mkdir()
+    for name in ("f_1", "f_01", "f_2"):
+        cv2.imwrite(str(tmp_path / "room__cam" / f"{name}.png"), np.zeros((8, 8), np.uint8))
+    with refuses("of one number; .*keep one take a folder"):
+        find_mask(tmp_path, "room__cam")
