@@ -25,7 +25,7 @@ further down:
     cameras     lenses, poses, and both as one: a camera that knows where it is
     frames      frames of a video, and of which of them entries are
     archives, arrays, finite, safe_files, foreign_files, file_names, sizes, frame_store: the ground
-    progress, remarks, frozen, errors: the ground
+    choices, progress, remarks, frozen, errors: the ground
 
 The pipeline is seven calls, in :mod:`egox_core.stages`; the examples in the repository's docs go on
 from there to a model's input and its attention.
@@ -34,17 +34,35 @@ Poses are w2c [R|t] with OpenCV's axes (x right, y down, z forward); lengths are
 invalid depth NaN. Pixels are integer centres, sizes (width, height). A clip has 4n + 1 frames.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import EgoXInputError
-from .types import (
-    CameraTrajectory,
-    Canvas,
-    DepthVideo,
-    EgoPrior,
-    FrameSelection,
-    GgaGeometry,
-    PointCloud,
-    PointSet,
-    TakeMeta,
-)
+
+if TYPE_CHECKING:
+    from .types import (
+        CameraTrajectory,
+        Canvas,
+        DepthVideo,
+        EgoPrior,
+        FrameSelection,
+        GgaGeometry,
+        PointCloud,
+        PointSet,
+        TakeMeta,
+    )
 
 __version__ = "1.3.0"
+
+PAYLOADS = frozenset(
+    "CameraTrajectory Canvas DepthVideo EgoPrior FrameSelection GgaGeometry PointCloud PointSet "
+    "TakeMeta".split()
+)
+"""Names of :mod:`.types` that are imported when they are asked for, since they import torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PAYLOADS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import types
+
+    return getattr(types, name)

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import torch
-
 MAX_SHOWN = 1000
 """Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
@@ -24,7 +22,11 @@ _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\
 
 def is_oom(error: BaseException) -> bool:
     """Check whether an exception of torch, CUDA or Triton means that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    if "out of memory" in str(error).lower():
+        return True
+    import torch  # here, since what is refused is refused before torch is imported
+
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def in_words(advice: str) -> str:

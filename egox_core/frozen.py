@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from typing_extensions import dataclass_transform
 
 T = TypeVar("T")
@@ -35,6 +34,8 @@ def content_digest(*values: Any) -> str:
 
 
 def _content_bytes(value: Any) -> Iterator[Any]:  # buffers of bytes
+    import torch  # here, since options are frozen before torch is imported
+
     yield type(value).__name__.encode()
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()

@@ -361,6 +361,21 @@ def refuse_overwriting(target: Path, source: Path | None) -> None:
             )
 
 
+def require_there(path: Path | None, label: str) -> None:
+    """Refuse a path that a user gave and that isn't there, before anything is imported to read it.
+
+    Raises:
+        EgoXInputError: neither a file nor a folder. None, where a path may be left out, passes.
+    """
+    if path is not None and not path.exists():
+        raise EgoXInputError(
+            label,
+            got=f"{str(path)!r}, which isn't there",
+            expected="a file or folder that is there",
+            fix="check the path",
+        )
+
+
 def require_writable(folder: Path, label: str) -> None:
     """Refuse a folder, existing or not, that can't be written to.
 
@@ -380,7 +395,7 @@ def require_writable(folder: Path, label: str) -> None:
     except NO_NAMES as error:
         raise EgoXInputError(
             label,
-            got=f"{folder.name!r}, where nothing can be written "
+            got=f"{str(folder)!r}, where nothing can be written "
             f"({getattr(error, 'strerror', None) or error})",
             expected="a folder that may be written to, on a disk with room",
             fix="choose another one, or free some space",

@@ -7,15 +7,32 @@ from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+from egox_core.choices import (
+    MIN_HAND_SHARE,
+    ExoLens,
+    FileFrames,
+    ImageEmbeddingMode,
+    RayMode,
+    RobotCameras,
+    ScaleSource,
+    Stabilise,
+)
 from egox_core.errors import EgoXInputError
-from egox_core.facts import Declared
-from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
-from egox_core.robots import Cameras, HandGaps
-from egox_core.stereo import Stabilise
-from egox_core.types import ExoLens, ImageEmbeddingMode, RayMode, ScaleSource
+
+if TYPE_CHECKING:
+    from egox_core.facts import Declared
 
 SCALE_SOURCES: Mapping[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
 EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
@@ -153,12 +170,14 @@ def declare_option() -> Any:
     return argument((), DECLARE_HELP, action="append", unset=[], metavar="FACT=VALUE")
 
 
-def declared_of(words: Sequence[str] | None) -> Declared:
+def declared_of(words: Sequence[str] | None) -> "Declared":
     """Read what the words of ``--declare`` say.
 
     Raises:
         EgoXInputError: no such fact or value, a fact twice.
     """
+    from egox_core.facts import Declared
+
     return Declared.of("\n".join(words or ()))
 
 
@@ -472,11 +491,11 @@ class RobotOptions:
         False, "add the scene's depth in the ego camera, which LeRobot reads from 0.6 on"
     )
     seen: bool = argument(False, "add what of the ego picture exo saw")
-    cameras: Cameras = argument(
+    cameras: RobotCameras = argument(
         "both", "videos of the set; ego: for policies of one picture, or that want all of one size"
     )
     min_hand_share: float = argument(
-        HandGaps.MIN_SHARE,
+        MIN_HAND_SHARE,
         "a hand that is valid in a smaller share of a clip counts as never seen; a clip in which "
         "neither reaches it is left out",
     )

@@ -241,7 +241,7 @@ def test_docstrings_of_exported_names_are_in_google_form():
         for node in ast.parse(init_file.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom):
                 names_of_file = exported_names.setdefault(
-                    init_file.with_name(f"{node.module}.py"), set()
+                    init_file.parents[node.level - 1] / f"{node.module}.py", set()
                 )
                 names_of_file.update(alias.name for alias in node.names)
     ruff_command = (

@@ -6,20 +6,17 @@ What a video's end may lack or have too much (:func:`.sizes.spare_frames`) is th
 first part of a video, or every n-th frame of it, can't be told by a count."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..choices import FILE_FRAMES, FileFrames
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..remarks import Remark, RemarkKind
 from ..sizes import spare_frames
 from .frames import Frames
-
-FileFrames = Literal["auto", "source", "in use"]
-FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
-"""Entry i is: found out; frame i of the source video; the i-th frame in use."""
 
 
 @frozen

@@ -6,16 +6,13 @@ preview, a prior that is filled and shaded without a model; of several exo camer
 most of the ego view.
 """
 
+from ..choices import FILL_CHOICES, MAX_GAIN, SHADING_CHOICES, Shading
 from .coarse import CoarsePoints
 from .gaussians import iter_ego_gaussians
 from .look_away import LookAwayMemory
 from .options import PRIOR_PRESETS, PriorOptions, prior_options, prior_preset
 from .placement import check_placement
 from .preview import (
-    FILL_CHOICES,
-    MAX_GAIN,
-    SHADING_CHOICES,
-    Shading,
     aria_shading,
     iter_ego_preview,
     preview_note,

@@ -1,7 +1,6 @@
 """Complete an ego prior to a picture without a model: its holes filled, shaded like the lens."""
 
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -9,17 +8,12 @@ from torch import Tensor
 
 from ..arrays import as_floats, as_frames
 from ..cameras import CameraModel, is_aria
+from ..choices import SHADING_CHOICES, Shading, check_gain
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .push_pull import push_pull
 from .room import RoomGuess
 
-Fill = Literal["room", "haze"]
-FILL_CHOICES = get_args(Fill)
-Shading = Literal["auto", "on", "off"]
-SHADING_CHOICES = get_args(Shading)
-MAX_GAIN = 4.0
-"""Largest factor of brightness: two stops of a camera's exposure."""
 FAR_SHARE, FAR_POWER, LEAST_FAR = 0.95, 4, 1e-3
 """A known pixel counts by its depth over this quantile of all, at most 1 and at least the last, to
 this power: what hides a hole is near, and what is seen beside it goes on behind."""
@@ -56,13 +50,7 @@ def iter_ego_preview(
             0. Raised before any work.
     """
     check_choice("shading", shading, SHADING_CHOICES, "choose one of them")
-    if not 0 < gain <= MAX_GAIN:
-        raise EgoXInputError(
-            "gain of the preview",
-            got=f"{gain:g}",
-            expected=f"above 0, at most {MAX_GAIN:g}",
-            fix="1 keeps the exo camera's brightness",
-        )
+    check_gain(gain)
     prior = as_frames(prior, "ego prior")
     if prior.shape[:3] != holes.shape:
         raise EgoXInputError(

@@ -5,7 +5,8 @@ In: exo and ego video, head path, cameras and hands of one run. Out: its episode
 needed, lerobot isn't.
 """
 
-from .episode import Cameras, make_episodes
+from ..choices import RobotCameras
+from .episode import make_episodes
 from .fit import camera_fit
 from .hand_gaps import HandGaps
 from .robot_set import RobotSet, SetOptions, open_set, require_pyarrow

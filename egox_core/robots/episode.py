@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..arrays import as_floats, as_uint8
 from ..cameras import CameraModel, CameraPath, compose, invert, transform
+from ..choices import RobotCameras
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, NOT_GIVEN, SIDES, HandTrack
@@ -71,9 +72,6 @@ HAND_COLUMNS = tuple(
 )
 """Columns that an episode without hands lacks."""
 EXO_VIDEO, EGO_VIDEO = "observation.images.exo", "observation.images.ego"
-Cameras = Literal["both", "ego"]
-"""Colour videos of a set: a robot has no exo camera, and diffusion policies want pictures of one
-size."""
 MAX_TIME_ERROR = 0.25
 """Frames by which a source's times may be off the set's rate without being resampled."""
 
@@ -124,7 +122,7 @@ def make_episodes(
     # Refuses cameras that don't fit.
     strict: bool = False,
     made_from: str = "",
-    cameras: Cameras = "both",
+    cameras: RobotCameras = "both",
     # A hand that is valid in a smaller share of the frames is at rest in all of them.
     min_hand_share: float = HandGaps.MIN_SHARE,
     progress: Progress = no_progress,

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..choices import MIN_HAND_SHARE
 from ..frozen import frozen
 
 LONGEST_GAP_S = 0.5
@@ -35,7 +36,7 @@ hand."""
 class HandGaps:
     """Pieces of a clip in which the hands are known, without the long gaps."""
 
-    MIN_SHARE: ClassVar[float] = 0.5
+    MIN_SHARE: ClassVar[float] = MIN_HAND_SHARE
     """Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would
     leave less than half of the clip."""
 

@@ -6,6 +6,7 @@ In: an ego video, the :class:`~egox_core.types.PointCloud` and the
 itself (:mod:`.boxes`).
 """
 
+from ..choices import Stabilise
 from .boxes import mark_stereo
-from .pictures import Stabilise, StereoForm, stereo_pictures
+from .pictures import StereoForm, stereo_pictures
 from .right_eye import second_eye

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import CameraModel
+from ..choices import Stabilise
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -15,7 +16,6 @@ from ..trajectory import Up, find_up
 from ..types import CameraTrajectory
 from .warp import sample_at
 
-Stabilise = Literal["full", "horizon", "off", "upright"]
 MAX_EYE_PX = 2048
 FEATHER_RAD = 0.05
 """Width of the half sphere's soft border."""

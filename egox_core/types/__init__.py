@@ -3,8 +3,7 @@
 Where a camera is, :class:`~egox_core.cameras.CameraPath` knows: lens, poses, moments and world.
 """
 
-from .canvas import Canvas
-from .choices import (
+from ..choices import (
     ALIGN_MODES,
     DYNAMIC_CHOICES,
     FROM_EDITOR,
@@ -28,6 +27,7 @@ from .choices import (
     Resize,
     ScaleSource,
 )
+from .canvas import Canvas
 from .clip import FrameSelection, Sound
 from .depth_video import DepthVideo
 from .ego_prior import EgoPrior

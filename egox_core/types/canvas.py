@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..choices import MASK_MODES, ImageEmbeddingMode, MaskMode
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import CHANNELS, canvas_size, latent_frames
-from .choices import MASK_MODES, ImageEmbeddingMode, MaskMode
 
 
 @frozen

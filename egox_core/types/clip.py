@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
+from ..choices import Resize
 from ..frames import Frames
 from ..frozen import frozen
 from ..remarks import FactRow, Remark
-from .choices import Resize
 from .kept import is_a
 
 DISPLAY_TURNS = {(False, 1, 1): 0, (True, 1, -1): 1, (False, -1, -1): 2, (True, -1, 1): 3}

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
+from ..choices import DepthKind
 from ..errors import EgoXInputError
 from ..frame_store import drop_pages, store_frames
 from ..frames import Frames
 from ..remarks import FactRow
-from .choices import DepthKind
 from .kept import Kept, convert_arrays
 
 

@@ -8,7 +8,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, META
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import facts_text
-from egox_core.take import load_take
+from egox_core.safe_files import require_there
 
 from ..options import DECLARE_KEYWORDS, declared_of
 
@@ -27,10 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--declare", **DECLARE_KEYWORDS)
     args = parser.parse_args(arguments)
     try:
+        require_there(args.take, "TAKE")
         print(facts_of_take(args.take, args.declare))
     except (EgoXInputError, OSError) as error:
         print(f"run.py facts: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # run.py says so
+        return 130
     return 0
 
 
@@ -40,6 +43,8 @@ def facts_of_take(folder: Path, declare: list[str] | None, progress: Progress = 
     Raises:
         EgoXInputError: as :func:`egox_core.take.load_take`.
     """
+    from egox_core.take import load_take
+
     take = load_take(
         folder, frame_count=FRAMES, declared=declared_of(declare), one_shot=True, progress=progress
     )
@@ -78,7 +83,7 @@ def run_facts(args: argparse.Namespace, progress: Progress) -> int:
     if not facts_by_take:
         raise EgoXInputError(
             "--root",
-            got="; ".join(unreadable_takes[:1]) or f"{args.root.name!r} without any take",
+            got="; ".join(unreadable_takes[:1]) or f"{str(args.root)!r} without any take",
             expected=f"folders with {EXO} and {META}",
             fix="check the path",
         )

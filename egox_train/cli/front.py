@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError, this_python
-from egox_core.safe_files import require_writable
+from egox_core.safe_files import require_there, require_writable
 
 from ..parallel import LostClusterError
 from .data import ray_connection
@@ -37,6 +37,19 @@ class DefaultsInHelp(argparse.HelpFormatter):
         return f"{help_text} (default: {default_value})"
 
 
+def check_paths(args: argparse.Namespace) -> None:
+    """Refuse files and folders that a command reads and that aren't there.
+
+    Raises:
+        EgoXInputError: names the first of them.
+    """
+    for name, value in vars(args).items():
+        if name not in COMMANDS[args.command].writes:
+            paths = value if isinstance(value, (list, tuple)) else [value]
+            for path in (path for path in paths if isinstance(path, Path)):
+                require_there(path, name)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand of ``train_egox.py``, and return its exit code."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=PROGRAM_DESCRIPTION)
@@ -57,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         is_read_only = getattr(args, "dry_run", False) or getattr(args, "check", False)
         if isinstance(getattr(args, "out", None), Path) and not is_read_only:
             require_writable(args.out, "output folder")
+        check_paths(args)
         with ray_connection(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:

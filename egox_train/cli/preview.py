@@ -3,35 +3,33 @@
 Writes preview.mp4, film.mp4 (exo, prior and preview side by side), seen.mkv (which pixels exo
 observed) and report.json, through the same functions as the nodes."""
 
+from __future__ import annotations
+
 import argparse
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from egox_core.choices import FILL_CHOICES, SHADING_CHOICES, check_gain
 from egox_core.errors import EgoXInputError
-from egox_core.facts import NOTHING_DECLARED
 from egox_core.file_names import SEEN
-from egox_core.frame_store import store_frames
-from egox_core.prior import FILL_CHOICES, SHADING_CHOICES, RoomGuess, iter_ego_preview, preview_note
 from egox_core.progress import Progress
-from egox_core.safe_files import require_writable
+from egox_core.safe_files import require_there
 from egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
-from egox_core.stages import align, path
-from egox_core.take import Take
-from egox_core.takes import read_meta
-from egox_core.video import exo_label, iter_side_by_side, open_clip, probe_video
 
 from ..options import declared_of, parse_scale
-from ..video_writer import write_levels, write_video
 from .prior import (
     Laps,
     add_rendering_arguments,
-    print_report,
     read_take,
     render_prior,
+    run_and_report,
     write_prior_report,
 )
+
+if TYPE_CHECKING:
+    from egox_core.take import Take
 
 FILES = ("video", "depth", "ego_path")
 """Arguments that replace a take's folder together."""
@@ -83,15 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add_rendering_arguments(parser, preset="exact")
     args = parser.parse_args(arguments)
-    try:
-        require_writable(args.out, "output folder")
-        report = write_preview(args)
-    except (EgoXInputError, OSError) as error:  # of the disk
-        message = str(error).replace("frame_count", "--frames")  # the command's own word
-        print(f"run.py preview: {message}", file=sys.stderr)
-        return 1
-    print_report(report, args.out)
-    return 0
+    return run_and_report("preview", write_preview, args)
 
 
 def write_preview(args: argparse.Namespace) -> dict:
@@ -105,6 +95,15 @@ def write_preview(args: argparse.Namespace) -> dict:
             expected="--take, or --video with --depth and --ego-path",
             fix="give one of the two",
         )
+    check_gain(args.gain)
+    for name in given_files:
+        require_there(getattr(args, name), f"--{name.replace('_', '-')}")
+    from egox_core.frame_store import store_frames
+    from egox_core.prior import RoomGuess, iter_ego_preview, preview_note
+    from egox_core.video import exo_label, iter_side_by_side
+
+    from ..video_writer import write_levels, write_video
+
     take = read_take(args, laps.progress) if args.take else read_files(args, laps.progress)
     rendered = render_prior(args, take, laps)
     laps.end("prior")
@@ -155,6 +154,8 @@ def frame_size(
     video: Path, height: int, progress: Progress, exo_part: str = "whole"
 ) -> tuple[int, int]:
     """Compute width and height of the frames in use, about as high as wanted, never enlarged."""
+    from egox_core.video import probe_video
+
     info = probe_video(video, progress)
     own_width, own_height = (info.width, info.height) if info.part is None else info.part[2:]
     own_width //= 2 if exo_part in ("left", "right") else 1
@@ -165,18 +166,25 @@ def frame_size(
 
 def read_files(args: argparse.Namespace, progress: Progress) -> Take:
     """Load a video, its depth and the head's path from single files, as if they were a take."""
+    from egox_core.facts import NOTHING_DECLARED
+    from egox_core.stages import align, path
+    from egox_core.take import DEFAULT_FRAMES, Take
+    from egox_core.takes import read_meta
+    from egox_core.video import exo_label, open_clip
+
     file_facts = NOTHING_DECLARED
     if args.ego_path.suffix.lower() == ".json":
         with suppress(EgoXInputError):  # of another form, which path reads or refuses
             file_facts = read_meta(args.ego_path, args.entry, args.video).declared
     picture_height = args.size or REFERENCE_SIZE
     width, height = frame_size(args.video, picture_height, progress, file_facts.exo_part)
+    frame_count = DEFAULT_FRAMES if args.frames is None else args.frames or None
     clip = open_clip(
         args.video,
         width=width,
         height=height,
         start_frame=args.start,
-        frame_count=args.frames or None,
+        frame_count=frame_count,
         one_shot=args.one_shot,
         exo_part=file_facts.exo_part,
         progress=progress,

@@ -3,34 +3,40 @@
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4, seen.mkv (which pixels exo
 observed) and report.json, through the same functions as the nodes."""
 
+from __future__ import annotations
+
 import argparse
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-from torch import Tensor
-
-from egox_core.cameras import CAMERA_PRESETS
+from egox_core.choices import (
+    DYNAMIC_CHOICES,
+    FILE_FRAMES,
+    HIDDEN_LINES,
+    EgoCameraPreset,
+    Motion,
+    PriorPreset,
+)
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
-from egox_core.frames import FILE_FRAMES
-from egox_core.prior import PRIOR_PRESETS, prior_preset
 from egox_core.progress import Progress
 from egox_core.remarks import facts_text
-from egox_core.safe_files import atomic_write, require_writable, write_json
-from egox_core.scene import estimate_exo_motion, write_ply
-from egox_core.stages import prior, scene
-from egox_core.take import Take, load_take
-from egox_core.types import DYNAMIC_CHOICES, HIDDEN_LINES, EgoPrior, Motion, PointCloud
+from egox_core.safe_files import atomic_write, require_there, require_writable, write_json
 
 from ..options import DECLARE_KEYWORDS, EXO_LENSES, declared_of, parse_scale
-from ..video_writer import write_levels, write_video
 from .progress_line import ProgressLine
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from egox_core.take import Take
+    from egox_core.types import EgoPrior, PointCloud
 
 
 class Laps:
@@ -80,13 +86,23 @@ def main(arguments: list[str] | None = None) -> int:
         "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"
     )
     args = parser.parse_args(arguments)
+    return run_and_report("prior", render_take, args)
+
+
+def run_and_report(
+    name: str, make_report: Callable[[argparse.Namespace], dict[str, Any]], args: argparse.Namespace
+) -> int:
+    """Run a command on a take and print its report, or one line for what a user can mend."""
     try:
         require_writable(args.out, "output folder")
-        report = render_take(args)
+        require_there(args.take, "--take")
+        report = make_report(args)
     except (EgoXInputError, OSError) as error:  # of the disk
         message = str(error).replace("frame_count", "--frames")  # the command's own word
-        print(f"run.py prior: {message}", file=sys.stderr)
+        print(f"run.py {name}: {message}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # run.py says so
+        return 130
     print_report(report, args.out)
     return 0
 
@@ -105,7 +121,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
 
 def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
     """Add the arguments that say how a prior is rendered, with ``preset`` as the default."""
-    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default=preset)
+    parser.add_argument("--preset", choices=sorted(get_args(PriorPreset)), default=preset)
     parser.add_argument(
         "--exo-lens",
         choices=sorted(EXO_LENSES),
@@ -148,13 +164,18 @@ def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> Non
         help="device that draws the points: cpu, cuda, xpu (default: auto, a GPU if there is one)",
     )
     parser.add_argument(
-        "--camera", choices=sorted(CAMERA_PRESETS), help="the ego camera, if the take states none"
+        "--camera",
+        choices=sorted(get_args(EgoCameraPreset)),
+        help="the ego camera, if the take states none",
     )
     parser.add_argument(
         "--start", type=int, default=0, metavar="N", help="first frame (default: 0)"
     )
     parser.add_argument(
-        "--frames", type=int, default=49, metavar="N", help="frames, 4n+1 (default: 49; 0: all)"
+        "--frames",
+        type=int,
+        metavar="N",
+        help="frames, 4n+1; 0: all (default: all of a take)",
     )
     parser.add_argument(
         "--size", type=int, metavar="PX", help="side of the picture (default: the exo height)"
@@ -197,6 +218,10 @@ class RenderedTake:
 
 def render_take(args: argparse.Namespace) -> dict[str, Any]:
     """Render a take's ego prior from its files, write it, and return the report."""
+    from egox_core.scene import write_ply
+
+    from ..video_writer import write_levels, write_video
+
     laps = Laps()
     rendered = render_prior(args, read_take(args, laps.progress), laps)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -215,6 +240,9 @@ def render_take(args: argparse.Namespace) -> dict[str, Any]:
 
 def read_take(args: argparse.Namespace, progress: Progress) -> Take:
     """Load the take that the arguments name."""
+    from egox_core.prior import prior_preset
+    from egox_core.take import load_take
+
     preset = prior_preset(args.preset)
     declared = declared_of(args.declare)
     scale = "as is" if declared.value("depth.scale") else preset.scale or "as is"
@@ -236,6 +264,10 @@ def read_take(args: argparse.Namespace, progress: Progress) -> Take:
 
 def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTake:
     """Render the ego prior of a loaded take, with classes of its pixels and a report."""
+    from egox_core.prior import prior_preset
+    from egox_core.scene import estimate_exo_motion
+    from egox_core.stages import prior, scene
+
     exo_frames = take.read_exo(laps.progress)
     laps.end("load")
     depth, exo_motion_report = estimate_exo_motion(
@@ -282,6 +314,8 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
 
 def write_prior_report(folder: Path, report: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Write report.json with the times, the peak memory and the versions, and return it."""
+    import torch
+
     peak_bytes = peak_memory_bytes()
     report = {
         **report,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from egox_core.progress import Progress, no_progress
-from egox_core.wan import describe_unusual_settings
+from egox_core.safe_files import require_there
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
@@ -37,6 +37,8 @@ class Command(NamedTuple):
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Progress], int]
+    writes: tuple[str, ...] = ("out",)
+    """Names of the arguments that needn't be there, since they are written."""
 
 
 def _launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +109,12 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
         return 0
     from egox_core.errors import EgoXInputError
 
+    config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
+    for name in ("base", "cache"):
+        require_there(Path(getattr(config, name)), f"{name} of the configuration")
     from ..train.checkpoints import checkpoint_folders
     from ..train.loop import describe_training, train
 
-    config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
     if args.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError(
             "output folder",
@@ -169,6 +173,8 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
         dtype=getattr(torch, args.dtype),
     )
     print(f"wrote {args.file}")
+    from egox_core.wan import describe_unusual_settings
+
     lora_description = describe_unusual_settings(metadata)
     if lora_description and args.form == "native":
         print(lora_description)
@@ -276,6 +282,7 @@ COMMANDS: Mapping[str, Command] = {
         "write a LoRA in released or native naming, or fused into its base",
         _export_arguments,
         _export,
+        writes=("file",),
     ),
     "generate": Command(
         "ego videos for a whole cache, headless and resumable",

@@ -7,6 +7,26 @@ into). Out: clip folders with a manifest (``data.prepare.prepare``), a cache of 
 Manifests need the ``train`` extra (pydantic), so what reads them is imported by its full path.
 """
 
-from .cache_store import CacheReader
-from .object_masks import read_masks, write_masks
-from .raw_take import RawTake, RawView
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .cache_store import CacheReader
+    from .object_masks import read_masks, write_masks
+    from .raw_take import RawTake, RawView
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cache_store": ("CacheReader",),
+        "object_masks": (
+            "read_masks",
+            "write_masks",
+        ),
+        "raw_take": (
+            "RawTake",
+            "RawView",
+        ),
+    },
+)

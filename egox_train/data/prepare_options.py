@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+from egox_core.choices import HIDDEN_LINES, ExoLens, FileFrames, HiddenLines, Motion, ScaleSource
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
-from egox_core.prior import prior_preset
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.types import HIDDEN_LINES, ExoLens, HiddenLines, Motion, ScaleSource
 
 from ..options import EXO_LENSES, argument, parse_scale, size_of_text
 from ..parallel import RemoteModels
+
+if TYPE_CHECKING:
+    from egox_core.prior import PriorOptions
 
 DepthSource = Literal["files", "plane", "model"]
 MOVING_CLASSES = (
@@ -211,7 +212,7 @@ class PrepareOptions:
         latent_frames(self.frames)
         latent_size(*self.exo_size, "exo size")
         latent_size(self.ego_size, self.ego_size, "ego size")
-        prior_preset(self.prior)
+        self.preset()
         if self.ego_size != self.exo_size[1]:
             raise EgoXInputError(
                 "ego size",
@@ -299,12 +300,22 @@ class PrepareOptions:
         """Name of the device on which models run in this process, None for an automatic choice."""
         return self.device if isinstance(self.device, str) else None
 
+    def preset(self) -> "PriorOptions":
+        """Look up the options of the prior's preset.
+
+        Raises:
+            EgoXInputError: no such preset.
+        """
+        from egox_core.prior import prior_preset  # imports torch, which a wrong flag needn't
+
+        return prior_preset(self.prior)
+
     @property
     def source_lens(self) -> ExoLens | None:
         """Choice of the exo lens with which takes are read, None for the default."""
         return (
             self.exo_lens
-            or prior_preset(self.prior).exo_lens
+            or self.preset().exo_lens
             or ("as given" if self.pictures == "as filmed" else None)
         )
 
@@ -313,7 +324,7 @@ class PrepareOptions:
         """Requested scale factor of the depth."""
         if self.depth == "plane":
             return "as is"
-        return self.scale if self.scale is not None else prior_preset(self.prior).scale or "as is"
+        return self.scale if self.scale is not None else self.preset().scale or "as is"
 
     def content(self) -> dict[str, object]:
         """List the options that change a clip's contents."""

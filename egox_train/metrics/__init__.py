@@ -8,5 +8,21 @@ Metrics without weights need the ``evaluate`` extra (torchmetrics), those with w
 to them. The evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs
 the ``train`` extra too."""
 
-from .columns import METRICS, Metric
-from .frame_metrics import frame_metrics
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .columns import METRICS, Metric
+    from .frame_metrics import frame_metrics
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "columns": (
+            "METRICS",
+            "Metric",
+        ),
+        "frame_metrics": ("frame_metrics",),
+    },
+)

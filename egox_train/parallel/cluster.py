@@ -15,8 +15,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
-
 from egox_core.errors import EgoXInputError, needs_package
 
 from .pool import MAX_RETRIES, call_safely
@@ -156,6 +154,8 @@ def cluster_cpus() -> int:
 def has_gpu(engine: str) -> bool:
     """Check whether this machine or any machine of the Ray cluster has a GPU."""
     if engine != "ray":
+        import torch
+
         return torch.cuda.is_available()
     with ray_cluster():
         import ray

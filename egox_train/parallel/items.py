@@ -7,10 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import torch
-
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.frame_store import sample_frames
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
@@ -67,6 +64,8 @@ def parse_devices(text: str, engine: str = "local") -> tuple[str, ...]:
     Raises:
         EgoXInputError: no such device.
     """
+    import torch
+
     devices = tuple(device_text.strip() for device_text in text.split(","))
     for device in devices:
         try:
@@ -107,6 +106,8 @@ def select_shard(
             fix="for example 0/2 and 1/2",
         )
     if 0 < max_count < len(items):
+        from egox_core.frame_store import sample_frames
+
         items = [items[index] for index in sample_frames(len(items), max_count)]
     return items[shard[0] :: shard[1]]
 

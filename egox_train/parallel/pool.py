@@ -12,8 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import torch
-
 MAX_RETRIES = 2  # of an item whose worker process died
 logger = logging.getLogger(__name__)
 
@@ -31,6 +29,8 @@ _WORKER_DEVICES: list[str] = []
 
 
 def _start_worker(threads: int, device: str | None) -> None:
+    import torch
+
     torch.set_num_threads(threads)
     if device is not None:
         _WORKER_DEVICES.append(device)
@@ -42,6 +42,8 @@ def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
     """Run items in a pool of processes, in which a dying process costs only one item."""
+    import torch
+
     workers = min(workers, len(items))
     spawn_context = multiprocessing.get_context("spawn")
     threads_per_worker = max(1, torch.get_num_threads() // max(1, workers))

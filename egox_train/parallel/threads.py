@@ -3,8 +3,6 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import torch
-
 
 @contextmanager
 def single_threaded() -> Generator[int]:
@@ -12,6 +10,8 @@ def single_threaded() -> Generator[int]:
 
     Ray casting is thousands of small operations: threads inside each would spend their time waiting
     for one another, on a busy machine twenty times as long as the work takes."""
+    import torch
+
     thread_count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

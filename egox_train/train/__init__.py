@@ -9,4 +9,21 @@ a folder. Out: a LoRA file that says how it was trained (:mod:`.loop`; the loss 
 Only the configuration is imported here; the other modules need accelerate, diffusers and peft.
 """
 
-from .config import ConditioningConfig, TrainConfig, load_config, parse_config
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .config import ConditioningConfig, TrainConfig, load_config, parse_config
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": (
+            "ConditioningConfig",
+            "TrainConfig",
+            "load_config",
+            "parse_config",
+        )
+    },
+)

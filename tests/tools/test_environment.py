@@ -82,6 +82,19 @@ def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeyp
     assert len(pip_calls) == 6
 
 
+def test_a_take_is_read_without_a_comfyui(tmp_path, layout, pip_calls, monkeypatch):
+    bare_layout = Layout(tmp_path / "bare")
+    bare_layout.repo.mkdir()
+    (bare_layout.repo / "requirements.txt").write_text("numpy>=1.25\n", "utf-8")
+    own_environment = prepare(bare_layout, quiet, needs_host=False)
+    assert own_environment.python == Path(sys.executable) and pip_calls == []
+    monkeypatch.setattr(module, "CORE_MODULES", ("torch", "egox_does_not_exist"))
+    new_environment = prepare(bare_layout, quiet, needs_host=False)
+    assert new_environment.host is None and new_environment.python == venv_python(bare_layout.venv)
+    requirement_words = ["-r", str(bare_layout.repo / "requirements.txt"), module.OPENCV]
+    assert pip_calls[1] == [*requirement_words, *module.TORCH_PINS]
+
+
 def test_too_little_disk_space_is_refused(layout, monkeypatch):
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
     with pytest.raises(SetupError, match="Too little disk space"):

@@ -22,6 +22,9 @@ MODULES = {
 }
 """Sub-commands that are modules. With EGOX_NO_SETUP=1 they run without ComfyUI, too."""
 
+HOSTLESS_COMMANDS = (["prior"], ["preview"], ["facts"])
+"""First words of command lines for which no ComfyUI is fetched."""
+
 MAKERS = {
     "workflows": "tools.api_forms",
     "texts": "tools.texts",
@@ -88,7 +91,9 @@ def _raise_interrupt(*_: object) -> None:
 
 def start_inside(words: list[str]) -> int:
     """Prepare the Python environment and start run.py again inside it."""
-    environment = prepare(Layout(), small=words[:2] == TEXTS)
+    environment = prepare(
+        Layout(), small=words[:2] == TEXTS, needs_host=words[:1] not in HOSTLESS_COMMANDS
+    )
     command = [str(environment.python), str(environment.layout.repo / "run.py"), *words]
     variables = {**environment.variables(), INSIDE: "1"}
     if os.name != "nt":

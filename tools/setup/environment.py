@@ -24,6 +24,9 @@ OPENCV = "opencv-python-headless>=4.8"
 """Requirement that requirements.txt leaves to install.py, because other packs may have brought one
 of OpenCV's packages."""
 
+CORE_MODULES = ("torch", "numpy", "scipy", "cv2", "av", "safetensors")
+"""Modules of a Python that can run the commands which need no ComfyUI."""
+
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """Index of torch's builds for the CPU, which have a fifth of the others' size."""
 
@@ -112,7 +115,7 @@ def venv_python(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
+def prepare(layout: Layout, say=print, small: bool = False, needs_host: bool = True) -> Environment:
     """Prepare ComfyUI and a Python environment for it.
 
     ``small`` is for commands that compute nothing, for which a new environment gets torch for
@@ -127,6 +130,11 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
         return Environment(
             host, own_python if own_python.is_file() else Path(sys.executable), layout
         )
+    if host is None and not needs_host:
+        if not own_python.is_file() and all(map(importlib.util.find_spec, CORE_MODULES)):
+            return Environment(None, Path(sys.executable), layout)
+        _prepare_own_venv(layout, None, say, small)
+        return Environment(None, own_python, layout)
     if host is None:
         make_venv(layout, say)
         say("No ComfyUI found: fetching one")
@@ -163,11 +171,13 @@ def make_venv(layout: Layout, say=print) -> None:
         )
 
 
-def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
+def _prepare_own_venv(layout: Layout, host: Host | None, say, small: bool) -> None:
     """Install missing or outdated packages into the virtual environment."""
     python = venv_python(layout.venv)
     stamp_file = layout.venv / ".egox_installed.json"
-    requirement_files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
+    requirement_files = [layout.repo / "requirements.txt"]
+    if host is not None:
+        requirement_files.insert(0, host.root / "requirements.txt")
     requirement_text = repr(
         [TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in requirement_files)]
     )

@@ -93,6 +93,7 @@ def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
         {"embedding": torch.randn(4, 24, generator=torch.Generator().manual_seed(0))},
         tmp_path / "umt5_xxl_fp16.safetensors",
     )
+    (tmp_path / "clip_vision_h.safetensors").touch()  # named on the page, not read here
     tiny_training.make_base(tmp_path / "base.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path

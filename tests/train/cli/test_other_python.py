@@ -29,9 +29,9 @@ ROWS = (
     ("pyarrow", "calibrate --check {robots}"),
     ("torchmetrics", "evaluate {manifest} {takes} {out}"),
     ("skimage", "evaluate {manifest} {takes} {out} --protocol table1"),
-    ("peft", "train --config {out}/none.yaml"),
-    ("peft", "generate {out} {out}/made --base {out}/none --vae {out}/none"),
-    ("peft", "export {out}/none.safetensors {out}/made.safetensors"),
+    ("peft", "train --config {config}"),
+    ("peft", "generate {robots} {out}/made --base {robots} --vae {robots}"),
+    ("peft", "export {config} {out}/made.safetensors"),
 )
 
 
@@ -54,7 +54,14 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, training_set, synt
     robots, out = tmp_path / "robots", tmp_path / "out"
     (robots / "meta").mkdir(parents=True)
     (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")
-    path_by_word = {"takes": synthetic_takes, "manifest": training_set / "manifest.jsonl"}
+    config = tmp_path / "config.yaml"
+    settings = {"base": str(robots), "cache": str(robots), "output": str(out), "steps": 1}
+    config.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+    path_by_word = {
+        "config": config,
+        "takes": synthetic_takes,
+        "manifest": training_set / "manifest.jsonl",
+    }
     rows = [
         f"{package} {words}".format(**path_by_word, robots=robots, out=out)
         for package, words in ROWS

@@ -1,6 +1,8 @@
-"""Name the choices that several rooms offer, as types and as lists for menus."""
+"""Name the choices that several rooms or a command line offer, as types and as lists for menus."""
 
 from typing import Literal, get_args
+
+from .errors import EgoXInputError
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
 Resize = Literal["crop", "pad"]
@@ -30,3 +32,37 @@ says besides isn't the metres, but it brings both together where the model melts
 is behind it."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
+PriorPreset = Literal["released", "released_wild", "clean", "exact"]
+"""Names of the presets of :mod:`.prior.options`."""
+EgoCameraPreset = Literal["aria_released", "aria_meta", "pinhole"]
+"""Names of the presets of :mod:`.cameras.presets`."""
+FileFrames = Literal["auto", "source", "in use"]
+FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
+"""Entry i is: found out; frame i of the source video; the i-th frame in use."""
+Shading = Literal["auto", "on", "off"]
+SHADING_CHOICES: tuple[Shading, ...] = get_args(Shading)
+Fill = Literal["room", "haze"]
+FILL_CHOICES: tuple[Fill, ...] = get_args(Fill)
+Stabilise = Literal["full", "horizon", "off", "upright"]
+RobotCameras = Literal["both", "ego"]
+"""Colour videos of a set: a robot has no exo camera, and diffusion policies want pictures of one
+size."""
+MIN_HAND_SHARE = 0.5
+"""Share of a clip's frames below which a hand counts as never seen, where nobody says another."""
+MAX_GAIN = 4.0
+"""Largest factor of a preview's brightness: two stops of a camera's exposure."""
+
+
+def check_gain(gain: float) -> None:
+    """Refuse a factor of a preview's brightness that no picture has.
+
+    Raises:
+        EgoXInputError: not above 0, or above :data:`MAX_GAIN`.
+    """
+    if not 0 < gain <= MAX_GAIN:
+        raise EgoXInputError(
+            "gain of the preview",
+            got=f"{gain:g}",
+            expected=f"above 0, at most {MAX_GAIN:g}",
+            fix="1 keeps the exo camera's brightness",
+        )
