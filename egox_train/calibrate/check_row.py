@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from egox_core.frozen import frozen
 
 from .view_motion import Motion
-from .view_pose import LEAST_SHIFT_M, ViewPose
+from .view_pose import LEAST_SHIFT_M, SDS_OF_RADIUS, ViewPose
 
 CERTAIN_SIGMAS = 3.5
 """Standard deviations from which on a clock is called wrong."""
@@ -73,7 +73,7 @@ class EpisodeResult:
         lag_sigmas = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
         turn_sigmas = 0.0
         if self.view is not None:
-            turn_sigmas = SDS_OF_INTERVAL * self.view.angle_deg / self.view.turn_interval_deg
+            turn_sigmas = SDS_OF_RADIUS * self.view.angle_deg / self.view.turn_interval_deg
         return max(lag_sigmas, turn_sigmas)
 
     @property
@@ -118,9 +118,9 @@ class EpisodeResult:
             "late_sd_s": None if motion is None or not motion.is_lag_known else motion.lag_sd_s,
             "camera": "exo" if self.is_exo_wrong else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
-            "turn_sd_deg": None if view is None else view.turn_interval_deg / SDS_OF_INTERVAL,
+            "turn_sd_deg": None if view is None else view.turn_interval_deg / SDS_OF_RADIUS,
             "shift_m": view.shift_m.tolist() if view is not None and has_shift else None,
-            "shift_sd_m": view.shift_interval_m / SDS_OF_INTERVAL
+            "shift_sd_m": view.shift_interval_m / SDS_OF_RADIUS
             if view is not None and has_shift
             else None,
             "exo_turn_deg": view.angle_deg

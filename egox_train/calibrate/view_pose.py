@@ -13,11 +13,13 @@ from egox_core.frozen import frozen
 from egox_core.metrics import ClipTurn, SceneFit
 
 LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
-"""Turn and shift from which on cameras are called wrong: a network's depth turns the view of right
-cameras by 3 and 4 degrees and shifts it by 8 and 7 cm in the real takes soccer and covid, and by at
-most 4 degrees in drawn ones (``benchmarks/results/check.md``)."""
-CERTAINTY = 0.9
-"""Share of clips in which an interval holds."""
+"""Turn and shift from which on cameras are called wrong: by a network's depth right cameras are off
+by 1 and 4 degrees, 4 and 5 cm in the real takes soccer and covid, and by at most 5 degrees in drawn
+ones (``benchmarks/results/check.md``)."""
+CERTAINTY = 0.99
+"""Share of clips in which an interval holds: of a hundred right ones, one may be called wrong."""
+SDS_OF_RADIUS = math.sqrt(f.ppf(CERTAINTY, 3, 9))
+"""Standard deviations of a fit's error in its interval."""
 
 
 @frozen
@@ -29,7 +31,7 @@ class ViewPose:
     """
 
     turn_deg: np.ndarray  # [3] rotation vector
-    turn_interval_deg: float  # the truth is within this of it in 90 % of clips
+    turn_interval_deg: float  # the truth is within this of it in 99 % of clips
     shift_m: np.ndarray  # [3], NaN: not known
     shift_interval_m: float = math.nan
     exo_shift_m: float = math.nan
