@@ -16,7 +16,8 @@ from .plan import choose_clips
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
-MEASURED_CLIPS = 4  # clips that are made to tell what all of them take
+MEASURED_CLIPS = 2  # clips that are made to tell what all of them take
+MEASURED_FRAMES = 5  # first frames of each that are made; time and size count for all of them
 FILES_PER_CLIP = 7  # exo, prior, depth, coverage, seen, meta.json, clip.json
 FILES_PER_SET = 6  # manifest, report, contact sheet, three splits
 
@@ -43,9 +44,11 @@ def estimate_preparation(
     *,
     progress: Progress = no_progress,
 ) -> PrepareEstimate:
-    """Predict the number of clips, disk space and duration of a ``prepare`` run from a few clips.
+    """Predict the number of clips, disk space and duration of a ``prepare`` run from a few
+    frames.
 
-    Those are made in a folder that is removed again.
+    Those are made in a folder that is removed again. What a clip takes once counts for each part of
+    it, so that time and size are rather too large.
 
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
@@ -69,16 +72,23 @@ def estimate_preparation(
                 if planned_run.devices and run_options.engine != "ray"
                 else None
             )  # a cluster's aren't here
-            clip = replace(clip, options=replace(clip.options, device=device))
+            frame_count = min(MEASURED_FRAMES, clip.window.frames)
+            frame_share = frame_count / clip.window.frames
+            clip = replace(
+                clip,
+                options=replace(clip.options, device=device, frames=frame_count),
+                window=replace(clip.window, frames=frame_count),
+            )
             start_time_s = time.monotonic()
             try:
                 record, _ = make_clip(clip, Path(folder), planned_run.captions, open_maps)
             except EgoXInputError as error:
                 first_error = str(error)
                 continue
-            clip_seconds.append(time.monotonic() - start_time_s)
+            clip_seconds.append((time.monotonic() - start_time_s) / frame_share)
             clip_bytes.append(
                 sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
+                / frame_share
             )
             progress(count + 1, MEASURED_CLIPS, "clips measured")
     if not clip_bytes:

@@ -53,7 +53,7 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
         r"\((\d+) clips were made to measure\)",
         capsys.readouterr().out.splitlines()[-1],
     ).groups()
-    assert not out.exists() and int(measured_clips) == 4 and float(hours) > 0
+    assert not out.exists() and int(measured_clips) == 2 and float(hours) > 0
     assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 9
     sizes = {file: file.stat().st_size for file in long_set.rglob("*") if file.is_file()}
     assert len(sizes) == int(files)
