@@ -221,6 +221,7 @@ def test_egox_preview_runs_as_opened_and_names_the_file_of_an_own_video(
 ):
     """Check that the sample needs no file, and the way from an upload of an own drawn video, with
     its depth or with a stand-in for MoGe-2 ViT-S, to the saved preview."""
+    shutil.rmtree(browser_server.base.output / "egox_preview", ignore_errors=True)
     page = open_page(size=(1300, 760), stays_open=True)
     page.browser_tab.evaluate(_COUNT_CLICKS)
     open_small_form(page, read_shipped("egox_preview"))

@@ -137,6 +137,22 @@ WAYS = (
         (ends_with(0), files("set/manifest.jsonl", 0)),
     ),
     Way(
+        "lerobot of the authors' take, however its frames are meant",
+        AUTHORS,
+        (
+            "python train_egox.py lerobot --clips takes --out plain",
+            "python train_egox.py lerobot --clips takes --out source --file-frames source",
+            "python train_egox.py lerobot --clips takes --out used --file-frames 'in use'",
+        ),
+        (ends_with(0), files("*/meta/info.json", 3), says("0 to 8 of the video's 10")),
+    ),
+    Way(
+        "lerobot checks the authors' take",
+        AUTHORS,
+        ("python train_egox.py lerobot --clips takes --out out --check",),
+        (ends_with(0), files("out", 0), says("The cameras fit the pictures")),
+    ),
+    Way(
         "evaluate of the released prior of the authors' take",
         AUTHORS,
         ("python train_egox.py evaluate takes generated out --protocol table1",),

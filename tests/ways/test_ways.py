@@ -64,6 +64,7 @@ def test_way(way: Way, tmp_path, archive, request, monkeypatch):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
     for step in way.steps:
+        assert not walk.code, f"before {step!r}: {walk.said[-2000:]}"
         walk.take(step)
     for end in way.ends:
         end.check(walk)
