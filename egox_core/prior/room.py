@@ -179,7 +179,7 @@ class RoomGuess:
         scene: PointCloud | None,  # None: not known
         ego: CameraPath,  # in its world
     ) -> None:
-        self.ego, self.room, self.reason = ego, None, "connect the prior's 'scene'"
+        self.ego, self.room, self.reason = ego.to("cpu"), None, "connect the prior's 'scene'"
         self.rays = ego.camera.pixel_rays()[0].numpy()
         self.shares: list[tuple[float, float]] = []
         if scene is None:
@@ -196,8 +196,8 @@ class RoomGuess:
                 static.xyz[part].cpu().double().numpy(),
                 static.rgb[part].cpu().numpy() / 255,
                 up.direction.numpy(),
-                [camera_centre(exo.w2c).numpy() for exo in scene.exos],
-                camera_centre(ego.w2c).numpy(),
+                [camera_centre(exo.w2c).cpu().numpy() for exo in scene.exos],
+                camera_centre(self.ego.w2c).numpy(),
             )
         if self.room is not None and not self.room.pictured.any():
             self.room, self.reason = None, "exo saw neither a wall nor the floor as large planes"
