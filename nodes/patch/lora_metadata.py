@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ATTACHMENT = "egox_lora_metadata"
 NAMES = "egox_lora_names"
 """Attachment with a line for each LoRA that EgoX LoRA added: its file and strength."""
+STRENGTH = " at strength "
 COMFYUI_ATTACHMENT = "lora_metadata"
 """Attachment of ComfyUI's own Load LoRA, with all metadata of the last file."""
 
@@ -95,7 +96,13 @@ def describe_loras(model: ModelPatcher) -> tuple[str, str]:
     elif len(lines) == 1 and strengths and not lora_metadata(model):
         if any(NO_MATRICES.search(name) for name in model.patches):
             doubt = WITHOUT.format(f"its only LoRA makes the steps fewer; {ADD}")
-    return f"LoRA {', '.join(lines)}" if lines else "no LoRA", doubt
+    names = [line.rpartition(STRENGTH)[0] for line in named_lines]
+    twice = "".join(
+        f"; {name} is added more than once, so its strengths add up"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    )
+    return f"LoRA {', '.join(lines)}{twice}" if lines else "no LoRA", doubt
 
 
 def _was_saved_with_lora(prompt_text: str) -> bool:
@@ -114,7 +121,7 @@ def _was_saved_with_lora(prompt_text: str) -> bool:
 def attach_lora_name(model: ModelPatcher, name: str, strength: float) -> None:
     """Note on a model that a LoRA was added to it."""
     earlier_lines = model.get_attachment(NAMES) or ()
-    model.set_attachments(NAMES, (*earlier_lines, f"{name} at strength {strength:g}"))
+    model.set_attachments(NAMES, (*earlier_lines, f"{name}{STRENGTH}{strength:g}"))
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
