@@ -345,13 +345,6 @@ WAYS = (
         is_slow=True,
     ),
     Way(
-        "egox_demo whole",
-        SAMPLE,
-        ("open egox_demo whole", "run"),
-        (saves("ego", 9, 256, 256), says("PSNR to the truth")),
-        is_slow=True,
-    ),
-    Way(
         "preview of a shipped take whole",
         SAMPLE,
         ("python3 run.py preview --take sample/synthetic_room --out out",),
