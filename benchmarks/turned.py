@@ -93,7 +93,7 @@ def table(rows: list[dict], straightened: list[dict]) -> str:
         return [np.array([row[name] for row in part]) for name in names]
 
     lines = []
-    for kind in ("exact", "look"):
+    for kind in ("exact", "look") if rows else ():
         judged = [row for row in rows if row["kind"] == kind and row["judged"]]
         off, interval = values(judged, "off_deg", "interval_deg")
         lines.append(
@@ -104,7 +104,8 @@ def table(rows: list[dict], straightened: list[dict]) -> str:
     wrong = [row for row in rows if row["kind"].startswith("wrong")]
     named = [row["kind"] for row in wrong if row["judged"]]
     lines.append(f"wrong pairs: {len(named)} of {len(wrong)} judged {'; '.join(named)}")
-    for least, most in zip(BINS_DEG, BINS_DEG[1:], strict=False):
+    bins = zip(BINS_DEG, BINS_DEG[1:], strict=False) if straightened else ()
+    for least, most in bins:
         part = [row for row in straightened if least <= row["true_deg"] < most]
         gain, possible, equal = values(part, "gain_db", "possible_db", "equal")
         lines.append(
