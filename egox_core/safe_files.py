@@ -376,8 +376,10 @@ def require_there(path: Path | None, label: str) -> None:
         )
 
 
-def require_writable(folder: Path, label: str) -> None:
+def require_writable(folder: Path, label: str, name: str = "") -> None:
     """Refuse a folder, existing or not, that can't be written to.
+
+    ``name`` stands for its path in messages that a browser shows.
 
     Raises:
         EgoXInputError: says what the system says: a full disk, no rights, a file in its place.
@@ -395,7 +397,7 @@ def require_writable(folder: Path, label: str) -> None:
     except NO_NAMES as error:
         raise EgoXInputError(
             label,
-            got=f"{str(folder)!r}, where nothing can be written "
+            got=f"{name or str(folder)!r}, where nothing can be written "
             f"({getattr(error, 'strerror', None) or error})",
             expected="a folder that may be written to, on a disk with room",
             fix="choose another one, or free some space",

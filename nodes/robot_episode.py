@@ -145,9 +145,8 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             set_name = require_safe_name("x" if dataset is None else dataset, "dataset")
             # Before hours of sampling, not after them.
             require_pyarrow()
-            require_writable(
-                Path(folder_paths.get_output_directory(), SETS, set_name), "output folder"
-            )
+            set_folder = Path(folder_paths.get_output_directory(), SETS, set_name)
+            require_writable(set_folder, "output folder", repr(set_name))
         except EgoXInputError as error:
             return str(error)
         return True if task is None or task.strip() else "task: say in a few words what is done"

@@ -179,7 +179,7 @@ class RoomGuess:
         scene: PointCloud | None,  # None: not known
         ego: CameraPath,  # in its world
     ) -> None:
-        self.ego, self.room, self.reason = ego.to("cpu"), None, "connect the prior's 'scene'"
+        self.ego, self.room, self.reason = ego.to("cpu"), None, "the prior's 'scene' isn't given"
         self.rays = ego.camera.pixel_rays()[0].numpy()
         self.shares: list[tuple[float, float]] = []
         if scene is None:

@@ -113,7 +113,7 @@ def open_set(
             another program, a damaged one.
     """
     require_pyarrow()
-    require_writable(folder, f"robot data set {folder.name!r}")
+    require_writable(folder, f"robot data set {folder.name!r}", repr(folder.name))
     with file_lock(folder / "meta", wait=False) as is_free:
         if not is_free:
             raise EgoXInputError(
