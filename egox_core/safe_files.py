@@ -397,7 +397,7 @@ def require_writable(folder: Path, label: str, name: str = "") -> None:
     except NO_NAMES as error:
         raise EgoXInputError(
             label,
-            got=f"{name or str(folder)!r}, where nothing can be written "
+            got=f"{name or repr(str(folder))}, where nothing can be written "
             f"({getattr(error, 'strerror', None) or error})",
             expected="a folder that may be written to, on a disk with room",
             fix="choose another one, or free some space",

@@ -102,7 +102,7 @@ def test_there_is_haze_and_the_reason_where_a_room_cannot_be_known(drawn, monkey
     _, scene, ego, prior = drawn
     few = replace(scene, static=scene.static.select(torch.arange(LEAST_POINTS - 1)))
     guesses = {
-        "connect": RoomGuess(None, ego),
+        "isn't given": RoomGuess(None, ego),
         "999 points": RoomGuess(few, ego),
     }
     monkeypatch.setattr(UP_OF_SCENE, turned_up(0, 0, within_deg=45))
