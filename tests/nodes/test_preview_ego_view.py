@@ -77,7 +77,7 @@ def test_the_room_comes_from_the_priors_scene_or_the_socket(nodes_of, rendered):
     by_socket, _ = run(edited, scene=scene)
     assert torch.equal(by_socket, frames)
     without, text = run(edited)
-    assert "connect" in text and "haze alone" in text
+    assert "isn't given" in text and "haze alone" in text
     haze, text = run(prior, fill="haze")
     assert torch.equal(haze, without) and "haze," in text
     assert not torch.equal(haze, frames)

@@ -403,7 +403,7 @@ def test_evaluate_command_fails_if_a_clip_failed(evaluation_folder, capsys):
     assert "not evaluated: a, c: generated video: got <clip>.mp4, which is not there" in output
     assert "--split test leaves them out" in output
     assert train_egox.main([*command_words, "--masks", str(evaluation_folder / "no")]) == 2
-    assert "folder of masks" in capsys.readouterr().err
+    assert "which isn't there" in capsys.readouterr().err
 
 
 def test_wrong_weights_are_refused_before_the_first_row(evaluation_folder):

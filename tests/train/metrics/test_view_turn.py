@@ -51,7 +51,9 @@ def turned_set(tmp_path_factory) -> Path:
     return root / "set"
 
 
-def test_node_evaluate_robots_and_check_give_one_turn(turned_set, pack, tmp_path, monkeypatch):
+def test_node_evaluate_and_robots_give_one_turn_and_check_nearly(
+    turned_set, pack, tmp_path, monkeypatch
+):
     pq = pytest.importorskip("pyarrow.parquet", reason="reads parquet")
     most_frames = "egox_core.metrics.frame_alignment.MAX_FRAMES"
     # The node has a core of its own.
@@ -106,5 +108,7 @@ def test_node_evaluate_robots_and_check_give_one_turn(turned_set, pack, tmp_path
 
     (checked,) = check_set(turned_set)
     assert checked.lag_s == 0 and checked.is_displaced
-    assert torch.equal(checked.view.turn_deg, clip.turn_deg)
-    assert checked.view.interval_deg == clip.interval_deg
+    # It fits shift and size of the scene as well, which take up a part of the turn.
+    difference_deg = checked.view.turn_deg - clip.turn_deg.numpy()
+    assert np.linalg.norm(difference_deg) < 0.5
+    assert clip.interval_deg < checked.view.turn_interval_deg
