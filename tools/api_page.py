@@ -15,19 +15,15 @@ PUBLIC = {
     "takes": "read_meta",
     "types": (
         "FrameSelection TakeMeta.exo_camera DepthVideo.frames PointCloud.frames,points "
-        "PointSet CameraTrajectory.frames EgoPrior.depth Canvas GgaGeometry.tokens,to"
+        "PointSet CameraTrajectory.frames EgoPrior.depth Canvas GgaGeometry.tokens"
     ),
-    "cameras": (
-        "CameraModel.from_intrinsics,pinhole,from_json,rescale,crop "
-        "CameraPath.of_exo,camera,pose,at preset_camera"
-    ),
+    "cameras": ("CameraModel.from_intrinsics,pinhole CameraPath.of_exo,camera,pose,at"),
     "frames": "Frames.of_count,timed,stated",
     "prior": "PRIOR_PRESETS",
     "wan": "Encoders.encode,decode,embed Conditioned.model_input",
     "gga": "GgaOptions gga_attention gga_geometry",
     "scene": "viewer_ply",
     "remarks": "Remark StageReport.text",
-    "progress": "Progress",
     "errors": "EgoXInputError",
 }
 """Names that stay, by file or room: the stages, what README, examples and pages use beside them,
