@@ -208,8 +208,10 @@ def _numberings(
         declared = meta.declared.with_arguments({"depth.frames": file_frames})
         depth_numbering = depth.numbering.declared(declared.argument_value("depth.frames"))
     numberings = [depth_numbering, *pose_numberings(meta, file_frames)]
-    times_s = times_of_path(poses) if isinstance(poses, Path) else None
-    if isinstance(poses, Path) and times_s is not None and len(times_s) > 1:
+    if not isinstance(poses, Path):
+        return numberings
+    times_s = times_of_path(poses)
+    if times_s is not None and len(times_s) > 1:
         numberings.append(
             Numbering(what=poses.name, count=len(times_s), times_s=times_s, times_of_video=True)
         )
@@ -246,4 +248,5 @@ def _cut_to_facts(
         by=", ".join(limiting_names),
     )
     used_frames = frames.select(slice(first, end))
-    return replace(clip, selection=replace(used_frames, facts=(*used_frames.facts, row)))
+    selection = replace(used_frames, facts=(*used_frames.facts, row))
+    return replace(clip, selection=selection, left_over=0)  # the row says what is left out

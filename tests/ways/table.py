@@ -54,7 +54,7 @@ class Way:
 
     @property
     def archive_alone(self) -> bool:
-        """Whether its commands are those of the Registry's archive, not of a clone."""
+        """True if its commands are those of the Registry's archive, not of a clone."""
         return self.name.startswith("archive")
 
 
