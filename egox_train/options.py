@@ -47,8 +47,8 @@ Engine = Literal["local", "ray"]
 ProtocolName = Literal["table1"]
 Layout = Literal["auto", "egoexo4d", "released", "take"]
 SPLIT_HELP = (
-    "train, validation or test, or several with commas; without it all clips; with --protocol "
-    "also seen (validation) or unseen (test)"
+    "train, validation or test, or several with commas; with --protocol also seen (validation) or "
+    "unseen (test); without it all clips, so give the split of generate, which makes one alone"
 )
 Options = TypeVar("Options")
 
@@ -294,7 +294,7 @@ class GenerateOptions:
     vae: Path = argument(help="the cache's VAE")
     lora: Path | None = argument(None, "its metadata sets mask, rays and lambda_g")
     strength: float = argument(1.0, "multiplies what the LoRA changes")
-    split: Split = argument("validation", "clips of this split are made")
+    split: Split = argument("validation", "this split is made; give it to evaluate, too")
     steps: int = argument(50, "sampling steps")
     shift: float = argument(3.0, "shift of the schedule towards high noise")
     recompute_exo: int = argument(

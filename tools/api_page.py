@@ -32,7 +32,7 @@ HEAD = """# API of egox_core
 
 For whoever calls EgoX from Python. These names, with their parameters and fields, stay as they are
 between minor versions; all else in `egox_core` may change. Begin with [docs/examples](examples).
-Made by `python3 run.py make api`, not written by hand.
+An `Array` is a numpy array or a torch tensor. Made by `python3 run.py make api`, not by hand.
 
 """
 
