@@ -32,6 +32,10 @@ WORDS.update(
         ): "switch 'thinking' off in Generate Text, or raise its max_length",
         "sample the latent that came with this canvas": "connect the latent that EgoX Conditioning "
         "gave with this canvas",
+        "leave given out": "leave poses_file empty",
+        "set video_kind to 'relative z' (an IMAGE depth map: invert it)": (
+            "invert the depth picture (node Invert Image)"
+        ),
         "use frame_count ": "set the length (frame_count) to ",
         "released_schedule": "EgoX Released Sampling",
         "choose a pixel inside the ego image": (

@@ -111,14 +111,14 @@ def check_order(
             f"video depth of kind '{video.kind}' looks like disparity (near is large)",
             got=findings,
             expected="values that grow with distance, as the metric depth's",
-            fix="set its kind to 'disparity' (an IMAGE depth map is one); if the video depth "
+            fix="set video_kind to 'disparity' (an IMAGE depth map is one); if the video depth "
             "is right, then the metric depth is disparity",
         )
     raise EgoXInputError(
         "video depth of kind 'disparity' looks like z depth (far is large)",
         got=findings,
         expected="values that grow towards the camera",
-        fix="set its kind to 'relative z' (an IMAGE depth map: invert it)",
+        fix="set video_kind to 'relative z' (an IMAGE depth map: invert it)",
     )
 
 

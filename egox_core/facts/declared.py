@@ -238,7 +238,8 @@ class Declared:
                 f"declared {', '.join(unused_facts)}",
                 got=f"a fact that {what} have no use for",
                 expected="facts that the source leaves open",
-                fix="leave it out, or declare it where the file is read (read_meta of a meta.json)",
+                fix=f"leave {', '.join(unused_facts)} out, or declare it where the file is read "
+                "(read_meta of a meta.json)",
             )
 
 

@@ -23,7 +23,7 @@ def unread_fields(fields: Iterable[str], what: str, *, limit: int = 8) -> tuple[
     text = f"{what}: not read: {', '.join(shown_names)}"
     if not suspect_names:
         return (Remark(text),)
-    warning = f"warning: {text}; declare what {', '.join(suspect_names)} say"
+    warning = f"warning: {text}; look at what {', '.join(suspect_names)} say, it may be a fact"
     return (Remark(warning, RemarkKind.WARNING),)
 
 
@@ -36,7 +36,7 @@ def unread_row(fields: Iterable[str], what: str) -> tuple[FactRow, ...]:
     if not suspects:
         return ()
     names = ", ".join(suspects)
-    advice = f"declare what {names} say, as under declared of the file"
+    advice = f"look at what {names} say, it may be a fact to declare"
     return (FactRow(fact="fields not read", value=names, by=what, advice=advice),)
 
 

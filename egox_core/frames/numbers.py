@@ -254,11 +254,11 @@ def place_values(
         ]
         if are_times or not are_whole:
             fix = _clock_advice(pose_values, frames)
-            fix += "".join(f", or set {text}" for text in setting_texts)
+            fix += "".join(f", or {text}" for text in setting_texts)
         else:
             if not any(candidate.fits for candidate in near_readings.values()):
                 setting_texts = [_name_advice(pose_values, frames)]
-            fix = f"set {', or '.join(setting_texts)}; times begin at the video's start"
+            fix = f"{', or '.join(setting_texts)}; times begin at the video's start"
         raise EgoXInputError(
             f"frames of {name}",
             got=(
@@ -298,10 +298,10 @@ def _name_advice(values: np.ndarray, frames: Frames) -> str:
             if first > used_numbers.min() or not (reaches_end or size == 1) or last in advice:
                 continue
             clip = "" if reaches_end else f" and {longest_clip(covered_count)} frames"
-            advice[last] = f"every_nth {every_nth}{clip} (poses end at frame {last:g})"
+            advice[last] = f"set every_nth {every_nth}{clip} (poses end at frame {last:g})"
     texts = [
         *advice.values(),
-        "every_nth n where they are of every n-th frame (-n where number 0 is the first)",
+        "set every_nth n where they are of every n-th frame (-n where number 0 is the first)",
     ]
     return ", or ".join(texts)
 
@@ -372,17 +372,17 @@ def _number_readings(
                 frame_numbers,
                 lost_count,
                 covers_used or is_strided,
-                f"every_nth {nth_sign}1",
+                f"set every_nth {nth_sign}1",
                 note,
             )
         if last_frame == len(used_numbers) - 1:
-            name_words = f"image names {used_numbers[0]:g} to {used_numbers[-1]:g}"
+            renaming = f"number the images {used_numbers[0]:g} to {used_numbers[-1]:g}"
             yield Reading(
                 f"{base_words} in use",
                 used_numbers[frame_numbers.astype(int)],
                 frame_numbers[0],
                 True,
-                name_words,
+                renaming if are_names else "",
             )
         if is_strided:
             continue
@@ -399,7 +399,7 @@ def _number_readings(
             if lost_count == 0 or not fits_used_frames:
                 words, setting = (
                     f"{base_words}, and one in {step_frames} has a pose",
-                    f"every_nth {nth_sign}{step_frames}",
+                    f"set every_nth {nth_sign}{step_frames}",
                 )
                 yield Reading(
                     words,

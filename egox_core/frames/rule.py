@@ -114,7 +114,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     if numbering.standing:
         return Entries(slice(None), Remark(""))
     declaration, count, total = numbering.file_frames, numbering.count, frames.total
-    check_choice("file_frames", declaration, FILE_FRAMES, "leave it at auto where unsure")
+    check_choice("file_frames", declaration, FILE_FRAMES, "leave file_frames at auto where unsure")
     fits_source = total is not None and abs(count - total) <= spare_frames(total)
     if numbering.numbers is not None and not (fits_source and numbering.runs_over(total)):
         return _by_number(frames, numbering)

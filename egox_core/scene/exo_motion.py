@@ -98,7 +98,7 @@ def estimate_exo_motion(
             "given path of the exo camera",
             got="a path together with motion 'stands'",
             expected="one of them",
-            fix="set motion to auto, or leave the path out",
+            fix="set motion to auto, or leave given out",
         )
     if given is None and depth.exo.moves:
         given = depth.exo

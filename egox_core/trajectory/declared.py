@@ -108,7 +108,8 @@ def taken_facts(trajectory: CameraTrajectory) -> tuple[FactRow, ...]:
                 fact="ego.camera_from_tracker",
                 value="no tracker, the poses are the camera's",
                 by="default",
-                advice="declare it where they are those of a hat, a headset or a controller",
+                advice="declare ego.camera_from_tracker where they are those of a hat, a headset "
+                "or a controller",
             )
         )
     return tuple(rows)

@@ -170,8 +170,8 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
             ),
             expected=f"focal_length * x / z from the middle of {size[0]}x{size[1]} px",
             fix=(
-                "give image_size of the picture that the model saw, and add pred_cam_t nowhere: it "
-                "is added here"
+                f"give image_size ({height:.0f}, {width:.0f}), height and width of the picture "
+                "that the model saw, and add pred_cam_t nowhere: it is added here"
             ),
         )
 

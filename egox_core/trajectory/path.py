@@ -165,7 +165,7 @@ class PoseTrack:
                 f"times of {self.name}",
                 got=f"{tuple(self.moments.shape)} for {len(self.w2c)} poses",
                 expected="one finite time a pose",
-                fix="give times_s as long as w2c",
+                fix="give a finite time for each pose",
             )
         if (self.moments[1:] <= self.moments[:-1]).any():
             raise EgoXInputError(

@@ -197,7 +197,7 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         "8 11 4 7 5 0 9 10 1 3 6 2; 12 -> 8 11 4 7 5 0 9 10 1 3 6 2",
         "0-2 6-11; 12 -> 0-2 6-11",
         (
-            "1-11; 12 -> refused set every_nth -1 where number 0 is .*, or every_nth 1 where "
+            "1-11; 12 -> refused set every_nth -1 where number 0 is .*, or set every_nth 1 where "
             "number 1 is"
         ),
         "1-11; 12 0 10 1 -> 0-10",
@@ -205,10 +205,10 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         "0 5 10 15 20 25; 29 0 25 -> 0 5 10 15 20 25",
         "1-6; 30 0 25 -> 0 5 10 15 20 25",
         (
-            "1-6; 30 0 5 -> refused every_nth 1 where number 1 .*, or every_nth 5 where number 1 "
-            "is the"
+            "1-6; 30 0 5 -> refused every_nth 1 where number 1 .*, or set every_nth 5 where "
+            "number 1 is the"
         ),
-        "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or every_nth 5 where number 1",
+        "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or set every_nth 5 where number 1",
         "1-6; 33 5 30 -5 -> 5 10 15 20 25 30",
         "1 5 9 13 17 21 25; 49 0 24 -> 0 4 8 12 16 20 24",  # as they stand, the first one first
         "1 5 9 13 17 21 25; 49 1 25 -> 1 5 9 13 17 21 25",  # the very frames in use
@@ -217,13 +217,13 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         "0 3 6 9 12; 25 0 12 -> 0 3 6 9 12",
         "0 4 8 12; 25 0 24 2 -> 0 8 16 24",  # pictures that fill the video
         "0 4 8 12; 13 0 12 2 -> 0 4 8 12",
-        "3 7 11 15; 49 4 8 -> refused every_nth -1 where number 0 .*, or every_nth 1 where",
+        "3 7 11 15; 49 4 8 -> refused every_nth -1 where number 0 .*, or set every_nth 1 where",
         "0-8; 46 10 18 -> 10-18",
-        "0-8; 45 10 18 -> refused image names 10 to 18 where number 0 is .*, or every_nth 5 where",
-        "0-11; 68 0 55 -> refused every_nth 6 where .*, or every_nth 5 where",
+        "0-8; 45 10 18 -> refused number the images 10 to 18 where number 0 .*, or set every_nth 5",
+        "0-11; 68 0 55 -> refused every_nth 6 where .*, or set every_nth 5 where",
         (
             "1-12; 30 -> refused set every_nth 1 and 9 frames \\(poses end at frame 11\\), or "
-            "every_nth n"
+            "set every_nth n"
         ),
         "5 10 15; 30 5 15 5 -> 5 10 15",
         "1-9; 31 3 11 -> 3-11",

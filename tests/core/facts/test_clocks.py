@@ -205,7 +205,7 @@ STRIDES = {
     "every 4th, half registered": (
         range(1, 26, 4),
         49,
-        r"poses end at frame 24: every_nth 1 and 25 frames \(.*\), or every_nth 2 \(.* 48\)",
+        r"end at frame 24: set every_nth 1 and 25 frames \(.*\), or set every_nth 2 \(.* 48\)",
         {1: (25, 24), 2: (None, 48)},
     ),
     "every 4th from 0": (range(0, 25, 4), 46, "every_nth 1 and 25 frames", {1: (25, 24)}),
