@@ -341,7 +341,7 @@ def missing_estimate_error() -> EgoXInputError:
         "ego poses",
         got="source estimated, and nothing connected to 'estimated'",
         expected="a trajectory",
-        fix="connect Estimate Head Pose; or set source to keyframes and "
+        fix="connect Estimate Head Pose to 'estimated'; or set source to keyframes and "
         "press 'Open pose editor', then 'Load scene'",
     )
 

@@ -73,7 +73,7 @@ class Remedies:
 
 
 def changed(given: Given, change: Given) -> dict[str, Any]:
-    """Change arguments; a name with a point is a fact, which is declared."""
+    """Change arguments, and declare what is a fact by its name."""
     arguments, facts = dict(given), dict(given.get("declared", {}))
     arguments.pop("declared", None)
     for name, value in change.items():
