@@ -2,7 +2,7 @@
 """Run all commands of the repository, with the standard library alone.
 
 python3 run.py demo [--take FOLDER] [--frames N] [--size PX] [--steps N] [--keep-server]
-python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]
+python3 run.py test [--all] [--browser] [pytest arguments]
 python3 run.py test --host VERSION | --frontend VERSION [pytest arguments]
 python3 run.py ui
 python3 run.py bench NAME [arguments]

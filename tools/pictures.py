@@ -2,9 +2,9 @@
 
 python3 run.py make pictures    # runs the small model nine times through the host, some minutes
 
-Files written: ``docs/img/demo.webp`` and ``docs/img/lambda_strip.jpg`` for the pages that are read,
-``workflows/egox_demo.jpg`` for the template's card, and ``web/js/previews/strip.webp``, which the
-player on *Decode Ego Half* shows in the demo, under names of its own, until its user makes one.
+Files written: ``docs/img/demo.webp`` for the pages that are read, ``workflows/egox_demo.jpg`` for
+the template's card, and ``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows
+in the demo, under names of its own, until its user makes one.
 """
 
 import tempfile
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from egox_core.file_names import EXO, TRUTH
-from egox_core.video import decode_frames, labelled_grid, picture_row, probe_video
+from egox_core.video import decode_frames, picture_row, probe_video
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, run_demo
@@ -27,10 +26,8 @@ from tools.setup.server import Server
 # As web/js/previews/strip.mjs cuts the picture.
 LAMBDAS = (0, 1, 3, 10)
 STRENGTHS = (0.5, 1)
-STRIP_FILE = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
 DEMO_FILE = REPO_ROOT / "docs" / "img" / "demo.webp"
-PAGE_STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
-CELL_PX = 240  # px
+STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
 CARD_FILE = REPO_ROOT / "workflows" / "egox_demo.jpg"
 CARD_PX, CARD_GREY = 512, 32
 UPPER_PX, LOWER_PX = 184, 254
@@ -70,19 +67,12 @@ def main() -> int:
             ]
     # The last frame has gone the farthest from what the exo video shows.
     pictures = [video[-1] for video in videos]
-    labels = [f"λ_g {value:g}, LoRA {strength:g}" for strength in STRENGTHS for value in LAMBDAS]
-    grid_cells = [torch.from_numpy(picture)[None] / 255 for picture in pictures]
-    grid = labelled_grid(grid_cells, labels, len(LAMBDAS), CELL_PX)[0]
     strip_rows = [
         np.concatenate(pictures[: len(LAMBDAS)], 1),
         np.concatenate(pictures[len(LAMBDAS) :], 1),
     ]
-    for file, picture in (
-        (STRIP_FILE, (grid * 255).round().to(torch.uint8).numpy()),
-        (PAGE_STRIP_FILE, np.concatenate(strip_rows)),
-    ):
-        Image.fromarray(picture).save(file, quality=88)
-        print(f"{file.relative_to(REPO_ROOT)}: {file.stat().st_size / 1000:.0f} kB")
+    Image.fromarray(np.concatenate(strip_rows)).save(STRIP_FILE, quality=88)
+    print(f"{STRIP_FILE.relative_to(REPO_ROOT)}: {STRIP_FILE.stat().st_size / 1000:.0f} kB")
     return 0
 
 

@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,18 +217,3 @@ class PageUnderTest(ComfyPage):
         return self.browser_tab.screenshot(
             type="png", clip=clip, animations="disabled", caret="hide"
         )
-
-    def save_picture(
-        self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0, quality: int = 82
-    ) -> None:
-        """Save a JPEG of the page (or a part), scaled down to ``width`` px."""
-        from PIL import Image
-
-        screenshot = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
-        if width and screenshot.width > width:
-            screenshot = screenshot.resize(
-                (width, round(screenshot.height * width / screenshot.width)),
-                Image.Resampling.LANCZOS,
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        screenshot.save(path, quality=quality, optimize=True, progressive=True)

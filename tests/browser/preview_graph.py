@@ -2,17 +2,8 @@
 
 from typing import Any
 
-from tests.browser.head_graph import BUILD_HELPERS_SCRIPT, HEAD_NODE, add_head
+from tests.browser.head_graph import BUILD_HELPERS_SCRIPT, add_head
 from tests.browser.page import PageUnderTest
-
-PREVIEW_NODES = (
-    "EgoXDepthAlign",
-    HEAD_NODE,
-    "EgoXRenderEgoPrior",
-    "EgoXWanSampler",
-    "EgoXDecodeEgoHalf",
-    "EgoXAttentionView",
-)
 
 _CONNECT_SCRIPT = (
     "() => {"

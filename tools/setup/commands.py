@@ -141,8 +141,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         "test": (
             "ruff, ty and pytest (further arguments go to pytest; --gates: no pytest; --all: the "
             "slow ones too; --browser: only those in a browser; --device cuda: those of a card; "
-            "--screenshots: these remake docs/img; --host VERSION, --frontend VERSION: what "
-            "another ComfyUI or another of its pages can break)"
+            "--host VERSION, --frontend VERSION: what another ComfyUI or another of its pages can "
+            "break)"
         ),
         "bench": "run one of benchmarks/",
         "make": f"make what ships anew: {', '.join(MAKERS)}",

@@ -44,16 +44,15 @@ MEMORY_VARIABLES = {
 def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     """Run linter, type checker and tests as the options say.
 
-    With --gates no pytest, with --browser only the tests in a browser, with --screenshots these
-    also take the pictures of docs/img. With --device no ruff and ty, and only those tests of
-    tests/core that can run on the device. Without further arguments the page is the newest on
-    PyPI, which users have. --all also runs the tests in a browser with ComfyUI's own page.
-    --host and --frontend run the tests that another ComfyUI or page can break."""
+    With --gates no pytest, with --browser only the tests in a browser. With --device no ruff and
+    ty, and only those tests of tests/core that can run on the device. Without further arguments
+    the page is the newest on PyPI, which users have. --all also runs the tests in a browser with
+    ComfyUI's own page. --host and --frontend run what another ComfyUI or page can break."""
     parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--host")
     parser.add_argument("--frontend")
     parser.add_argument("--device")
-    for name in ("--all", "--browser", "--gates", "--screenshots"):
+    for name in ("--all", "--browser", "--gates"):
         parser.add_argument(name, action="store_true")
     options, pytest_arguments = parser.parse_known_args(pytest_arguments)
     if options.gates:
@@ -63,8 +62,6 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
         return environment.run(["-m", "pytest", *device_tests, "--device", options.device])
     if options.all:
         os.environ["EGOX_TEST_ALL"] = "1"
-    if options.screenshots:
-        os.environ["EGOX_SCREENSHOTS"] = "1"
     os.environ.update({**MEMORY_VARIABLES, **os.environ})
     is_other_host = options.host is not None or options.frontend is not None
     if is_other_host:
@@ -88,9 +85,7 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     if pytest_arguments and pytest_arguments != ["tests/browser"]:
         print("pytest", flush=True)
         return environment.run(["-m", "pytest", *pytest_arguments])
-    newest_version = (
-        None if options.screenshots or browser is None else find_newest_frontend(environment)
-    )
+    newest_version = None if browser is None else find_newest_frontend(environment)
     if newest_version is not None:
         environment = prepare_other_host(environment, None, newest_version)
     print(f"pytest, page {newest_version or 'of the host'}", flush=True)
