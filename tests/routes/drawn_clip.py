@@ -33,8 +33,6 @@ class Picture(NamedTuple):
 
 PICTURES: Mapping[str, Picture] = {
     "as it is": Picture((96, 64), 0, 1, (96, 64)),
-    "square": Picture((96, 64), 16, 1, (64, 64)),
-    "half": Picture((96, 64), 0, 1 / 2, (48, 32)),
     "16:9 to square": Picture((128, 72), 28, 64 / 72, (64, 64)),
 }
 

@@ -10,8 +10,6 @@ from .drawn_clip import FRAME_INDICES, PICTURES
 from .input_forms import INPUT_FORMS
 from .results import check_cameras, check_later_results, check_second_eye
 
-COMPARED_PICTURES = 2
-"""First pictures of which every later result is compared, not only the cameras."""
 SECOND_EYE_FORM = "ego path: meta"
 """The form whose second eye is compared, which takes five times as long as all else that follows
 from depth and path."""
@@ -28,7 +26,7 @@ def test_input_form_gives_the_drawn_camera(input_form, picture_name, load_drawn_
         result = function(clip)
         check_cameras(clip, result, pose_tolerance)
         assert not result.path.other_exo(result.depth.exo)
-        if compares_later_results and number == picture_number < COMPARED_PICTURES:
+        if compares_later_results and number == picture_number:
             check_later_results(clip, result)
             if input_form == SECOND_EYE_FORM and picture_number == 0:
                 check_second_eye(clip, result)

@@ -122,6 +122,7 @@ def test_matrices_of_16_numbers_are_of_rows_or_columns(tmp_path):
 
 
 EXO_IN_ARKIT = pose_doors.turned(np.linalg.inv(C2W[3]) @ C2W[9] @ C2W[2])  # c2w as ARKit has it
+SMALL_EGO = CameraModel.pinhole(32, 32, 12.0)
 STORED = np.linalg.inv(EXO_IN_ARKIT @ pose_doors.FLIP_YZ)[:3]  # its camera's axes turned alone
 
 
@@ -148,7 +149,7 @@ def test_arkit_beside_its_own_exo_camera(tmp_path, door, exo_w2c, facts, refusal
         if door == "exo_w2c":
             declared = ", ".join(filter(None, (declared, facts)))
             return path(file, frames=FRAMES, declared=declared, exo_w2c=exo_w2c)[0]
-        options = {"scene": points} if door == "scene" else {}
+        options = {"scene": points} if door == "scene" else {"camera": SMALL_EGO}
         trajectory, _ = path(file, frames=FRAMES, declared=declared, **options)
         if door == "prior":
             prior(points, trajectory, draw_anyway=True)

