@@ -126,10 +126,9 @@ def _face_pictures(
     supported: np.ndarray,  # [3, 2]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the pictures of the faces from the points that lie on them, and a common tone."""
-    pictures = np.zeros((6, FACE_CELLS, FACE_CELLS, 3), np.float32)
     size, cells = corners[1] - corners[0], FACE_CELLS**2
     seen_parts = {}
-    for axis, side in np.argwhere(supported):
+    for axis, side in np.argwhere(supported).tolist():
         others = OTHER_AXES[axis]
         places = (points[:, others] - corners[0][(others,)]) / size[(others,)]
         on_face = np.abs(points[:, axis] - corners[side, axis]) < FACE_M
@@ -141,25 +140,24 @@ def _face_pictures(
         colours = np.stack(sums, 1) / np.maximum(counts, 1)[:, None]
         if counts.any():
             seen_parts[axis, side] = colours.astype(np.float32), counts > 0
-    wall_parts = [part[known] for (axis, _), (part, known) in seen_parts.items() if axis in WALLS]
-    wall_tone = np.median(np.concatenate(wall_parts), 0) if wall_parts else None
-    pictured = np.zeros((3, 2), bool)
-    pictured[:2] = wall_tone is not None
-    for (axis, side), (colours, known) in seen_parts.items():
-        tone = wall_tone if axis in WALLS else np.median(colours[known], 0)
-        holes = ~known.reshape(FACE_CELLS, FACE_CELLS)
-        whole = push_pull(
-            torch.from_numpy(colours).reshape(FACE_CELLS, FACE_CELLS, 3), torch.from_numpy(holes)
-        ).numpy()
-        cell_m = size[(OTHER_AXES[axis],)].mean() / FACE_CELLS
-        share = np.exp(-_distance_px(holes) * cell_m / FADE_M)[..., None]
-        pictures[axis * 2 + side] = tone + share * (whole - tone)
-        pictured[axis, side] = True
-    for axis in WALLS:
-        for side in (0, 1):
-            if wall_tone is not None and (axis, side) not in seen_parts:
-                pictures[axis * 2 + side] = wall_tone
-    return pictures.reshape(-1, FACE_CELLS, 3), pictured.reshape(-1)
+    wall_parts = [part for (axis, _), part in seen_parts.items() if axis in WALLS]
+    pictures = np.zeros((6, FACE_CELLS, FACE_CELLS, 3), np.float32)
+    pictured = np.zeros(6, bool)
+    for face, (axis, side) in enumerate(np.ndindex(3, 2)):
+        part = seen_parts.get((axis, side))
+        tone_parts = wall_parts if axis in WALLS else [part] if part else []
+        if not tone_parts:
+            continue
+        tone = np.median(np.concatenate([colours[known] for colours, known in tone_parts]), 0)
+        pictures[face], pictured[face] = tone, True
+        if part:
+            colours, known = (values.reshape(FACE_CELLS, FACE_CELLS, -1) for values in part)
+            holes = ~known[..., 0]
+            whole = push_pull(torch.from_numpy(colours), torch.from_numpy(holes)).numpy()
+            cell_m = size[(OTHER_AXES[axis],)].mean() / FACE_CELLS
+            share = np.exp(-_distance_px(holes) * cell_m / FADE_M)[..., None]
+            pictures[face] = tone + share * (whole - tone)
+    return pictures.reshape(-1, FACE_CELLS, 3), pictured
 
 
 def _distance_px(mask: np.ndarray) -> np.ndarray:  # [H, W] float32

@@ -19,15 +19,3 @@ def test_holes_of_any_shape_are_filled_and_other_pixels_stay(size, channels):
     assert lowest - 1e-6 <= filled.min() and filled.max() <= highest + 1e-6
     flat = torch.full_like(picture, 0.4).masked_fill(holes[..., None], 9.0)
     assert torch.allclose(push_pull(flat, holes), torch.tensor(0.4))
-
-
-def test_pixels_of_more_weight_give_the_colour():
-    picture, holes = torch.zeros(32, 32, 1), torch.zeros(32, 32, dtype=torch.bool)
-    picture[:, 20:], holes[:, 12:20] = 1.0, True
-    weights = torch.where(picture[..., 0] > 0, 1.0, 1e-12)
-    assert float(push_pull(picture, holes)[:, 12].mean()) < 0.3
-    assert torch.allclose(push_pull(picture, holes, weights)[holes], torch.ones(()), atol=1e-3)
-
-
-def test_a_picture_of_holes_alone_becomes_black():
-    assert not push_pull(torch.ones(9, 9, 3), torch.ones(9, 9, dtype=torch.bool)).any()
