@@ -19,6 +19,7 @@ from typing import (
 )
 
 from egox_core.choices import (
+    FILE_FRAMES,
     MIN_HAND_SHARE,
     ExoLens,
     FileFrames,
@@ -163,6 +164,13 @@ DECLARE_KEYWORDS: Mapping[str, Any] = {
     "help": DECLARE_HELP,
 }
 """Keywords of the argument ``--declare``."""
+FILE_FRAMES_KEYWORDS: Mapping[str, Any] = {
+    "choices": FILE_FRAMES,
+    "default": FILE_FRAMES[0],
+    "help": "frames of the entries of files that don't state them: entry i of frame i of the video "
+    "(source), or of the i-th frame in use; auto goes by their count",
+}
+"""Keywords of the argument ``--file-frames``."""
 
 
 def declare_option() -> Any:

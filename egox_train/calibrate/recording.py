@@ -41,6 +41,13 @@ def calibrate(
         EgoXInputError: files missing, a recording too short, neither pycolmap nor a path, clocks
             that nothing tells.
     """
+    if options.declare and options.path is None:
+        raise EgoXInputError(
+            "--declare",
+            got="it without --path",
+            expected="a file of the head camera's poses, of which it says what that leaves open",
+            fix="give --path, too",
+        )
     ego_video, exo_files = find_files(folder)
     ego_info = probe_video(ego_video)
     for info in (ego_info, *(exo_file.info for exo_file in exo_files)):
@@ -69,13 +76,6 @@ def calibrate(
     lenses: Mapping[str, CameraModel] = {}
     if options.path is not None:
         given_poses, ego_lens = read_given_path(options, ego_info, ego_video, calibration_notes)
-    elif options.declare:
-        raise EgoXInputError(
-            "--declare",
-            got="it without --path",
-            expected="a file of the head camera's poses, of which it says what that leaves open",
-            fix="give --path, too",
-        )
     try:
         structure, lenses = solve_pictures(
             ego_video, ego_info, exo_files, clocks, options, out / "work", _in_stage(2, progress)

@@ -4,13 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from egox_core.choices import FileFrames
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, META
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import facts_text
 from egox_core.safe_files import require_there
 
-from ..options import DECLARE_KEYWORDS, declared_of
+from ..options import DECLARE_KEYWORDS, FILE_FRAMES_KEYWORDS, declared_of
+from .advice import in_flags
 
 FRAMES = 1
 """Frames that are read of a take: what is taken of it is the same for all."""
@@ -24,20 +26,26 @@ def main(arguments: list[str] | None = None) -> int:
         "files, and by whom; those on which sources differ come first.",
     )
     parser.add_argument("take", type=Path, metavar="TAKE", help="exo.mp4, depth.npz, meta.json")
+    parser.add_argument("--file-frames", **FILE_FRAMES_KEYWORDS)
     parser.add_argument("--declare", **DECLARE_KEYWORDS)
     args = parser.parse_args(arguments)
     try:
         require_there(args.take, "TAKE")
-        print(facts_of_take(args.take, args.declare))
+        print(facts_of_take(args.take, args.declare, args.file_frames))
     except (EgoXInputError, OSError) as error:
-        print(f"run.py facts: {error}", file=sys.stderr)
+        print(f"run.py facts: {in_flags(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # run.py says so
         return 130
     return 0
 
 
-def facts_of_take(folder: Path, declare: list[str] | None, progress: Progress = no_progress) -> str:
+def facts_of_take(
+    folder: Path,
+    declare: list[str] | None,
+    file_frames: FileFrames = "auto",
+    progress: Progress = no_progress,
+) -> str:
     """List the facts of a take folder as lines of text.
 
     Raises:
@@ -46,7 +54,12 @@ def facts_of_take(folder: Path, declare: list[str] | None, progress: Progress = 
     from egox_core.take import load_take
 
     take = load_take(
-        folder, frame_count=FRAMES, declared=declared_of(declare), one_shot=True, progress=progress
+        folder,
+        frame_count=FRAMES,
+        declared=declared_of(declare),
+        file_frames=file_frames,
+        one_shot=True,
+        progress=progress,
     )
     return facts_text(take.facts)
 
@@ -59,6 +72,7 @@ def facts_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a take, a folder of takes, or a set of `prepare`",
     )
+    parser.add_argument("--file-frames", **FILE_FRAMES_KEYWORDS)
     parser.add_argument("--declare", **DECLARE_KEYWORDS)
 
 
@@ -76,7 +90,8 @@ def run_facts(args: argparse.Namespace, progress: Progress) -> int:
     for count, folder in enumerate(folders):
         progress(count, len(folders), "takes")
         try:
-            facts_by_take[folder.name] = facts_of_take(folder, args.declare).splitlines()
+            facts = facts_of_take(folder, args.declare, args.file_frames)
+            facts_by_take[folder.name] = facts.splitlines()
         except EgoXInputError as error:
             unreadable_takes.append(f"{folder.name}: {error}")
     progress(len(folders), len(folders), "takes")

@@ -10,6 +10,7 @@ from egox_core.errors import EgoXInputError, this_python
 from egox_core.safe_files import require_there, require_writable
 
 from ..parallel import LostClusterError
+from .advice import in_flags
 from .data import ray_connection
 from .progress_line import ProgressLine
 from .train import COMMANDS
@@ -44,7 +45,7 @@ def check_paths(args: argparse.Namespace) -> None:
         EgoXInputError: names the first of them.
     """
     for name, value in vars(args).items():
-        if name not in COMMANDS[args.command].writes:
+        if name not in COMMANDS[args.command].not_there:
             paths = value if isinstance(value, (list, tuple)) else [value]
             for path in (path for path in paths if isinstance(path, Path)):
                 require_there(path, name)
@@ -74,11 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
         with ray_connection(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {in_flags(error)}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)  # Ray's own end of the process is a crash then
     except EgoXInputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
         print(

@@ -138,8 +138,6 @@ def write_preview(args: argparse.Namespace) -> dict:
         holes, ego.camera, args.shading, args.gain, room=room, lens_guessed=ego.lens_guessed
     )
     notes = [note, *rendered.report["notes"]]
-    if args.video:  # the command's own words
-        notes = [note.replace("fov_deg of stages.align", "--exo-fov") for note in notes]
     report = {
         **rendered.report,
         "fill": args.fill,

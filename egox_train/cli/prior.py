@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from egox_core.choices import (
     DYNAMIC_CHOICES,
-    FILE_FRAMES,
     HIDDEN_LINES,
     EgoCameraPreset,
     Motion,
@@ -29,7 +28,8 @@ from egox_core.progress import Progress
 from egox_core.remarks import facts_text
 from egox_core.safe_files import atomic_write, require_there, require_writable, write_json
 
-from ..options import DECLARE_KEYWORDS, EXO_LENSES, declared_of, parse_scale
+from ..options import DECLARE_KEYWORDS, EXO_LENSES, FILE_FRAMES_KEYWORDS, declared_of, parse_scale
+from .advice import in_flags
 from .progress_line import ProgressLine
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ def run_and_report(
         require_there(args.take, "--take")
         report = make_report(args)
     except (EgoXInputError, OSError) as error:  # of the disk
-        message = str(error).replace("frame_count", "--frames")  # the command's own word
-        print(f"run.py {name}: {message}", file=sys.stderr)
+        print(f"run.py {name}: {in_flags(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # run.py says so
         return 130
@@ -183,15 +182,7 @@ def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> Non
     parser.add_argument(
         "--entry", default="", help="the take's name, where meta.json lists several"
     )
-    parser.add_argument(
-        "--file-frames",
-        choices=FILE_FRAMES,
-        default=FILE_FRAMES[0],
-        help=(
-            "frames of the entries of files that don't state them: entry i of frame i of the video "
-            "(source), or of the i-th frame in use; auto goes by their count"
-        ),
-    )
+    parser.add_argument("--file-frames", **FILE_FRAMES_KEYWORDS)
     parser.add_argument("--declare", **DECLARE_KEYWORDS)
     parser.add_argument(
         "--one-shot",
@@ -301,11 +292,15 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
         "coverage": [round(covered_share, 5) for covered_share in prior_report.covered.tolist()],
         "static_points": len(scene_points.static),
         "notes": [
-            take.lens_note,
-            *filter(None, [take.notes.placed]),
-            take.report.scale.text(),
-            *take.report.warnings(),
-            *map(str, (*exo_motion_report.notes, *prior_report.notes[1:])),
+            in_flags(note)
+            for note in (
+                take.lens_note,
+                *filter(None, [take.notes.placed]),
+                take.report.scale.text(),
+                *take.report.warnings(),
+                *exo_motion_report.notes,
+                *prior_report.notes[1:],
+            )
         ],
         "facts": facts_text((*take.facts, *prior_report.facts)).splitlines(),
     }

@@ -37,8 +37,8 @@ class Command(NamedTuple):
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Progress], int]
-    writes: tuple[str, ...] = ("out",)
-    """Names of the arguments that needn't be there, since they are written."""
+    not_there: tuple[str, ...] = ("out",)
+    """Arguments whose paths needn't be there: what is written, and names in each take's folder."""
 
 
 def _launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             "output folder",
             got="checkpoints of an earlier run",
             expected="none (--fresh)",
-            fix="choose a different folder, or leave out --fresh to continue",
+            fix="choose a different folder, or leave --fresh out to continue",
         )
     if args.dry_run:
         print("\n".join(describe_training(config)))
@@ -257,6 +257,7 @@ COMMANDS: Mapping[str, Command] = {
         "raw takes to a training set: clips, manifest, splits, contact sheet, report",
         prepare_arguments,
         run_prepare,
+        not_there=("out", "ego_path"),
     ),
     "join": Command(
         "one training set of the parts that `prepare --shard` made",
@@ -282,7 +283,7 @@ COMMANDS: Mapping[str, Command] = {
         "write a LoRA in released or native naming, or fused into its base",
         _export_arguments,
         _export,
-        writes=("file",),
+        not_there=("file",),
     ),
     "generate": Command(
         "ego videos for a whole cache, headless and resumable",

@@ -166,7 +166,7 @@ def in_splits(records: Sequence[ClipRecord], manifest: Path, split_names: str) -
             "split",
             got=f"no clip of {split_names}",
             expected="at least one",
-            fix="choose a different split, or leave out --split",
+            fix="choose a different split, or leave --split out",
         )
     return records
 

@@ -270,29 +270,29 @@ class PrepareOptions:
                 "depth model",
                 got="no weights",
                 expected="--depth-model FOLDER",
-                fix="give a metric depth model's folder, or --depth files or plane",
+                fix="give --depth-model FOLDER, or --depth files or plane",
             )
         if self.depth != "model" and (self.depth_model or self.relative_depth_model):
             raise EgoXInputError(
                 "depth",
                 got=f"a depth model and depth {self.depth}",
                 expected="one of the two",
-                fix="leave the model out, or take --depth model",
+                fix="leave --depth-model out, or give --depth model",
             )
         if self.mask_root is not None and self.mask_model is not None:
             raise EgoXInputError(
                 "masks",
                 got="files and a model",
                 expected="one of the two",
-                fix="leave --mask-root or --mask-model out",
+                fix="leave --mask-root out, or leave --mask-model out",
             )
-        for name, value in (("scale", self.scale), ("exo motion", self.exo_motion)):
+        for name, value in (("--scale", self.scale), ("--exo-motion", self.exo_motion)):
             if self.depth == "plane" and value not in (None, "stands"):
                 raise EgoXInputError(
                     name,
                     got=f"{value!r} with stand-in depth",
                     expected="depth of the exo video",
-                    fix="leave it out: the plane is in the poses' own metres",
+                    fix=f"leave {name} out: the plane is in the poses' own metres",
                 )
 
     @property

@@ -75,7 +75,7 @@ def list_takes(
             "--ego-path",
             got=f"it with takes in the layout {layout}",
             expected="take folders, whose meta.json has no ego_extrinsics",
-            fix="leave it out: this layout brings the wearer's poses along",
+            fix="leave --ego-path out: this layout brings the wearer's poses along",
         )
     if layout == "egoexo4d":
         for take in read_egoexo4d(root, skipped, exo_lens or "raw"):

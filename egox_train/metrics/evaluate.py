@@ -248,7 +248,7 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
             f"--{min(unused_weights)}",
             got=f"weights with --protocol {options.protocol}",
             expected="weights of its columns",
-            fix=f"leave out --{min(unused_weights)}, or the protocol",
+            fix=f"leave --{min(unused_weights)} out, or leave --protocol out",
         )
     if options.masks is not None and "dino" not in options.weights:
         raise EgoXInputError(

@@ -86,7 +86,7 @@ def track_masks(
             "--first",
             got=f"first masks with --protocol {options.protocol}",
             expected="one of them: the protocol finds objects by itself",
-            fix="leave one out",
+            fix="leave --first out, or leave --protocol out",
         )
     _, root, records = clips_of(manifest, options.split, options.protocol)
     records = select_shard(records, run.part, run.clips)

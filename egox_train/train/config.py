@@ -429,7 +429,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             "training configuration",
             got=f"no file {file}",
             expected="a YAML file",
-            fix="give --config FILE, or all settings as --set key=value",
+            fix="give a file that is there, or all settings as --set key=value",
         )
     try:
         values = yaml.safe_load(file.read_text("utf-8")) or {}

@@ -219,7 +219,7 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
         raise EgoXInputError(
             "generate with cfg",
             got="no text encoder",
-            fix="give the cache's, or leave --cfg at 1",
+            fix="give --text as cache has it, or leave --cfg at 1",
             expected="--text, to encode the negative prompt",
         )
     cached_encoder = reader.index.models.get("text")

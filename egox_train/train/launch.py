@@ -123,7 +123,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
                 "memory.block_offload",
                 got=f"task {config.task}, which trains all weights",
                 expected="frozen weights, as the base of a LoRA has them",
-                fix="leave it out",
+                fix="leave memory.block_offload out",
             )
 
 

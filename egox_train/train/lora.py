@@ -62,7 +62,8 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
             "LoRA target",
             got=f"{', '.join(missing_modules)}",
             expected="modules of this base model",
-            fix="leave them out: this base has no image embedding",
+            fix=f"leave {', '.join(missing_modules)} out of lora.targets: this base has no image "
+            "embedding",
         )
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):

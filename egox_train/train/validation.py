@@ -109,7 +109,7 @@ def check_validation(config: TrainConfig) -> None:
             if vae is None
             else f"validation.vae {vae.name!r}, which is not there",
             expected="the VAE of the cache",
-            fix="set validation.vae, or sample_steps to 0",
+            fix="set validation.vae, or set validation.sample_steps=0",
         )
 
 

@@ -200,5 +200,5 @@ def model_device(device_name: str | None) -> torch.device:
             "device",
             got=f"{device_name!r}, which can't be used ({str(error).splitlines()[0]})",
             expected="cpu, or a GPU that torch sees",
-            fix="correct --device",
+            fix="give --device cpu, or a GPU that is there",
         ) from error

@@ -1,0 +1,24 @@
+"""Name the flags of a command where a message names the core's arguments."""
+
+from collections.abc import Mapping
+
+FLAGS: Mapping[str, str] = {
+    "frame_count": "--frames",
+    "leave every_nth at 0": "leave ego.every_nth out",
+    "set every_nth ": "give --declare ego.every_nth=",
+    "set file_frames to": "give --file-frames",
+    "set file_frames:": "give --file-frames",
+    "file_frames": "--file-frames",
+    "set one_shot": "give --one-shot",
+    "draw_anyway": "--draw-anyway",
+    "scene_scale": "--scene-scale",
+    "fov_deg of stages.align": "--exo-fov",
+}
+
+
+def in_flags(message: object) -> str:
+    """Write a message of the core with a command's flags."""
+    text = str(message)
+    for argument, flag in FLAGS.items():
+        text = text.replace(argument, flag)
+    return text
