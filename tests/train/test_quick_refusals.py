@@ -1,11 +1,10 @@
 """Test that mistakes on a command line are told before torch and its friends are imported."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
-
-import pytest
 
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.choices import EgoCameraPreset, PriorPreset
@@ -15,19 +14,20 @@ from tests.paths import ROOT
 
 HEAVY = "torch", "scipy", "diffusers", "transformers"
 RUN = """
-import runpy, sys
-heavy = sys.argv.pop(1).split(",")
-name = sys.argv[0] = sys.argv.pop(1)
-try:
-    if name.endswith(".py"): runpy.run_path(name, run_name="__main__")
-    else: runpy.run_module(name, run_name="__main__", alter_sys=True)
-except SystemExit as end:
-    code = end.code
-print("imported:", *(module for module in heavy if module in sys.modules))
-sys.exit(code)
+import contextlib, io, json, runpy, sys
+heavy, rows = json.loads(sys.argv[1])
+for name, *words in rows:
+    sys.argv[:] = [name, *words]
+    run = runpy.run_path if name.endswith(".py") else runpy.run_module
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(output):
+        try: run(name, run_name="__main__")
+        except SystemExit as end: code = end.code
+    print(json.dumps([code, output.getvalue(), [name for name in heavy if name in sys.modules]]))
 """
 TAKE_COMMANDS = {name: f"egox_train.cli.{name}" for name in ("prior", "preview", "facts")}
+TRAINER = "train_egox.py"
 MISSING = "no/such/folder"
+IS_MISSING = f"got '{Path(MISSING)}', which isn't there"
 WRONG_PATHS = {
     "undistort": (MISSING, "out"),
     "headpose": (MISSING, "--keypoints", "points.json"),
@@ -46,60 +46,43 @@ WRONG_PATHS = {
     "evaluate": (MISSING, "generated", "out"),
 }
 """Arguments of each command of train_egox.py with a file or folder that isn't there."""
+# program and arguments: exit code, words of the output
+ROWS = {
+    (TRAINER, "--help"): (0, "usage: "),
+    (TRAINER, "prepare", "--help"): (0, "usage: "),
+    **{(module, "--help"): (0, "usage: ") for module in TAKE_COMMANDS.values()},
+    (TRAINER, "lerobot", "--no-such-flag"): (2, "error: "),
+    (TAKE_COMMANDS["preview"], "--no-such-flag"): (2, "error: "),
+    **{(TRAINER, name, *words): (2, IS_MISSING) for name, words in WRONG_PATHS.items() if words},
+    (TAKE_COMMANDS["prior"], "--take", MISSING, "--out", "out"): (1, IS_MISSING),
+    (TAKE_COMMANDS["preview"], "--take", MISSING, "--out", "out"): (1, IS_MISSING),
+    (TAKE_COMMANDS["preview"], "--take", "sample/calm_room", "--out", "o", "--gain", "nan"): (
+        1,
+        "gain of the",
+    ),
+    (TAKE_COMMANDS["facts"], MISSING): (1, IS_MISSING),
+}
 
 
-def run_command(command: str, *words: str) -> tuple[int, str]:
-    """Run a command in a process of its own, and return its exit code and what it wrote."""
-    arguments = (TAKE_COMMANDS[command],) if command in TAKE_COMMANDS else ("train_egox.py",)
+def test_help_and_mistakes_import_nothing_heavy():
+    """Check what each row answers, in one interpreter, which none of them makes slow."""
     process = subprocess.run(
-        [sys.executable, "-c", RUN, ",".join(HEAVY), *arguments, *words],
+        [sys.executable, "-c", RUN, json.dumps([HEAVY, [*ROWS]])],
         cwd=ROOT,
         capture_output=True,
         text=True,
         encoding="utf-8",
     )
-    output = process.stdout + process.stderr
-    assert "imported:\n" in output, output
-    return process.returncode, output
+    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(answers) == len(ROWS), process.stderr
+    for (row, (code, words)), (got_code, output, imported) in zip(
+        ROWS.items(), answers, strict=True
+    ):
+        assert (got_code, imported) == (code, []) and words in output, (row, got_code, output)
 
 
 def test_the_table_has_every_command():
     assert WRONG_PATHS.keys() == COMMANDS.keys()
-
-
-@pytest.mark.parametrize("name", ["", "prepare", *TAKE_COMMANDS])
-def test_help_imports_nothing_heavy(name):
-    command = name if name in TAKE_COMMANDS else "train_egox.py"
-    words = (name,) if name and command == "train_egox.py" else ()
-    code, output = run_command(command, *words, "--help")
-    assert code == 0 and "usage: " in output
-
-
-@pytest.mark.parametrize("name", ["lerobot", "preview"])
-def test_a_wrong_flag_imports_nothing_heavy(name):
-    words = () if name in TAKE_COMMANDS else (name,)
-    code, output = run_command(name, *words, "--no-such-flag")
-    assert code == 2 and "error: " in output
-
-
-@pytest.mark.parametrize("name", [name for name, words in WRONG_PATHS.items() if words])
-def test_a_wrong_path_imports_nothing_heavy(name):
-    code, output = run_command("train_egox.py", name, *WRONG_PATHS[name])
-    assert code == 2 and f"got '{Path(MISSING)}', which isn't there" in output, output
-
-
-@pytest.mark.parametrize(
-    ("command", "words", "message"),
-    [
-        ("prior", ("--take", MISSING, "--out", "out"), f"got '{Path(MISSING)}', which isn't there"),
-        ("preview", ("--take", MISSING, "--out", "out"), "which isn't there"),
-        ("preview", ("--take", "sample/calm_room", "--out", "o", "--gain", "nan"), "gain of the"),
-        ("facts", (MISSING,), "which isn't there"),
-    ],
-)
-def test_mistakes_about_a_take_import_nothing_heavy(command, words, message):
-    code, output = run_command(command, *words)
-    assert code == 1 and message in output
 
 
 def test_names_of_presets_equal_the_presets():
