@@ -131,13 +131,10 @@ WAYS = (
         (ends_with(0), files("set/manifest.jsonl", 0)),
     ),
     Way(
-        "lerobot of the authors' take, however its frames are meant",
+        "lerobot of the authors' take",
         AUTHORS,
-        (
-            "python train_egox.py lerobot --clips takes --out plain",
-            "python train_egox.py lerobot --clips takes --out used --file-frames 'in use'",
-        ),
-        (ends_with(0), files("*/meta/info.json", 2), says("0 to 8 of the video's 10")),
+        ("python train_egox.py lerobot --clips takes --out out",),
+        (ends_with(0), files("out/meta/info.json", 1), says("0 to 8 of the video's 10")),
     ),
     Way(
         "lerobot checks the authors' take",
