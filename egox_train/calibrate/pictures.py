@@ -22,8 +22,7 @@ from .structure import Structure, require_pycolmap, solve_structure
 
 SHORTEST_S = 8.0
 FEWEST_POINTS = 100
-"""Of a fixed camera: with fewer it isn't claimed, as two of 21 drawn recordings were 4 degrees off,
-both with fewer (``benchmarks/results/own_recordings.md``, before points were left out, too)."""
+"""Of a fixed camera: with fewer it isn't claimed (``benchmarks/results/own_recordings.md``)."""
 LENS_OFF = 0.01
 """Share of its focal length by which a calibrated lens may differ from what pictures say."""
 

@@ -13,9 +13,7 @@ from egox_core.frozen import frozen
 from egox_core.metrics import ClipTurn, SceneFit
 
 LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
-"""Turn and shift from which on cameras are called wrong: by a network's depth right cameras are off
-by 1 and 4 degrees, 4 and 5 cm in the real takes soccer and covid, and by at most 5 degrees in drawn
-ones (``benchmarks/results/check.md``)."""
+"""Turn and shift from which on cameras are called wrong (``benchmarks/results/check.md``)."""
 CERTAINTY = 0.99
 """Share of clips in which an interval holds: of a hundred right ones, one may be called wrong."""
 SDS_OF_RADIUS = math.sqrt(f.ppf(CERTAINTY, 3, 9))
