@@ -45,6 +45,7 @@ Rays = Literal[RayMode, "trainer"]
 Split = Literal["train", "validation", "test"]
 TextEncoding = Literal["released", "trainer"]
 Engine = Literal["local", "ray"]
+ComputeType = Literal["auto", "float32", "bfloat16"]
 ProtocolName = Literal["table1"]
 Layout = Literal["auto", "egoexo4d", "released", "take"]
 SPLIT_HELP = (
@@ -291,6 +292,10 @@ class CacheSettings:
         "bfloat16", "number format of the latents and embeddings"
     )
     shard_clips: int = argument(16, "most clips in a shard, all of one take")
+    encoder_dtype: ComputeType = argument(
+        "auto",
+        "of the encoders of text and pictures, as generate --dtype; the VAE computes in float32",
+    )
     device: str = argument("cpu", "device of the encoders; cuda:0,cuda:1 spreads the workers")
 
 
@@ -322,8 +327,9 @@ class GenerateOptions:
         "put the prior's own pixels back where exo observed them and the model shows the same "
         "thing: 0 none, 1 all of them",
     )
-    dtype: Literal["float32", "bfloat16"] | None = argument(
-        None, "default: bfloat16 on a GPU, else the base's own"
+    dtype: ComputeType = argument(
+        "auto",
+        "auto: bfloat16 on a GPU, and on a CPU whose products are faster in it, else float32",
     )
     device: str = argument("cpu", "cuda:0,cuda:1 spreads the workers")
     stereo: Path | None = argument(

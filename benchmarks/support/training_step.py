@@ -17,6 +17,7 @@ from egox_train.train.config import LoraSettings, TrainConfig, load_config, pars
 from egox_train.train.lora import add_lora
 from egox_train.train.memory import CANVASES, meta_model, predict, predict_main
 from egox_train.train.model import make_optimizer
+from egox_train.train.number_types import settle_types
 from egox_train.train.offload import offload_blocks, offload_checkpoints, store_base
 from egox_train.wan.diffusers_processor import install_gga
 from egox_train.wan.transformer import cast_base
@@ -51,6 +52,7 @@ def measure(kind: str, device: torch.device, small: bool) -> dict[str, Any]:
     else:
         folders = {"base": "", "cache": "", "output": "", "steps": 1}
         config = parse_config({**folders, "memory": {"base_dtype": base_type}})
+    config = settle_types(config, torch.device("cuda"))
     t, h, w_exo, w_ego = canvas_size = CANVASES["704x256" if kind == "16 GB" else "1232x448"]
     gpu_estimate, main_estimate = (
         f(config, meta_model(), canvas_size) for f in (predict, predict_main)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
+from egox_core.safe_files import require_there
 
-from ..data.prepare_options import PICTURE_OPTION_NAMES, PrepareOptions
+from ..data.prepare_options import PARTS_FOLDER, PICTURE_OPTION_NAMES, PrepareOptions
 from ..options import (
     ENGINE_OPTION_NAMES,
     RunOptions,
@@ -172,6 +173,7 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_join(args: argparse.Namespace, progress: Progress) -> int:
+    require_there(args.out / PARTS_FOLDER, "parts of the training set")
     from ..data.prepare import join
     from ..data.set_files import REPORT
 

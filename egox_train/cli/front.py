@@ -12,6 +12,8 @@ from egox_core.safe_files import require_there, require_writable
 from ..parallel import LostClusterError
 from .advice import in_flags
 from .data import ray_connection
+from .info_log import print_info_log
+from .launch import PROGRAM, check_launcher, launched_words
 from .progress_line import ProgressLine
 from .train import COMMANDS
 
@@ -51,9 +53,9 @@ def check_paths(args: argparse.Namespace) -> None:
                 require_there(path, name)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand of ``train_egox.py``, and return its exit code."""
-    parser = argparse.ArgumentParser(prog="train_egox.py", description=PROGRAM_DESCRIPTION)
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse a command line, or end with its usage."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=PROGRAM_DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(
@@ -64,14 +66,35 @@ def main(arguments: list[str] | None = None) -> int:
                 formatter_class=DefaultsInHelp,
             )
         )
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what a command can't begin with, before torch and its friends are imported.
+
+    Raises:
+        EgoXInputError: files that aren't there, a folder that can't be written to; of ``launch``
+            also what it launches.
+    """
+    check_paths(args)
+    is_read_only = getattr(args, "dry_run", False) or getattr(args, "check", False)
+    if isinstance(getattr(args, "out", None), Path) and not is_read_only:
+        require_writable(args.out, "output folder")
+    if args.command == "launch":
+        check_launcher(args.launcher)
+        words = launched_words(args.launcher)
+        if words is not None:
+            check_arguments(parse(words))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand of ``train_egox.py``, and return its exit code."""
+    args = parse(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the console lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    print_info_log()
     try:
-        is_read_only = getattr(args, "dry_run", False) or getattr(args, "check", False)
-        if isinstance(getattr(args, "out", None), Path) and not is_read_only:
-            require_writable(args.out, "output folder")
-        check_paths(args)
+        check_arguments(args)
         with ray_connection(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:

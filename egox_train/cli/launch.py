@@ -2,16 +2,22 @@
 signals."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import require_there
 
+from ..train.stop_request import STOP_FILE_VARIABLE, STOP_SIGNALS, stop_with_parent
+
+PROGRAM = "train_egox.py"
 SIGNAL_EXIT_BASE = 128  # plus the signal: the exit code that shells give
 
 
@@ -24,19 +30,8 @@ def launch(command: Sequence[str]) -> int:
     instead, after each step. A second Ctrl-C ends the launcher.
 
     Raises:
-        EgoXInputError: no command.
-        OSError: one that can't be run.
+        OSError: a command that can't be run.
     """
-    from ..train.checkpoints import STOP_FILE_VARIABLE, STOP_SIGNALS, stop_with_parent
-
-    if not command:
-        raise EgoXInputError(
-            "launch",
-            got="no command",
-            expected="a launcher with its arguments",
-            fix="for example: train_egox.py launch accelerate launch --config_file "
-            "configs/accelerate_ddp.yaml train_egox.py train --config FILE",
-        )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
         stop_file = Path(folder) / "stop"
         posix_options: dict[str, Any] = (
@@ -61,3 +56,34 @@ def launch(command: Sequence[str]) -> int:
             for number, old_handler in old_handlers.items():
                 signal.signal(number, old_handler)
     return exit_code if exit_code >= 0 else SIGNAL_EXIT_BASE - exit_code
+
+
+def check_launcher(command: Sequence[str]) -> None:
+    """Refuse a launcher that isn't there, before it takes its time to say so of what it launches.
+
+    Raises:
+        EgoXInputError: no command, or a launcher or its configuration that isn't there.
+    """
+    example = (
+        "as in: train_egox.py launch accelerate launch --config_file "
+        "configs/accelerate_ddp.yaml train_egox.py train --config FILE"
+    )
+    if not command or shutil.which(command[0]) is None:
+        raise EgoXInputError(
+            "launch",
+            got=f"{command[0]!r}, which isn't there" if command else "no command",
+            expected="a launcher with its arguments",
+            fix=example,
+        )
+    for word, value in pairwise(command):
+        if word == "--config_file":
+            require_there(Path(value), word)
+
+
+def launched_words(command: Sequence[str]) -> list[str] | None:
+    """Return what follows ``train_egox.py`` in a launcher's command, None without it."""
+    for index, word in enumerate(command):
+        if Path(word).name == PROGRAM:
+            require_there(Path(word), PROGRAM)
+            return list(command[index + 1 :])
+    return None

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +25,7 @@ from .data import (
 from .evaluate import evaluate_arguments, masks_arguments, run_evaluate, run_masks
 from .facts import facts_arguments, run_facts
 from .headpose import headpose_arguments, run_headpose
+from .info_log import is_first_process
 from .launch import launch
 from .lerobot import lerobot_arguments, run_lerobot
 
@@ -125,11 +124,8 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     if args.dry_run:
         print("\n".join(describe_training(config)))
         return 0
-    _print_info_logs()
-    train_outcome = train(
-        config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
-    )
-    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+    train_outcome = train(config, progress=progress if is_first_process() else no_progress)
+    if not is_first_process():
         return 0
     print(
         f"{'finished' if train_outcome.finished else 'stopped and saved'} at step "
@@ -205,18 +201,10 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_arguments(parser, *CLIP_OPTION_NAMES)
 
 
-def _print_info_logs() -> None:
-    """Print log messages of level INFO, such as the memory figures of ``train`` and
-    ``generate``."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("egox_train.train").setLevel(logging.INFO)
-
-
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..parallel import RunEstimate
     from ..train.generate import generate
 
-    _print_info_logs()
     generate_outcome = generate(
         args.cache,
         args.out,
@@ -263,6 +251,7 @@ COMMANDS: Mapping[str, Command] = {
         "one training set of the parts that `prepare --shard` made",
         join_arguments,
         run_join,
+        writes=(),
     ),
     "cache": Command(
         "latents, embeddings and attention geometry of a training set",

@@ -14,6 +14,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 from egox_core.wan import has_ftfy
 
+from ..compute_type import compute_type
 from ..fingerprint import fingerprint
 from ..options import DEFAULT_RUN_OPTIONS, CacheSettings, RunOptions
 from ..parallel import WorkerPlan, make_once, run_all, select_shard
@@ -108,13 +109,21 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    content_settings = _content_settings(settings) | _common_hidden_lines(records)
+    shard_settings = _content_settings(settings)
+    content_settings = shard_settings | _common_hidden_lines(records)
     models = _model_hashes(settings)
-    shards = _plan_shards(records, manifest.parent, folder, settings, models)
     text_encoder_path = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision_model = None if settings.image_embedding == "none" else settings.clip_vision
     worker_plan = WorkerPlan.of(
         run, settings.device, weights_bytes(settings.vae, text_encoder_path, vision_model)
+    )
+    encoder_type = compute_type(settings.encoder_dtype, worker_plan.devices[0])
+    shards = _plan_shards(
+        records,
+        manifest.parent,
+        folder,
+        replace(settings, encoder_dtype=encoder_type),
+        {"version": CACHE_VERSION, "models": models, "settings": shard_settings},
     )
     part_shards = select_shard(shards, run.part)
     shards_to_make = [s for s in part_shards if not s.fits()]
@@ -203,15 +212,10 @@ def _plan_shards(
     root: Path,
     folder: Path,
     settings: CacheSettings,
-    models: dict[str, str],
+    cache_content: dict[str, Any],  # that all shards have in common
 ) -> list[_Shard]:
     """Divide the clips into shards, each with clips of one take only."""
     shards = []
-    cache_content = {
-        "version": CACHE_VERSION,
-        "models": models,
-        "settings": _content_settings(settings),
-    }
     for take, take_records in groupby(
         sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
     ):
@@ -244,8 +248,12 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """List the settings that change a cache's contents, without paths and devices."""
     setting_values = asdict(settings)
     content_names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
+    named_type = (
+        {} if settings.encoder_dtype == "auto" else {"encoder_dtype": settings.encoder_dtype}
+    )
     return {k: setting_values[k] for k in content_names} | {
-        "text_cleaning": "ftfy" if has_ftfy() else "plain"
+        "text_cleaning": "ftfy" if has_ftfy() else "plain",
+        **named_type,
     }
 
 

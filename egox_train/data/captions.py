@@ -29,7 +29,8 @@ from egox_core.wan import (
     split_sections,
 )
 
-from ..wan.weights import model_on
+from ..compute_type import compute_type
+from ..wan.weights import model_device, model_on
 from .manifest import CaptionSource
 
 MAX_CAPTION_BYTES = 512 * 2**20
@@ -286,6 +287,8 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat
             template.
     """
+    # On a GPU in the file's type: what it is to compute in.
+    dtype = compute_type("auto", "cpu") if model_device(device).type == "cpu" else "auto"
     caption_processor, model = model_on(
         device,
         folder,
@@ -295,7 +298,7 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
         expected="the folder of an image-text-to-text model",
         download_hint="download one, such as Qwen2.5-VL",
         alternative=", or give --captions FILE",
-        dtype="auto",
+        dtype=dtype,
     )
     if not getattr(caption_processor, "chat_template", None):
         raise EgoXInputError(

@@ -11,6 +11,7 @@ from egox_core.stages import condition
 from egox_core.types import GgaGeometry
 from egox_core.wan import normalise_latent
 
+from ..compute_type import DTYPES, compute_type
 from ..options import CacheSettings, Rays
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
@@ -26,7 +27,7 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
     settings_key = repr(settings)
     if settings_key not in _ENCODERS:
         _ENCODERS.clear()
-        encoder_dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
+        encoder_dtype = DTYPES[compute_type(settings.encoder_dtype, settings.device)]
         vision_encoder = (
             None
             if settings.image_embedding == "none" or settings.clip_vision is None
@@ -34,7 +35,9 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
         )
         _ENCODERS[settings_key] = (
             VaeEncoder(settings.vae, settings.device),
-            make_text_encoder(settings.text, settings.device, settings.text_encoding),
+            make_text_encoder(
+                settings.text, settings.device, encoder_dtype, settings.text_encoding
+            ),
             vision_encoder,
         )
     return _ENCODERS[settings_key]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from egox_core.prior import PriorOptions
 
 DepthSource = Literal["files", "plane", "model"]
+PARTS_FOLDER = "parts"
+"""Of a training set: what each ``--shard`` writes for ``join``."""
 MOVING_CLASSES = (
     # The words of ViPE, which made the released depth and masks (configs/pipeline/default.yaml,
     # init.instance.phrases).

@@ -25,15 +25,11 @@ from .clip_files import middle_picture
 from .clip_writer import finished_clips, read_clip_record
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
+from .prepare_options import PARTS_FOLDER
 
 MOST_WARNINGS = 10
 """Warnings of takes and clips that a run prints; the report has all."""
-MANIFEST, REPORT, SHEET_FILE, PARTS_FOLDER = (
-    "manifest.jsonl",
-    "report.json",
-    "contact_sheet.png",
-    "parts",
-)
+MANIFEST, REPORT, SHEET_FILE = "manifest.jsonl", "report.json", "contact_sheet.png"
 MOST_SHEET_CLIPS, SHEET_PICTURE_HEIGHT = (
     24,
     112,

@@ -14,7 +14,7 @@ from egox_core.gga import GgaOptions
 from egox_core.types import GgaMode, HiddenLines, MaskMode
 from egox_core.wan import trained_with
 
-from ..options import ImageEmbedding, Mode, Rays, TextEncoding
+from ..options import ComputeType, ImageEmbedding, Mode, Rays, TextEncoding
 
 YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
 """Raised by YAML at text that is none, numbers and dates that are none, and keys that can't be."""
@@ -253,11 +253,13 @@ class OptimizerConfig(_StrictSection):
 
 
 class MemoryConfig(_StrictSection):
-    """Settings that reduce GPU memory at the cost of speed."""
+    """Settings that reduce GPU memory at the cost of speed, and types of numbers."""
 
     gradient_checkpointing: bool = True
-    base_dtype: Literal["float32", "bfloat16", "float8"] = "bfloat16"
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    # auto: as compute_dtype, and float32 where all weights are trained
+    base_dtype: Literal["auto", "float32", "bfloat16", "float8"] = "auto"
+    # auto: bfloat16 on a GPU, and on a CPU whose products are faster in it, else float32
+    compute_dtype: ComputeType = "auto"
     block_offload: bool = False
     checkpoint_offload: bool = False  # the blocks' inputs wait on the CPU for their backward
     compile: bool = False  # blocks compiled by torch: time, not memory; some minutes at the start

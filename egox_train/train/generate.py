@@ -22,6 +22,7 @@ from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_picture
 from egox_core.types import UNOBSERVED, CameraTrajectory, video_classes
 from egox_core.wan import MERGED, check_run_files, check_strength, trained_with, weight_file
 
+from ..compute_type import DTYPES, compute_type
 from ..data.cache_store import CacheReader
 from ..data.clip_files import read_all, read_classes
 from ..data.manifest import read_manifest
@@ -39,12 +40,11 @@ from ..parallel import (
 from ..video_writer import write_levels, write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
-from ..wan.transformer import base_without_weights, load_base, storage_dtype
+from ..wan.transformer import base_without_weights, load_base
 from ..wan.vae import VaeEncoder
 from ..wan.weights import file_metadata, weights_bytes, weights_hash
 from .config import ConditioningConfig, SamplesConfig
 from .lora import fuse, read_lora
-from .model import DTYPES
 from .samples import CachedSamples, TrainingItem
 from .sampling import sample_ego
 
@@ -124,8 +124,7 @@ def generate(
         _check_encoder(options, cache_reader)
     model_files = (options.base, options.vae, options.lora, options.text_file)
     worker_plan = WorkerPlan.of(run_options, options.device, weights_bytes(*model_files))
-    uses_gpu = any(device.startswith("cuda") for device in worker_plan.devices)
-    dtype = options.dtype or ("bfloat16" if uses_gpu else storage_dtype(options.base))
+    dtype = compute_type(options.dtype, worker_plan.devices[0])
     options = replace(options, dtype=dtype)
     parameter_count = sum(p.numel() for p in base_without_weights(options.base).parameters())
     logger.info(
@@ -255,15 +254,14 @@ def _load_models(
     options_key = repr((options, position_scale))
     if options_key not in _MODELS:
         _MODELS.clear()
-        base_model = load_base(options.base, DTYPES[str(options.dtype)])
+        base_model = load_base(options.base, DTYPES[options.dtype])
         if options.lora is not None:
             fuse(base_model, read_lora(options.lora)[0], options.strength)
         gga_scope = install_gga(base_model, position_scale)
         negative_embedding = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0 and options.text is not None:
-            negative_embedding = make_text_encoder(options.text, options.device).encode(
-                options.negative
-            )[None]
+            text_encoder = make_text_encoder(options.text, options.device, DTYPES[options.dtype])
+            negative_embedding = text_encoder.encode(options.negative)[None]
         _MODELS[options_key] = (
             base_model.to(options.device).eval(),
             gga_scope,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -23,7 +24,6 @@ from ..wan.diffusers_processor import GgaScope
 from ..wan.transformer import base_without_weights, storage_dtype
 from ..wan.vae import VaeEncoder
 from .checkpoints import (
-    StopRequest,
     TrainState,
     check_resumable,
     checkpoint_folders,
@@ -48,9 +48,11 @@ from .model import (
     make_trainable,
     set_learning_rate,
 )
+from .number_types import settle_types
 from .samples import CachedSamples, TrainingItem, collate, draw_noise, sample_generator
 from .sharded import full_tensor, is_sharded, load_optimizer_state, optimizer_state
 from .step_log import StepLog, bucket_losses
+from .stop_request import StopRequest
 from .validation import RESULT_NAMES, HeldOutClips, check_validation
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,11 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
         mixed_precision="no",
     )  # dtypes are the configuration's own, see TrainableModel
     launch_kind = detect_launch(accelerator)
+    resumed_state = last_checkpoint(Path(config.output))
+    earlier_config = None if resumed_state is None else resumed_state.config
+    settled_configs = [settle_types(config, accelerator.device, earlier_config)]
+    # On a CPU that multiplies as fast in both types, processes may have measured otherwise.
+    (config,) = broadcast_object_list(settled_configs)
     check_launch(config, launch_kind)
     check_validation(config)
     if accelerator.is_main_process:
@@ -93,7 +100,6 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
             "validation is off: the cache holds no validation clip. For held-out losses prepare "
             "more takes or larger split fractions; validation.every=0 says that none are wanted"
         )
-    resumed_state = last_checkpoint(Path(config.output))
     micro_steps = micro_steps_for(config, accelerator.num_processes, resumed_state)
     accelerator.gradient_accumulation_steps = micro_steps
     if accelerator.is_main_process:  # before the base is read
@@ -175,10 +181,11 @@ def describe_training(config: TrainConfig) -> list[str]:
     Raises:
         EgoXInputError: as :func:`train`, before it reads the base.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = settle_types(config, device)
     check_launch(config, "one")
     check_validation(config)
     cached_samples = CachedSamples(config, "train")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = memory_lines(config, cached_samples, device)
     if device.type == "cpu":
         lines.append("no GPU here: nothing was compared")

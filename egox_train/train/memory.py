@@ -30,6 +30,7 @@ from egox_core.gga import kept_size
 from egox_core.sizes import PATCH
 
 from .config import TARGET_GROUPS, TrainConfig, parse_config, target_modules
+from .number_types import settle_types
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -142,7 +143,7 @@ class MemoryEstimate:
 
 
 def predict(
-    config: TrainConfig,
+    config: TrainConfig,  # types settled
     model: WanTransformer3DModel,  # without a LoRA; its shapes are enough
     grid: tuple[int, int, int, int],  # (t, h, w_exo, w_ego) of the largest canvas, in latents
     *,
@@ -503,6 +504,12 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
         )
 
 
+def _table_config() -> TrainConfig:
+    """Build the configuration of the tables, on a card."""
+    settings = {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
+    return settle_types(parse_config(settings), torch.device("cuda"))
+
+
 def memory_table() -> str:
     """Format a Markdown table of the memory that training needs."""
     table_lines = [
@@ -514,10 +521,7 @@ def memory_table() -> str:
     models = {base_name: meta_model(base_name) for base_name in BASES}
     for canvas, grid in CANVASES.items():
         for base_name, row_title, settings in ROWS:
-            table_cells, model = [], models[base_name]
-            config = parse_config(
-                {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
-            )
+            table_cells, model, config = [], models[base_name], _table_config()
             for lora_rank in TABLE_RANKS:
                 changed_settings = {**settings, "lora.rank": lora_rank, "lora.alpha": lora_rank}
                 step_memory = predict(apply_settings(config, changed_settings), model, grid)
@@ -539,9 +543,7 @@ def _part_lines(model: WanTransformer3DModel) -> list[str]:
         "| with samples | main memory | samples not parked |",
         "|---" * 12 + "|",
     ]
-    config = parse_config(
-        {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
-    )
+    config = _table_config()
     for canvas, grid in CANVASES.items():
         for rank, exo in ((256, "sees_ego"), (256, "alone"), (128, "sees_ego"), (128, "alone")):
             settings = {**SWITCHES[5], "lora.rank": rank, "conditioning.exo": exo}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from egox_core.errors import EgoXInputError, intact, needs_package
 from egox_core.wan import check_run_files
 
+from ..compute_type import DTYPES
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
 from ..wan.weights import subfolder, weights_hash
@@ -22,8 +23,6 @@ from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, load_lora_tensors, lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +62,7 @@ class TrainableModel:
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
-    """Load the base model and prepare it for the training task of ``config``.
+    """Load the base model and prepare it for the training task of ``config``, types settled.
 
     Raises:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it

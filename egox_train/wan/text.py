@@ -89,7 +89,7 @@ class UmT5Text:
 
 
 def make_text_encoder(
-    source: str, device: torch.device | str, encoding: str = "released"
+    source: str, device: torch.device | str, dtype: torch.dtype, encoding: str = "released"
 ) -> TextEncoder:
     """Create a text encoder from a file or folder, or one that gives zeros.
 
@@ -115,9 +115,7 @@ def make_text_encoder(
         and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1
     ):
         return FixedText(read_embedding(path))
-    return UmT5Text(
-        path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding
-    )
+    return UmT5Text(path, device, dtype, encoding)
 
 
 def _umt5_folder(path: Path, dtype: torch.dtype):

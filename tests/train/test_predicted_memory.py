@@ -12,6 +12,7 @@ from egox_train.train.lora import add_lora
 from egox_train.train.loss import flow_loss
 from egox_train.train.memory import CANVASES, Machine, check_memory, meta_model, predict
 from egox_train.train.model import make_trainable
+from egox_train.train.number_types import settle_types
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.transformer import base_without_weights, transformer_config
@@ -23,6 +24,7 @@ from train_egox import main as train_egox
 CONFIGS = ROOT / "configs"
 RELEASED_GRID, SMALLER_GRID = CANVASES.values()
 GB = 1e9
+CARD = torch.device("cuda")
 shared_model = cache(meta_model)
 """Model of a base, which tests only read."""
 
@@ -38,7 +40,7 @@ def test_every_weight_is_counted_in_the_prediction(name, optimizer, state_bytes)
     assert not unknown_names and not unknown_weights and "img_emb.proj.1.weight" in native_weights
     assert config.items() <= {**model.config, "text_dim": 4096}.items()
     overrides = [f"optimizer.name={optimizer}", "ema_decay=.9", "batch_size=1"]
-    config = load_config(CONFIGS / "train_24gb.yaml", overrides)
+    config = settle_types(load_config(CONFIGS / "train_24gb.yaml", overrides), CARD)
     predicted = predict(config, model, RELEASED_GRID)
     assert predicted.base == pytest.approx(
         2 * sum(x.numel() for x in model.parameters()), rel=0.005
@@ -65,7 +67,8 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, ma
     model = shared_model("1.3B" if file == "train_24gb.yaml" else "14B")
     grid = SMALLER_GRID if "16gb" in file else RELEASED_GRID
     machine = Machine(gpu_bytes=gigabytes * GB, main_bytes=main_gb * GB)
-    memory_notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
+    config = settle_types(load_config(CONFIGS / file), CARD)
+    memory_notes = check_memory(config, model, grid, machine, shards=shards)
     assert "of a step" in memory_notes[0] and "main memory" in memory_notes[1]
 
 
@@ -81,7 +84,8 @@ def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
         "steps": 1,
         "memory": {"base_dtype": base},
     }
-    predicted = predict(parse_config(training_settings), shared_model("14B"), RELEASED_GRID)
+    config = settle_types(parse_config(training_settings), CARD)
+    predicted = predict(config, shared_model("14B"), RELEASED_GRID)
     assert measured_gb < predicted.total / GB < 1.05 * measured_gb
 
 
@@ -106,7 +110,7 @@ def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
 )
 def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings, message_pattern):
     overrides = [*changed_settings] if changed_settings else ["optimizer.name=adamw"]
-    config = load_config(CONFIGS / "train_14b_24gb.yaml", overrides)
+    config = settle_types(load_config(CONFIGS / "train_14b_24gb.yaml", overrides), CARD)
     card_gb, main_gb = machine
     with refuses(message_pattern):
         check_memory(

@@ -34,10 +34,10 @@ WRONG_PATHS = {
     "calibrate": (MISSING, "out"),
     "facts": ("--root", MISSING),
     "prepare": (MISSING, "out"),
-    "join": (),
+    "join": (MISSING,),
     "cache": (MISSING, "out", "--text", "zeros:8x8", "--vae", "vae"),
     "train": ("--config", MISSING),
-    "launch": (),
+    "launch": (sys.executable, "train_egox.py", "train", "--config", MISSING),
     "export": (MISSING, "lora.safetensors"),
     "generate": (MISSING, "out", "--base", "base", "--vae", "vae"),
     "lerobot": ("--clips", MISSING, "--out", "out"),
@@ -53,7 +53,16 @@ ROWS = {
     **{(module, "--help"): (0, "usage: ") for module in TAKE_COMMANDS.values()},
     (TRAINER, "lerobot", "--no-such-flag"): (2, "error: "),
     (TAKE_COMMANDS["preview"], "--no-such-flag"): (2, "error: "),
-    **{(TRAINER, name, *words): (2, IS_MISSING) for name, words in WRONG_PATHS.items() if words},
+    **{(TRAINER, name, *words): (2, IS_MISSING) for name, words in WRONG_PATHS.items()},
+    **{
+        (TRAINER, "launch", *words): (2, message)
+        for words, message in (
+            ((), "got no command"),
+            (("no_such_launcher",), "got 'no_such_launcher', which isn't there"),
+            ((sys.executable, TRAINER, "train", "--confg", "any.yaml"), "--confg"),
+            ((sys.executable, "--config_file", MISSING), IS_MISSING),
+        )
+    },
     (TAKE_COMMANDS["prior"], "--take", MISSING, "--out", "out"): (1, IS_MISSING),
     (TAKE_COMMANDS["preview"], "--take", MISSING, "--out", "out"): (1, IS_MISSING),
     (TAKE_COMMANDS["preview"], "--take", "sample/calm_room", "--out", "o", "--gain", "nan"): (

@@ -296,7 +296,7 @@ def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
             expected = model(padded, attention_mask=mask).last_hidden_state[0]
         if how == "released":
             expected[len(ids) :] = 0
-        embedding = make_text_encoder(str(tmp_path), "cpu", how).encode(prompt)
+        embedding = make_text_encoder(str(tmp_path), "cpu", torch.float32, how).encode(prompt)
         torch.testing.assert_close(embedding, expected, atol=1e-5, rtol=0)
 
 
