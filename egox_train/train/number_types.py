@@ -23,13 +23,13 @@ def settle_types(
     Raises:
         EgoXInputError: a base in a smaller type than the computation.
     """
-    earlier_memory = (earlier_config or {}).get("memory", {})
+    memory_settings: Mapping[str, Any] = config.memory.model_dump()
+    earlier_settings = (earlier_config or {}).get("memory", {})
     base_dtype, named_type = (
-        earlier_memory.get(name, value) if value == "auto" else value
-        for name, value in (
-            ("base_dtype", config.memory.base_dtype),
-            ("compute_dtype", config.memory.compute_dtype),
-        )
+        earlier_settings.get(name, memory_settings[name])
+        if memory_settings[name] == "auto"
+        else memory_settings[name]
+        for name in ("base_dtype", "compute_dtype")
     )
     if named_type == "auto" and base_dtype in ("bfloat16", "float8"):
         named_type = "bfloat16"
