@@ -251,7 +251,7 @@ COMMANDS: Mapping[str, Command] = {
         "one training set of the parts that `prepare --shard` made",
         join_arguments,
         run_join,
-        writes=(),
+        not_there=(),
     ),
     "cache": Command(
         "latents, embeddings and attention geometry of a training set",
