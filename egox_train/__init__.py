@@ -10,5 +10,6 @@ further down:
     data        training sets: raw recordings to clips to a latent cache
     takes       files of head points and masks beside a take
     wan         text encoder, VAE and transformer by diffusers and transformers
-    parallel, compute_type, options, fingerprint, contact_sheet, video_writer, lazy_names: the ground
+    parallel, compute_type, options, fingerprint: the ground
+    contact_sheet, video_writer, lazy_names: the ground
 """
