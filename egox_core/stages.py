@@ -52,7 +52,7 @@ from .progress import Progress, no_progress
 from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
-from .takes import DepthReport, is_aria_k, meta_trajectory, take_depth, with_takes_raw_scale
+from .takes import DepthReport, is_aria_k, meta_trajectory, take_depth
 from .trajectory import (
     adapted,
     check_made_on,
@@ -279,7 +279,6 @@ def align(
         notes = (*report.notes, *pose_report.notes)
         report = replace(report, notes=notes, facts=aligned.facts)
     argument.check_applied(report.facts, "these maps and their camera")
-    aligned = with_takes_raw_scale(aligned, meta, frames or aligned.frames, progress=progress)
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _to_device(aligned, device), report
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .cameras import preset_camera
 from .exchange import times_of_path
 from .facts import Declared
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
@@ -20,9 +19,7 @@ from .sizes import longest_clip
 from .stages import align, path
 from .takes import (
     DepthReport,
-    ego_lens,
     find_depth,
-    is_aria_k,
     open_depth,
     pose_numberings,
     read_meta,
@@ -55,6 +52,7 @@ class Take:
     lens_note: str  # with which exo lens it was read
     report: DepthReport  # on the depth
     hands: HandTrack | None = None  # of hands.json, where there is one
+    meta: TakeMeta | None = None  # of meta.json, where there is one
 
     @property
     def frames(self) -> FrameSelection:
@@ -162,14 +160,13 @@ def load_take(
         if file_frames == "in use" and start_frame == 0 and not target_fps:
             file_frames = "source"  # which is the same before the cut
     frames = clip.selection
-    preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
-    camera, camera_note = ego_lens(meta, preset)
-    trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
-    k = meta.ego_intrinsics
-    if camera_preset is None and camera is preset and (k is None or not is_aria_k(k)):
-        trajectory = replace(trajectory, ego=replace(trajectory.ego, lens_guessed=True))
-    if camera_preset is None and poses is meta:
-        notes = replace(notes, placed="; ".join(filter(None, (notes.placed, camera_note))))
+    trajectory, notes = path(
+        poses,
+        frames=frames,
+        camera=meta.ego_lens or camera_preset,
+        ego_size=None if meta.ego_lens else ego_size or frames.size[1],
+        file_frames=file_frames,
+    )
     notes = replace(notes, prompt=meta.prompt)
     hand_track = None
     if (hands := folder / HANDS).is_file():
@@ -195,6 +192,7 @@ def load_take(
         lens_note=lens_note,
         report=report,
         hands=hand_track and hand_track.with_depth_check(depth.depth_m, depth.exo.camera),
+        meta=meta,
     )
     declared.check_applied(take.facts, "this take's files")
     return take

@@ -23,6 +23,7 @@ from ..egox_core.takes import (
     meta_beside,
     read_meta,
     with_exo_lens,
+    with_takes_raw_scale,
 )
 from ..egox_core.types import ALIGN_MODES, TakeMeta
 from .host.graph import (
@@ -293,6 +294,7 @@ class EgoXDepthAlign(io.ComfyNode):
             declared=declared_facts,
             progress=progress,
         )
+        depth = with_takes_raw_scale(depth, meta, frames or depth.frames, progress=progress)
         report_text = report.fit.text((*report.notes, Remark(lens_note)))
         plot_picture = plot_report(report.fit)
         depth_picture, legend = depth_preview(depth.depth_m)

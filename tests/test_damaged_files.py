@@ -30,7 +30,8 @@ from egox_core.hands.files import read_hands, write_hands
 from egox_core.page.uploads import contents, find_take_files, unpack_uploads
 from egox_core.robots.robot_set import open_set
 from egox_core.takes.depth_readers import open_depth
-from egox_core.takes.meta import depth_camera, read_meta
+from egox_core.takes.meta import read_meta
+from egox_core.takes.take_cameras import meta_lens
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
 from egox_core.video import decode_frames, probe_video
@@ -335,7 +336,7 @@ def read_masks(folder: Path) -> None:
 def read_meta_files(folder: Path) -> None:
     for file in (folder / "meta.json", folder / "intrinsics" / "a.npz"):
         if file.is_file():
-            depth_camera(read_meta(file, "0"), (84, 48))
+            meta_lens(read_meta(file, "0"), (84, 48), Frames.of_count(1))
 
 
 def read_pose_files(folder: Path) -> None:

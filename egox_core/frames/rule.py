@@ -69,11 +69,20 @@ class Numbering:
         """Return a copy of this numbering with the user's choice of ``file_frames``."""
         return replace(self, file_frames=file_frames)
 
-    def runs_over(self, total: int) -> bool:
-        """Check whether consecutive frame numbers run beyond the end of the video."""
+    def fits(self, total: int | None) -> bool:
+        """Check whether there is an entry for each frame of the video, but for those lost there."""
+        return total is not None and abs(self.count - total) <= spare_frames(total)
+
+    def goes_by_number(self, total: int | None) -> bool:
+        """Check whether numbers tell the entries' frames: stated ones that don't run over the end.
+
+        Consecutive ones that do, as many as the video's frames, count from another number than 0.
+        """
+        if self.numbers is None or total is None or not self.fits(total):
+            return self.numbers is not None
         numbers = torch.as_tensor(self.numbers)
         last, first = int(numbers.max()), int(numbers.min())
-        return last - first == len(numbers) - 1 and last >= total
+        return last - first != len(numbers) - 1 or last < total
 
 
 def settle_frames(given: Frames | None, own: Frames, what: str = "source") -> Frames:
@@ -115,8 +124,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         return Entries(slice(None), Remark(""))
     declaration, count, total = numbering.file_frames, numbering.count, frames.total
     check_choice("file_frames", declaration, FILE_FRAMES, "leave file_frames at auto where unsure")
-    fits_source = total is not None and abs(count - total) <= spare_frames(total)
-    if numbering.numbers is not None and not (fits_source and numbering.runs_over(total)):
+    if numbering.goes_by_number(total):
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
         frames = frames.select(slice(count))
@@ -132,7 +140,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     if covers_last and declaration == "source":
         return _make_entries(numbering, frames.indices, f"{words}: one for each frame of the video")
     if covers_last and declaration == "auto":
-        if fits_source or (total is None and not numbering.in_memory):
+        if numbering.fits(total) or (total is None and not numbering.in_memory):
             return _make_entries(
                 numbering, frames.indices, f"{words}: one for each frame of the video"
             )
@@ -146,14 +154,13 @@ def covered_part(frames: Frames, numbering: Numbering) -> slice:
     the end as programs lose there (:func:`.sizes.spare_frames`). Where they lack more it is the
     whole clip, which :func:`entries_of` refuses.
     """
-    whole_clip, total = slice(0, len(frames)), frames.total or len(frames)
+    whole_clip, times = slice(0, len(frames)), numbering.times_s
     if numbering.standing or numbering.sparse:
         return whole_clip
-    numbers, times = numbering.numbers, numbering.times_s
-    if numbers is not None and not numbering.runs_over(total):
-        numbers = torch.as_tensor(numbers).to(frames.indices)
+    if numbering.goes_by_number(frames.total):
+        numbers = torch.as_tensor(numbering.numbers).to(frames.indices)
         covered_mask = (frames.indices >= numbers.min()) & (frames.indices <= numbers.max())
-    elif numbers is None and times is not None and numbering.times_of_video:
+    elif times is not None and numbering.times_of_video:
         tolerance_s = 0.5 / frames.rate
         covered_mask = frames.times_s >= times.min() - tolerance_s
         covered_mask &= frames.times_s <= times.max() + tolerance_s
@@ -162,7 +169,7 @@ def covered_part(frames: Frames, numbering: Numbering) -> slice:
         positions = torch.arange(len(frames)) if is_counted_in_use else frames.indices
         covered_mask = positions < numbering.count
         lost_count = int(positions.max()) + 1 - numbering.count
-        if lost_count > spare_frames(total):
+        if lost_count > spare_frames(frames.end):
             return whole_clip
     covered_positions = covered_mask.nonzero().flatten().tolist()
     if not covered_positions:

@@ -17,6 +17,7 @@ from .meta import (
     listed_takes,
     meta_beside,
     meta_entry,
+    own_camera,
     parse_meta,
     read_meta,
     take_name,

@@ -10,12 +10,11 @@ from typing import Literal
 from torch import Tensor
 
 from ..arrays import as_poses
-from ..cameras import CameraModel, CameraPath, World, validate_w2c
+from ..cameras import LENSES, CameraModel, CameraPath, World, validate_w2c
 from ..errors import EgoXInputError
 from ..facts import NOTHING_DECLARED, Declared, StatedLens, StatedPoses, settle_poses, unread_row
 from ..file_names import META
 from ..safe_files import read_json, read_optional, whole_number
-from ..sizes import same_aspect
 from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
 
 LIST_KEYS = ("train_datasets", "val_datasets", "test_datasets")
@@ -23,6 +22,8 @@ LIST_KEYS = ("train_datasets", "val_datasets", "test_datasets")
 example's meta.json."""
 MAX_META_BYTES = 256 * 2**20
 """Their training list has 99 MB."""
+SAME_FOCAL = 0.01
+"""Share by which the focal length of a file's K, against its centre, may differ from its lens'."""
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
 MAX_OFF_CENTRE, ASPECT_ERROR = 0.05, 0.03
@@ -244,6 +245,9 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
         read_value(key, CameraModel.from_json) for key in ("exo_camera", "ego_camera")
     )
     exo = settled_path("exo", "camera_extrinsics", exo_lens, "take") or CameraPath.of_exo(exo_lens)
+    name = take_name(content) or path.parent.name or path.name
+    k = intrinsics("camera_intrinsics")
+    is_exact = exo_lens is not None
     with _frames_named(content.get("ego_extrinsics"), f"ego_extrinsics of {label}"):
         ego = settled_path("ego", "ego_extrinsics", ego_lens, exo.world)
     pose_source = str(content.get("pose_source") or "")
@@ -251,9 +255,10 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
         exo = exo.numbered
         ego = ego and ego.numbered
     return TakeMeta(
-        name=take_name(content) or path.parent.name or path.name,
+        name=name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
-        camera_intrinsics=intrinsics("camera_intrinsics"),
+        camera_intrinsics=None if is_exact else k,
+        other_lenses=_other_k(k, exo_lens, name) if is_exact and k is not None else (),
         exo=exo,
         ego_intrinsics=intrinsics("ego_intrinsics"),
         ego_lens=ego_lens,
@@ -263,6 +268,27 @@ def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> T
         declared=declared,
         facts=rows,
     )
+
+
+def _other_k(k: Tensor, lens: CameraModel, name: str) -> tuple[str, ...]:  # k [3, 3]
+    """Describe a file's K beside its exact lens where their angles of view differ.
+
+    Both may be of other sizes and crops of the picture, so that one axis is enough to agree. Of a
+    fisheye K is no more than a likeness.
+    """
+    pairs = zip(
+        k.diagonal()[:2].tolist(),
+        k[:2, 2].tolist(),
+        (lens.fx, lens.fy),
+        (lens.cx, lens.cy),
+        strict=True,
+    )
+    ratios = [
+        focal * own_centre / (own_focal * centre) for focal, centre, own_focal, own_centre in pairs
+    ]
+    if not LENSES[lens.lens].straight or min(abs(ratio - 1) for ratio in ratios) <= SAME_FOCAL:
+        return ()
+    return (f"focal length {ratios[0]:.2f} times as long (camera_intrinsics of {name})",)
 
 
 @contextmanager
@@ -376,52 +402,14 @@ def picture_of_k(
     )
 
 
-def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> StatedLens:
-    """State the exo lens that a meta file has at the size of the depth maps.
-
-    An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
-    resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
+def own_camera(k: Tensor, size: tuple[int, int], name: str) -> CameraModel:  # k [3, 3]
+    """Make the pinhole camera of a K in px of its own picture, which may be larger than ``size``.
 
     Raises:
-        EgoXInputError: no intrinsics, a centre that can't be one.
+        EgoXInputError: as :func:`picture_of_k`.
     """
-    width, height = depth_size
-    if meta.exo.lens is not None:
-        exact_lens, by = meta.exo.lens, f"exo_camera of {meta.name}"
-        if exact_lens.stored_size == depth_size:
-            return StatedLens(lens=exact_lens, by=by, source="meta")
-        if same_aspect(exact_lens.stored_size, depth_size):
-            return StatedLens(lens=exact_lens.rescale(*depth_size), by=by, source="meta")
-        full_size = round(height * exact_lens.stored_size[0] / exact_lens.stored_size[1]), height
-        if (
-            meta.pose_source == FROM_EDITOR and full_size[0] < width
-        ):  # it wrote a cropped clip's own
-            note = (
-                f"exo_camera of {exact_lens.width}x{exact_lens.height} px was taken for the "
-                "picture's middle"
-            )
-            lens = exact_lens.rescale(*full_size)
-            lens = lens.crop((full_size[0] - width) // 2, 0, width, height)
-            return StatedLens(lens=lens, by=by, source="meta", note=note)
-        aspect_ratio = exact_lens.stored_size[0] / exact_lens.stored_size[1]
-        if abs(aspect_ratio * height / width - 1) > ASPECT_ERROR:
-            raise EgoXInputError(
-                by,
-                got=(
-                    f"one of {exact_lens.width}x{exact_lens.height} px for a picture of "
-                    f"{width}x{height}"
-                ),
-                expected="the camera of this picture, of the same shape",
-                fix="give this video's own meta file",
-            )
-    if meta.camera_intrinsics is None:
-        raise EgoXInputError(
-            f"take {meta.name}",
-            got="no camera_intrinsics",
-            expected="the exo camera's K",
-            fix="add them to the meta file, or use a depth source that gives intrinsics",
-        )
-    return camera_of_k(meta.camera_intrinsics, depth_size, f"camera_intrinsics of {meta.name}")
+    width, height = picture_of_k(k, size, name) or size
+    return CameraModel.from_intrinsics(k, round(width), round(height), name=name)
 
 
 def camera_of_k(

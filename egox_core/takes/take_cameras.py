@@ -9,14 +9,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CAMERA_PRESETS, LENSES, CameraModel, CameraPath, raw_gopro_of
+from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of
 from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..facts import StatedLens
 from ..frames import FileFrames, Frames, Numbering, entries_of, settle_frames
-from ..sizes import centre_crop_left, same_aspect
+from ..sizes import same_aspect
 from ..trajectory import with_declared_mount, with_declared_world
 from ..types import (
+    FROM_EDITOR,
     CameraTrajectory,
     ExoLens,
     FrameSelection,
@@ -24,13 +25,11 @@ from ..types import (
     TakeNotes,
     is_a,
 )
-from .meta import MAX_OFF_CENTRE, camera_of_k, depth_camera, picture_of_k
+from .meta import ASPECT_ERROR, MAX_OFF_CENTRE, camera_of_k, picture_of_k
 from .shown_picture import check_not_turned, shown_take
 
 ARIA_PRESETS = "aria_released", "aria_meta"
 """Presets whose K a take may state without its lens: the poses are of their turned sensor."""
-SAME_FOCAL = 0.01
-"""Share by which the focal length of a file's K, against its centre, may differ from its lens'."""
 SAME_EGO = 0.005
 """Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of
 100 px that were rounded."""
@@ -78,58 +77,57 @@ def meta_lens(
     size: tuple[int, int],  # (width, height) px of the whole picture
     frames: Frames,
 ) -> StatedLens:
-    """State the take's exo lens for its whole picture at a size, and how K was rescaled.
+    """State the take's exo lens for its whole picture at a size, and how it was rescaled.
 
     It is a mirror's where the frames were mirrored in their file.
 
     K of another resolution belongs to the picture of :func:`.meta.picture_of_k`, an exact camera to
     one of its size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796
-    against 784), the latter is its middle.
+    against 784), the latter is its middle; so it is of the cropped clip whose own camera the editor
+    wrote.
 
     Raises:
-        EgoXInputError: no intrinsics, a K of an unknown picture.
+        EgoXInputError: no intrinsics, a K of an unknown picture, an exact camera of another shape.
     """
     (width, height) = size
-    check_not_turned(f"exo camera of {meta.name}", meta.exo_camera, size)
-    exact_lens = meta.exo.lens
-    k = meta.camera_intrinsics
-    full_width = width
-    aspect = 0.0
-    if exact_lens is not None:
-        aspect = exact_lens.stored_size[0] / exact_lens.stored_size[1]
-    elif k is not None and (
-        k_picture := picture_of_k(k, size, f"camera_intrinsics of {meta.name}")
-    ):
-        aspect = k_picture[0] / k_picture[1]
-    if height * aspect > width and not same_aspect((aspect, 1), size):
-        full_width = round(height * aspect)
-    stated = depth_camera(meta, (full_width, height))
-    if exact_lens is not None and k is not None:
-        stated = replace(stated, others=_other_k(k, exact_lens, meta.name))
-    left = centre_crop_left((full_width, height), size)
-    lens = stated.lens if left is None else stated.lens.crop(left, 0, width, height)
+    lens, k = meta.exo.lens, meta.camera_intrinsics
+    k_name, by = (f"{key} of {meta.name}" for key in ("camera_intrinsics", "exo_camera"))
+    if lens is not None:
+        picture = lens.stored_size
+    elif k is not None:
+        picture = picture_of_k(k, size, k_name) or size
+    else:
+        raise EgoXInputError(
+            f"take {meta.name}",
+            got="no camera_intrinsics",
+            expected="the exo camera's K",
+            fix="add them to the meta file, or use a depth source that gives intrinsics",
+        )
+    full_width, note = width, ""
+    if not same_aspect(picture, size):
+        picture_width = round(height * picture[0] / picture[1])
+        is_editors = lens is not None and meta.pose_source == FROM_EDITOR
+        full_width = picture_width if is_editors else max(width, picture_width)
+        if full_width < width:
+            note = f"{by} of {picture[0]}x{picture[1]} px was taken for the picture's middle"
+    full_size = full_width, height
+    if lens is None:
+        assert k is not None  # as above
+        stated = camera_of_k(k, full_size, k_name)
+    else:
+        if abs(picture[0] * height / (picture[1] * full_width) - 1) > ASPECT_ERROR:
+            raise EgoXInputError(
+                by,
+                got=f"one of {picture[0]}x{picture[1]} px for a picture of {width}x{height}",
+                expected="the camera of this picture, of the same shape",
+                fix="give this video's own meta file",
+            )
+        lens = lens if picture == full_size else lens.rescale(*full_size)
+        stated = StatedLens(lens=lens, by=by, source="meta", note=note, others=meta.other_lenses)
+    lens = stated.lens
+    if full_width != width:
+        lens = lens.crop((full_width - width) // 2, 0, width, height)
     return replace(stated, lens=lens.mirrored() if frames.is_mirrored else lens)
-
-
-def _other_k(k: Tensor, lens: CameraModel, name: str) -> tuple[str, ...]:  # k [3, 3]
-    """Describe a file's K beside its exact lens where their angles of view differ.
-
-    Both may be of other sizes and crops of the picture, so that one axis is enough to agree. Of a
-    fisheye K is no more than a likeness.
-    """
-    pairs = zip(
-        k.diagonal()[:2].tolist(),
-        k[:2, 2].tolist(),
-        (lens.fx, lens.fy),
-        (lens.cx, lens.cy),
-        strict=True,
-    )
-    ratios = [
-        focal * own_centre / (own_focal * centre) for focal, centre, own_focal, own_centre in pairs
-    ]
-    if not LENSES[lens.lens].straight or min(abs(ratio - 1) for ratio in ratios) <= SAME_FOCAL:
-        return ()
-    return (f"focal length {ratios[0]:.2f} times as long (camera_intrinsics of {name})",)
 
 
 class ExoPicture(NamedTuple):

@@ -29,10 +29,11 @@ class TakeMeta:
 
     name: str  # used in error messages
     prompt: str = ""
-    # [3, 3] float64, exo K, of a picture that it is centred in
+    # [3, 3] float64, exo K, of a picture that it is centred in; None beside the exact lens
     camera_intrinsics: Tensor | None = None
     # poses numbered by source frame; the lens only where the file has the exact one (ours do)
     exo: CameraPath = CameraPath.of_exo(None)  # noqa: RUF009  frozen
+    other_lenses: tuple[str, ...] = ()  # what the file says of exo's lens beside the exact one
     ego_intrinsics: Tensor | None = None  # [3, 3] float64
     ego_lens: CameraModel | None = None  # the exact one, too
     ego: CameraPath | None = None  # with that lens, numbered by source frame; None: no poses

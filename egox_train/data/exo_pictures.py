@@ -130,7 +130,7 @@ def camera_of_video(view: RawView, video_info: VideoInfo) -> CameraModel:
             got=f"video {video_info.width}x{video_info.height}, "
             f"intrinsics of {calibrated_size[0]}x{calibrated_size[1]}",
             expected="the same aspect",
-            fix="give the camera's own video",
+            fix="give the camera's own video, or exo_camera, which says its size, in its meta.json",
         )
     return (
         view.exo.camera

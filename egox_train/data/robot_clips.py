@@ -23,6 +23,7 @@ from egox_core.robots import (
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
+from egox_core.takes import with_takes_raw_scale
 from egox_core.video import probe_video
 
 from ..fingerprint import file_ends, file_state, fingerprint
@@ -202,7 +203,8 @@ def _append_or_check(
         read_all(source.ego_video, frame_count, picture_size, 0 if is_generated else first_frame),
     )
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
-    exact = PathViews.exact(exo_video.float() / 255, take.depth, take_path, progress=progress)
+    depth = with_takes_raw_scale(take.depth, take.meta, take.frames, progress=progress)
+    exact = PathViews.exact(exo_video.float() / 255, depth, take_path, progress=progress)
     fitted_camera = camera_fit(
         scene_points,
         take_path,

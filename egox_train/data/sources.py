@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -24,6 +25,7 @@ from egox_core.takes import (
     find_depth,
     listed_takes,
     meta_lens,
+    own_camera,
     parse_meta,
     read_meta,
     shown_take,
@@ -238,17 +240,17 @@ def _from_meta(
     assert meta.ego is not None and meta.exo_camera is not None  # as above
     check_ego_count(meta, all_frames)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
-    # video's own.
-    camera = (
-        meta.exo_camera
-        if has_own_lens
-        else meta_lens(meta_with_lens, all_frames.source_size, all_frames).lens
-    )
+    # video's own, or else that of a picture that it is centred in.
+    camera, source_size = meta.exo_camera, all_frames.source_size
+    if not has_own_lens:
+        camera = meta_lens(meta_with_lens, source_size, all_frames).lens
+    elif meta.camera_intrinsics is not None:
+        with suppress(EgoXInputError):
+            camera = own_camera(meta.camera_intrinsics, source_size, "camera_intrinsics")
     exo_view = replace(meta.exo, lens=camera)
-    if meta.exo.lens is not None:
-        for other in meta_lens(meta, all_frames.source_size, all_frames).others:
-            note_text = f"exo lens: {camera.words}, otherwise {other}"
-            notes += (Remark(note_text, RemarkKind.WARNING),)
+    for other in meta.other_lenses:
+        note_text = f"exo lens: {camera.words}, otherwise {other}"
+        notes += (Remark(note_text, RemarkKind.WARNING),)
     if depth is None:
         try:
             depth = find_depth(folder)
