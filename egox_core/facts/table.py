@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -125,7 +126,7 @@ def _names_text(names: Any) -> str:
 def _pose(value: object) -> tuple[float, ...]:
     """Parse a rigid transform to the 12 numbers of [R|t]."""
     if isinstance(value, str):
-        value = [float(word) for word in value.replace(",", " ").split()]
+        value = [float(word) for word in re.sub(r"[\[\],]", " ", value).split()]
     numbers = torch.as_tensor(value).double().reshape(-1)
     if len(numbers) == 16:
         numbers = by_rows(numbers.reshape(1, 4, 4), "camera_from_tracker").flatten()

@@ -276,14 +276,15 @@ def place_values(
     ends_early = best_reading.clock == "index" and best_reading.moments[-1] < frames.last
     if are_times or not ends_early:
         return placed
-    return placed._replace(name_advice=_name_advice(pose_values, frames))
+    end = float(best_reading.moments[-1])
+    return placed._replace(name_advice=_name_advice(pose_values, frames, end))
 
 
-def _name_advice(values: np.ndarray, frames: Frames) -> str:
+def _name_advice(values: np.ndarray, frames: Frames, end: float | None = None) -> str:
     """Word the settings with which pictures' numbers are poses of the frames in use.
 
-    They are those that read the numbers as they stand, for as many frames as these reach over, and
-    those that reach the video's end.
+    They are those that read the numbers as they stand, for as many frames as these reach over,
+    those that reach the video's end, and those that end at frame ``end``, as they were read.
     """
     used_numbers = frames.indices.double().numpy()
     spare_count = spare_frames(frames.end)
@@ -295,7 +296,8 @@ def _name_advice(values: np.ndarray, frames: Frames) -> str:
             first, last = reading.moments[0], reading.moments[-1]
             reaches_end = used_numbers.max() <= last < frames.end + spare_count
             covered_count = int((used_numbers <= last).sum())
-            if first > used_numbers.min() or not (reaches_end or size == 1) or last in advice:
+            is_meant = reaches_end or size == 1 or last == end
+            if first > used_numbers.min() or not is_meant or last in advice:
                 continue
             clip = "" if reaches_end else f" and {longest_clip(covered_count)} frames"
             advice[last] = f"set every_nth {every_nth}{clip} (poses end at frame {last:g})"

@@ -6,7 +6,6 @@ Calibrations are of either."""
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ..cameras import CameraModel, compose, sensor_from_upright
 from ..errors import EgoXInputError
@@ -113,26 +112,23 @@ def _is_turned(lens: CameraModel, shown: Size) -> bool:
 
 
 def _turned(meta: TakeMeta, turns: int, shown: Size) -> TakeMeta:
-    """Turn lens and poses of a take's exo camera by clockwise quarter turns of its picture."""
-    exo, ego, k = meta.exo, meta.ego, meta.camera_intrinsics
-    if exo.lens is not None:
-        exo = replace(exo, lens=replace(exo.lens, quarter_turns=turns).upright())
-    elif k is not None:
-        k = _turned_k(k, turns, shown[::-1] if turns % 2 else shown)
-    sensor_turn = sensor_from_upright(turns)
+    """Turn lens and poses of a take's exo camera by clockwise quarter turns of its picture.
+
+    A K gets the picture here that it is of, and its middle stays where it is written.
+    """
+    exo, ego, lens, k = meta.exo, meta.ego, meta.exo.lens, meta.camera_intrinsics
+    is_drawn = False
+    if k is not None:
+        lens = own_camera(k, shown[::-1] if turns % 2 else shown, "camera_intrinsics")
+        off_middle = 2 * lens.cx - lens.width, 2 * lens.cy - lens.height
+        is_drawn = max(map(abs, off_middle)) <= DRAWN_PX
+    if lens is not None:
+        lens = replace(lens, quarter_turns=turns).upright()
+        lens = replace(lens, cx=lens.width / 2, cy=lens.height / 2) if is_drawn else lens
+    exo, sensor_turn = replace(exo, lens=lens), sensor_from_upright(turns)
     if not exo.at_origin:
         exo = replace(exo, w2c=sensor_turn.T @ exo.w2c)
     elif ego is not None:  # its world is the exo camera's, whose axes turn
         no_shift = torch.zeros(3, 1, dtype=torch.float64)
         ego = replace(ego, w2c=compose(ego.w2c, torch.cat((sensor_turn, no_shift), 1)))
-    return replace(meta, exo=exo, camera_intrinsics=k, ego=ego)
-
-
-def _turned_k(k: Tensor, turns: int, stored: Size) -> Tensor:  # [3, 3]
-    """Turn a K of the stored picture, whose middle stays where it is written."""
-    camera = own_camera(k, stored, "camera_intrinsics")
-    turned = replace(camera, quarter_turns=turns).upright()
-    off_middle = 2 * camera.cx - camera.width, 2 * camera.cy - camera.height
-    if max(map(abs, off_middle)) <= DRAWN_PX:
-        turned = replace(turned, cx=turned.width / 2, cy=turned.height / 2)
-    return turned.intrinsics
+    return replace(meta, exo=exo, camera_intrinsics=None, ego=ego)

@@ -91,7 +91,7 @@ def meta_lens(
     """
     (width, height) = size
     lens, k = meta.exo.lens, meta.camera_intrinsics
-    k_name, by = (f"{key} of {meta.name}" for key in ("camera_intrinsics", "exo_camera"))
+    k_name, by = (f"{camera} of {meta.name}" for camera in ("camera_intrinsics", "exo camera"))
     if lens is not None:
         picture = lens.stored_size
     elif k is not None:

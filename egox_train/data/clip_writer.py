@@ -329,7 +329,9 @@ def _write_clip(
     moving_masks, mask_source = moving_in_clip(
         pictures, job.window, options, frames, maps.mask(job.view.mask)
     )
-    depth_m, file_mask, depth_kind = _clip_depth(job, pictures, frames, maps, moving_masks)
+    depth_m, file_mask, depth_kind, far_rows = _clip_depth(
+        job, pictures, frames, maps, moving_masks
+    )
     if moving_masks is None and file_mask is not None:
         moving_masks, mask_source = file_mask, "depth file"
     depth_m = torch.where(
@@ -396,6 +398,7 @@ def _write_clip(
         hidden_lines=options.hidden_lines,
         moving=mask_source,
         notes=(
+            *(row.text for row in far_rows),
             *alignment.warnings(),
             *map(str, motion_report.notes),
             *report.warnings(),
@@ -412,16 +415,17 @@ def _write_clip(
 
 def _clip_depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
-) -> tuple[Tensor, Tensor | None, DepthSource]:
+) -> tuple[Tensor, Tensor | None, DepthSource, list[FactRow]]:
     """Read or compute a clip's depth [T, H, W] and its mask of moving pixels, and name the source.
 
-    ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
+    ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned. The rows are of
+    a number that was found to say in a file's maps that there is nothing.
     """
     options = job.options
     if options.depth == "plane":
         floor_plane = ground_plane(job.take, options.eye_height_m)
         depth = plane_depth(floor_plane, _exo_path(job, pictures.camera))
-        return depth[None].expand(options.frames, -1, -1), None, SUBSTITUTE_DEPTH
+        return depth[None].expand(options.frames, -1, -1), None, SUBSTITUTE_DEPTH, []
     if options.depth == "model":
         from .depth_model import model_depth
 
@@ -433,7 +437,7 @@ def _clip_depth(
             pictures.camera,
             dynamic,
         )
-        return depth, None, "model"
+        return depth, None, "model", []
     assert job.view.depth is not None  # or the run was refused before
     depth = load_depth_file(
         maps.depth(job.view.depth),
@@ -442,7 +446,8 @@ def _clip_depth(
         lenses=[StatedLens(lens=pictures.camera, by="the exo pictures", source="meta")],
         declared=job.take.declared.with_arguments({"depth.frames": job.options.file_frames}),
     ).depth
-    return depth.depth_m.float(), depth.dynamic, "file"
+    far_rows = [row for row in depth.facts if row.fact == "depth.far_m" and row.advice]
+    return depth.depth_m.float(), depth.dynamic, "file", far_rows
 
 
 def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:

@@ -212,6 +212,12 @@ STRIDES = {
     "every 3rd of Nuke": (range(1001, 1026, 3), 41, "every_nth 1 and 25 frames", {1: (25, 24)}),
     "a part": (range(1, 21), 49, "every_nth 1 and 17 frames", {1: (17, 19)}),
     "a part from 0": (range(20), 49, "every_nth 1 and 17 frames", {1: (17, 19)}),
+    "every 2nd but the last": (
+        range(1, 50),
+        98,
+        "every_nth 1 and 49 frames .*, or every_nth 2 and 97 frames",
+        {1: (49, 48), 2: (97, 96)},
+    ),
     "every 2nd, a part": (range(1, 13), 30, "every_nth 1 and 9 frames", {1: (9, 11)}),
 }
 

@@ -10,6 +10,9 @@ import torch
 from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.stages import align, load_clip, path
 from egox_core.takes import load_depth_file, read_meta
+from egox_core.video import probe_video
+from egox_train.data.exo_pictures import camera_of_video
+from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from tests.core.facts.pose_doors import write_json
 from tests.refusals import refuses
@@ -92,6 +95,19 @@ def test_lens_and_pose_turn_with_the_picture(given, turns, tmp_path):
         assert row.value == "stored" and "size of the lens" in row.by
 
 
+@pytest.mark.parametrize("turns", [0, 1, 3])
+def test_a_calibrated_k_keeps_its_centre_wherever_it_is_read(turns, tmp_path):
+    """Check a K off the middle, whose doubled centre has another shape than either picture."""
+    video = write_phone_video(tmp_path, turns)
+    clip, _ = load_clip(video, frame_count=COUNT, one_shot=True)
+    lens = replace(LENS, cx=50.2, cy=29.1)
+    write_meta(tmp_path, None, lens.intrinsics)
+    for exo in exo_at_doors(tmp_path, clip)[0]:
+        assert torch.allclose(exo.camera.intrinsics, shown(lens, turns).intrinsics)
+    ((view,),) = (take.exos for take in list_takes(tmp_path, "auto", []))
+    assert camera_of_video(view, probe_video(video)) == shown(lens, turns)
+
+
 def test_half_a_turn_is_declared(tmp_path):
     clip, _ = load_clip(write_phone_video(tmp_path, 2), frame_count=COUNT, one_shot=True)
     write_meta(tmp_path)
@@ -143,6 +159,15 @@ def test_a_turned_lens_in_an_unturned_video_is_refused_and_the_remedies_work(giv
     write_meta(tmp_path, turned, camera_extrinsics=turned_w2c)
     for exo in exo_at_doors(tmp_path, clip)[0]:
         assert_turned(exo, 1)
+
+
+def test_turns_to_another_shape_are_refused_and_the_remedy_works(tmp_path):
+    clip, _ = load_clip(write_phone_video(tmp_path, 0), frame_count=COUNT, one_shot=True)
+    write_meta(tmp_path, replace(LENS, quarter_turns=1))
+    with refuses("quarter_turns of .*64 px wide and 96 px high.*leave quarter_turns out"):
+        exo_at_doors(tmp_path, clip)
+    write_meta(tmp_path)
+    assert all(exo.camera == LENS for exo in exo_at_doors(tmp_path, clip)[0])
 
 
 def test_a_callers_turned_camera(tmp_path):

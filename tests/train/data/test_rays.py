@@ -1,4 +1,4 @@
-"""Test that commands which read depth by themselves make z of maps along rays."""
+"""Test that commands which read depth by themselves make z of what maps say."""
 
 import shutil
 
@@ -38,6 +38,20 @@ def test_prepare_makes_z_of_rays(take_folders, tmp_path):
             maps.append(arrays["depth_m"].astype(np.float32))
     step_m = np.spacing(maps[0].astype(np.float16)).astype(np.float32)  # kept as half floats
     assert np.nanmax(np.abs(maps[0] - maps[1]) - step_m) < 1e-3
+
+
+def test_prepare_tells_which_number_is_no_depth(take_folders, tmp_path):
+    shutil.copytree(take_folders[0], tmp_path / "takes")
+    (take_folder,) = (tmp_path / "takes").iterdir()
+    with np.load(take_folder / DEPTH) as arrays:
+        depth_mm = np.round(1000 * arrays["depth_m"].astype(np.float64))
+    depth_mm[:, :20, :20] = 65535
+    np.savez(take_folder / DEPTH, depth_mm=depth_mm.astype(np.uint16))
+    (record, *_), report = prepare_and_read(tmp_path / "takes", tmp_path / "set", SMALL_OPTIONS)
+    with np.load(tmp_path / "set" / record.folder / DEPTH) as arrays:
+        assert np.isnan(arrays["depth_m"][:, 0, 0]).all() and np.nanmax(arrays["depth_m"]) < 60
+    (lines,) = report["notes"].values()
+    assert any("depth.far_m: 65.5345 m (by 65535" in line for line in lines)
 
 
 def test_rank_makes_z_of_rays(take_folders):
