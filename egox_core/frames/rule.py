@@ -78,11 +78,11 @@ class Numbering:
 
         Consecutive ones that do, as many as the video's frames, count from another number than 0.
         """
-        if self.numbers is None or total is None or not self.fits(total):
+        if self.numbers is None or total is None:
             return self.numbers is not None
         numbers = torch.as_tensor(self.numbers)
         last, first = int(numbers.max()), int(numbers.min())
-        return last - first != len(numbers) - 1 or last < total
+        return not self.fits(total) or last - first != len(numbers) - 1 or last < total
 
 
 def settle_frames(given: Frames | None, own: Frames, what: str = "source") -> Frames:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..cameras import CameraModel
+from ..cameras import CameraModel, raw_gopro_of
 from ..depth import (
     AlignReport,
     DepthSource,
@@ -31,7 +31,7 @@ from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_take
 from .shown_picture import shown_take
-from .take_cameras import exo_poses, given_lens, meta_lens, with_exo_lens
+from .take_cameras import exo_poses, given_lens, meta_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,9 @@ def take_depth(
     file_frames, scale, fov_deg = map(declared.argument_value, own_facts)
     if is_a(frames, FrameSelection):
         _check_exo_part(frames, meta)
-    raw_meta = meta and with_exo_lens(meta, "raw where known")[0]
-    raw_meta = None if raw_meta is meta else raw_meta
+    raw_meta, raw_source_lens = meta, None
+    if meta is not None and meta.exo.lens is None and meta.camera_intrinsics is not None:
+        raw_source_lens = raw_gopro_of(meta.camera_intrinsics)
     from_file = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets))
@@ -120,8 +121,9 @@ def take_depth(
         progress=progress,
     )
     raw_lens = None
-    if raw_meta is not None:
-        raw_meta = shown_take(raw_meta, clip, declared)
+    if raw_meta is not None and raw_source_lens is not None:
+        raw_exo = replace(raw_meta.exo, lens=raw_source_lens)
+        raw_meta = shown_take(replace(raw_meta, exo=raw_exo), clip, declared)
         raw_lens = clip.camera(meta_lens(raw_meta, clip.source_size, clip).lens)
     exo_rows = [*declared.rows("depth.scale", "exo.fov_deg")]
     exo_rows += [] if from_file else declared.rows("depth.frames")

@@ -33,50 +33,57 @@ def shown_take(meta: TakeMeta, clip: FrameSelection, declared: Declared) -> Take
     """
     if any(row.fact == "exo.picture" for row in meta.facts):
         return meta
-    lens, shown_size, turns = meta.exo_camera, clip.source_size, clip.display_turns
-    declared = declared.part("exo.picture")
-    if lens is not None and lens.quarter_turns % 4:
-        turns = lens.quarter_turns % 4
+    lens, declared = meta.exo_camera, declared.part("exo.picture")
+    if declared or clip.turn != (False, 1, 1) or (lens is not None and lens.quarter_turns % 4):
+        turns, row = _settled_turns(meta, clip, declared)
+        meta = replace(meta, facts=(*meta.facts, row))
+        meta = _turned(meta, turns, clip.source_size) if turns else meta
+    check_not_turned(f"exo camera of {meta.name}", meta.exo_camera, clip.source_size)
+    return meta
+
+
+def _settled_turns(meta: TakeMeta, clip: FrameSelection, declared: Declared) -> tuple[int, FactRow]:
+    """Settle the clockwise quarter turns from the picture of a take's exo camera to the shown one.
+
+    Raises:
+        EgoXInputError: as :func:`shown_take`.
+    """
+    lens, shown_size, display_turns = meta.exo_camera, clip.source_size, clip.display_turns
+    if lens is not None and (own_turns := lens.quarter_turns % 4):
         by = f"quarter_turns of {meta.name}"
-        row = FactRow(fact="exo.picture", value=f"turned by {90 * turns} degrees", by=by)
         if _is_turned(lens.upright(), shown_size):
             raise EgoXInputError(
                 by,
-                got=f"{turns}, with which the picture is {lens.stored_size[0]} px wide and "
+                got=f"{own_turns}, with which the picture is {lens.stored_size[0]} px wide and "
                 f"{lens.stored_size[1]} px high",
                 expected=f"the turns to the shown one, {shown_size[0]}x{shown_size[1]}",
                 fix="leave quarter_turns out, or say 2 where the shown picture is upside down",
             )
-        meta = _turned(replace(meta, facts=(*meta.facts, row)), turns, shown_size)
-    elif declared or clip.turn != (False, 1, 1):
-        statements = []
-        if lens is not None and turns in (1, 3) and shown_size[0] != shown_size[1]:
-            is_wide, is_shown_wide = (w > h for w, h in (lens.stored_size, shown_size))
-            stated_picture = "shown" if is_wide == is_shown_wide else "stored"
-            by = f"size of the lens of {meta.name}"
-            statements = [Statement("exo.picture", stated_picture, by)]
-        advice = (
-            "declare exo.picture=stored where lens and poses are of the picture before its turn"
+        value = f"turned by {90 * own_turns} degrees"
+        return own_turns, FactRow(fact="exo.picture", value=value, by=by)
+    statements = []
+    if lens is not None and display_turns in (1, 3) and shown_size[0] != shown_size[1]:
+        is_wide, is_shown_wide = (w > h for w, h in (lens.stored_size, shown_size))
+        stated_picture = "shown" if is_wide == is_shown_wide else "stored"
+        by = f"size of the lens of {meta.name}"
+        statements = [Statement("exo.picture", stated_picture, by)]
+    advice = "declare exo.picture=stored where lens and poses are of the picture before its turn"
+    picture, row = settle("exo.picture", statements, declared, "shown", advice=advice)
+    is_contradicted = any(statement.value != picture for statement in statements)
+    problem = row.text if is_contradicted else ""
+    if picture == "stored" and clip.source is None:
+        problem = "stored, where no video says how its picture is turned"
+    elif picture == "stored" and display_turns is None:
+        problem = "stored, in a video that its display matrix mirrors"
+    if problem:
+        raise EgoXInputError(
+            f"exo.picture of {meta.name}",
+            got=problem,
+            expected="the picture that lens and poses are of",
+            fix="leave exo.picture out, say quarter_turns in exo_camera, by which the shown "
+            "picture is turned clockwise, or write the video anew as it is shown (ffmpeg does)",
         )
-        picture, row = settle("exo.picture", statements, declared, "shown", advice=advice)
-        is_contradicted = any(statement.value != picture for statement in statements)
-        problem = row.text if is_contradicted else ""
-        if picture == "stored" and clip.source is None:
-            problem = "stored, where no video says how its picture is turned"
-        elif picture == "stored" and turns is None:
-            problem = "stored, in a video that its display matrix mirrors"
-        if problem:
-            raise EgoXInputError(
-                f"exo.picture of {meta.name}",
-                got=problem,
-                expected="the picture that lens and poses are of",
-                fix="leave exo.picture out, say quarter_turns in exo_camera, by which the shown "
-                "picture is turned clockwise, or write the video anew as it is shown (ffmpeg does)",
-            )
-        meta = replace(meta, facts=(*meta.facts, row))
-        meta = _turned(meta, turns or 0, shown_size) if picture == "stored" else meta
-    check_not_turned(f"exo camera of {meta.name}", meta.exo_camera, shown_size)
-    return meta
+    return (display_turns or 0) if picture == "stored" else 0, row
 
 
 def check_not_turned(
@@ -118,7 +125,7 @@ def _turned(meta: TakeMeta, turns: int, shown: Size) -> TakeMeta:
     """
     exo, ego, lens, k = meta.exo, meta.ego, meta.exo.lens, meta.camera_intrinsics
     is_drawn = False
-    if k is not None:
+    if lens is None and k is not None:
         lens = own_camera(k, shown[::-1] if turns % 2 else shown, "camera_intrinsics")
         off_middle = 2 * lens.cx - lens.width, 2 * lens.cy - lens.height
         is_drawn = max(map(abs, off_middle)) <= DRAWN_PX

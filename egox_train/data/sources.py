@@ -244,7 +244,7 @@ def _from_meta(
     camera, source_size = meta.exo_camera, all_frames.source_size
     if not has_own_lens:
         camera = meta_lens(meta_with_lens, source_size, all_frames).lens
-    elif meta.camera_intrinsics is not None:
+    elif meta.exo.lens is None and meta.camera_intrinsics is not None:
         with suppress(EgoXInputError):
             camera = own_camera(meta.camera_intrinsics, source_size, "camera_intrinsics")
     exo_view = replace(meta.exo, lens=camera)
