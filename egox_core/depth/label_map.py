@@ -1,4 +1,7 @@
-"""Tell a mask from a map of labels, of which several greys stand for one object each."""
+"""Tell a mask from a map of labels, of which several greys stand for one object each.
+
+Greys of half of white and more all mean "moves": two objects in one picture, or the unknown band of
+a trimap. Where half of white divides them, an object would be lost."""
 
 import cv2
 import numpy as np
@@ -9,7 +12,8 @@ SAME_GREY = 16
 """Difference of two grey levels up to which they are one, as lossy videos change them."""
 MIN_AREA_SHARE = 0.02
 """Share of all filled pixels from which on a grey is an area, not a dot or a line."""
-
+HALF_WHITE = 128
+"""Level from which on a pixel of a mask counts."""
 MIN_EXACT_SHARE = 0.5
 """Share of the pixels about a label's grey that have exactly it, in areas of it."""
 
@@ -18,7 +22,7 @@ def check_no_labels(
     grey: np.ndarray,  # [H, W] uint8, or float32 0...1
     subject: str,  # names it in errors
 ) -> None:
-    """Refuse a grey mask of which two greys beside black fill an area each.
+    """Refuse a grey mask of which a grey that counts and one that doesn't fill an area each.
 
     Soft edges fill none, nor do probabilities: no pixel of theirs is exactly as all its neighbours.
 
@@ -29,8 +33,10 @@ def check_no_labels(
     is_filled = cv2.erode(grey, square_kernel) == cv2.dilate(grey, square_kernel)
     levels = grey if grey.dtype == np.uint8 else np.round(255 * grey.clip(0, 1)).astype(np.uint8)
     counts = np.bincount(levels[is_filled & (levels > SAME_GREY)], minlength=256)
-    main_level = int(counts.argmax())
-    other_counts = np.where(np.abs(np.arange(256) - main_level) > SAME_GREY, counts, 0)
+    main_level, all_levels = int(counts.argmax()), np.arange(256)
+    is_divided = (all_levels >= HALF_WHITE) != (main_level >= HALF_WHITE)
+    is_other = is_divided & (np.abs(all_levels - main_level) > SAME_GREY)
+    other_counts = np.where(is_other, counts, 0)
     other_level = int(other_counts.argmax())
     is_near = np.abs(levels.astype(np.int16) - other_level) <= SAME_GREY
     # Soft edges and lossy videos have all levels about any of theirs.

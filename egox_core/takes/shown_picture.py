@@ -132,10 +132,11 @@ def _turned(meta: TakeMeta, turns: int, shown: Size) -> TakeMeta:
     if lens is not None:
         lens = replace(lens, quarter_turns=turns).upright()
         lens = replace(lens, cx=lens.width / 2, cy=lens.height / 2) if is_drawn else lens
+        k = None if k is None else lens.intrinsics
     exo, sensor_turn = replace(exo, lens=lens), sensor_from_upright(turns)
     if not exo.at_origin:
         exo = replace(exo, w2c=sensor_turn.T @ exo.w2c)
     elif ego is not None:  # its world is the exo camera's, whose axes turn
         no_shift = torch.zeros(3, 1, dtype=torch.float64)
         ego = replace(ego, w2c=compose(ego.w2c, torch.cat((sensor_turn, no_shift), 1)))
-    return replace(meta, exo=exo, camera_intrinsics=None, ego=ego)
+    return replace(meta, exo=exo, camera_intrinsics=k, ego=ego)

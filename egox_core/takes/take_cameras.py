@@ -91,7 +91,8 @@ def meta_lens(
     """
     (width, height) = size
     lens, k = meta.exo.lens, meta.camera_intrinsics
-    k_name, by = (f"{camera} of {meta.name}" for camera in ("camera_intrinsics", "exo camera"))
+    k_name = f"camera_intrinsics of {meta.name}"
+    by = f"exo_camera of {meta.name}" if k is None else k_name  # an exact lens may be made of K
     if lens is not None:
         picture = lens.stored_size
     elif k is not None:

@@ -157,7 +157,7 @@ def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_pa
     meta_content = read_json(take_folder / "meta.json")
     meta_content["exo_camera"] = CameraModel.pinhole(640, 480, 500.0).to_json()
     write_json(tmp_path / "take" / "meta.json", meta_content)
-    with refuses("exo camera of take: got one of 640x480 px for a picture of"):
+    with refuses("exo_camera of take: got one of 640x480 px for a picture of"):
         load_take(tmp_path / "take", frame_count=9)
 
 

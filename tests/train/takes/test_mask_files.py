@@ -146,8 +146,9 @@ def test_two_greys_that_fill_areas_are_labels(tmp_path):
     """Check that a map of labels is refused as file and socket, and is read once it is a mask."""
     drawn = moving_block()
     labels = np.where(drawn, 255, 0).astype(np.uint8)
-    for level in (90, 30, 180):
+    for level in (90, 30):
         labels[:, 2:6, 30:44] = level
+        labels[:, 2:6, 2:14] = 180  # a third one, larger, which counts
         folder = tmp_path / f"room__cam{level}"
         folder.mkdir()
         for t, picture in enumerate(labels):
@@ -160,7 +161,23 @@ def test_two_greys_that_fill_areas_are_labels(tmp_path):
         for t, picture in enumerate(labels):
             cv2.imwrite(str(folder / f"{t:05d}.png"), np.where(picture == level, 0, picture))
         masks = read_mask(find_mask(tmp_path, folder.name), select_frames([0, 3])).numpy()
-        assert np.array_equal(masks, drawn[[0, 3]])
+        assert np.array_equal(masks, (labels >= 180)[[0, 3]])
+
+
+@pytest.mark.parametrize("level", [128, 180])
+def test_two_greys_that_both_count_mark_what_moves(tmp_path, level):
+    """Check two objects of one picture, or the unknown band of a trimap."""
+    drawn = moving_block()
+    greys = np.where(drawn, 255, 0).astype(np.uint8)
+    greys[:, 2:6, 30:44] = level
+    (tmp_path / "room__cam").mkdir()
+    for t, picture in enumerate(greys):
+        cv2.imwrite(str(tmp_path / "room__cam" / f"{t:05d}.png"), picture)
+    masks = read_mask(find_mask(tmp_path, "room__cam"), select_frames([0, 3])).numpy()
+    assert np.array_equal(masks, (greys > 0)[[0, 3]])
+    socket, used_frames = torch.from_numpy(greys / 255.0), select_frames([*range(FRAME_COUNT)])
+    fitted_mask, _ = fit_host_mask(socket, used_frames, HEIGHT, WIDTH, "x")
+    assert np.array_equal(fitted_mask.numpy(), greys > 0)
 
 
 @pytest.mark.parametrize("sigma", [2, 6])
