@@ -193,11 +193,18 @@ class HandTrack:
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.
+
+        Raises:
+            EgoXInputError: x and y that are shares of the picture, by the depth there.
         """
-        _, pixels, in_picture = camera.look_up(self.joints[:, :, 0])
-        wrist_z = self.joints[:, :, 0, 2]
+        wrists = self.joints[:, :, 0]
+        _, pixels, in_picture = camera.look_up(wrists)
+        wrist_z = wrists[..., 2]
         depth_ratio = (look_up_per_frame(depth_m, pixels) + WRIST_M) / wrist_z
         looked_mask = self.valid & in_picture & torch.isfinite(depth_ratio)
+        is_near_mask = looked_mask & ((depth_ratio - 1).abs() < OTHER_SCALE)
+        if self.valid.sum() >= MIN_LOOKS and not is_near_mask.any():
+            self._check_no_shares(wrists, depth_m, camera)
         factor = float(depth_ratio[looked_mask].median()) if looked_mask.sum() >= MIN_LOOKS else 1.0
         deviations = (depth_ratio[looked_mask] / factor - 1).abs()
         movements = (wrist_z[looked_mask] / wrist_z[looked_mask].median() - 1).abs()
@@ -213,6 +220,32 @@ class HandTrack:
             f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
         )
         return replace(self, note="; ".join(filter(None, (self.note, sentence))))
+
+    def _check_no_shares(
+        self,
+        wrists: Tensor,  # [T, 2, 3]
+        depth_m: Tensor,  # [T, H, W]
+        camera: CameraModel,
+    ) -> None:
+        """Refuse wrists whose x and y, as shares of the picture, are where depth has their z.
+
+        Raises:
+            EgoXInputError: most of them are, with a tenth of tolerance.
+        """
+        width, height = camera.stored_size
+        is_share_mask = self.valid & ((wrists[..., :2] >= 0) & (wrists[..., :2] < 1)).all(-1)
+        places = wrists[..., :2].nan_to_num(0.0).clamp(0, 1) * torch.tensor([width, height])
+        column, row = places.long().unbind(-1)
+        pixels = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
+        depth_ratio = look_up_per_frame(depth_m, pixels) / wrists[..., 2]
+        is_share_mask &= (depth_ratio - 1).abs() < 2 * OTHER_SCALE
+        if is_share_mask.sum() > 0.5 * self.valid.sum():
+            raise EgoXInputError(
+                f"hands of {self.source}",
+                got="x and y from 0 to 1 beside z in metres: by the depth shares of the picture",
+                expected="all three numbers in metres",
+                fix="write x = (u W - cx) z / fx and y = (v H - cy) z / fy, with exo's lens",
+            )
 
     def _transformed(
         self,

@@ -16,6 +16,7 @@ from lab.drawn.layout import Layout, draw_layout
 from lab.drawn.solids import MOVING_GROUPS
 from lab.drawn.take import drawn_hands
 from tests.core.hands.test_hand_track import angles_deg
+from tests.refusals import refuses
 
 FRAMES = 9
 
@@ -150,6 +151,23 @@ def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames,
     assert doubtful_mask[frames].all()
     assert reason in hand_track.text()
     assert hand_track.joints.isnan().equal(doubtful_joints.isnan())
+
+
+def test_shares_of_the_picture_beside_metres_are_refused_and_the_remedy_works(clips):
+    """Check key points of 0...1 with the depth as z, on clips whose hands are seen."""
+    for clip in clips:
+        depth_m, camera = clip.evidence(clip.joints)["depth_m"], clip.layout.scene.exo.camera
+        joints, size = clip.joints, torch.tensor(camera.stored_size)
+        pixels, _ = camera.project(joints)
+        shares = torch.cat([(pixels + 0.5) / size, joints[..., 2:]], -1)
+        with refuses("shares of the picture.*u W - cx"):
+            HandTrack.of_joints(shares).with_depth_check(depth_m, camera)
+        focal = torch.tensor([camera.fx, camera.fy])
+        centre = torch.tensor([camera.cx, camera.cy])
+        mended = (shares[..., :2] * size - centre) * shares[..., 2:] / focal
+        mended_track = HandTrack.of_joints(torch.cat([mended, shares[..., 2:]], -1))
+        assert not mended_track.with_depth_check(depth_m, camera).note
+        assert float((mended - joints[..., :2]).abs().max()) < 0.01
 
 
 @pytest.mark.parametrize(
