@@ -19,7 +19,7 @@ from ..depth import median_camera
 from ..errors import EgoXInputError
 from ..facts import StatedLens, Statement, unread_fields
 from ..remarks import Remark
-from .meta import camera_of_k
+from .meta import fit_k_camera, own_camera
 
 K_KEYS = ("intrinsics", "intrinsic", "camera_intrinsics", "cam_intrinsics", "K", "cam_K")
 WORLD_TO_CAMERA = ("w2c", "world2cam", "world_to_cam", "cam_from_world")
@@ -84,7 +84,8 @@ def read_depth_arrays(
         label = f"{key} of {name}"
         k = _intrinsics_in_px(read_camera_array(key), (width, height), label)
         median, lens_notes = median_camera(k, width, height, label)
-        stated = camera_of_k(median.intrinsics, (width, height), label, "file")
+        own = own_camera(median.intrinsics, (width, height), label)
+        stated = fit_k_camera(own, (width, height), label, "file")
         by = f"K of {name}"
         lens = replace(stated, by=by, note=f"exo camera: {by}, {stated.lens.words}")
         notes += [*lens_notes, *map(Remark, filter(None, [stated.note]))]

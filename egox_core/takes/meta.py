@@ -412,38 +412,30 @@ def own_camera(k: Tensor, size: tuple[int, int], name: str) -> CameraModel:  # k
     return CameraModel.from_intrinsics(k, round(width), round(height), name=name)
 
 
-def camera_of_k(
-    k: Tensor,  # [3, 3]
-    size: tuple[int, int],  # (width, height) px of the picture
+def fit_k_camera(
+    camera: CameraModel,  # of a K, in px of its own picture
+    size: tuple[int, int],  # (width, height) px of the picture at hand
     # Names the file in notes and errors.
     name: str,
     # Kind of the source, as facts.StatedLens has it.
     source: str = "meta",
 ) -> StatedLens:
-    """State the pinhole camera of a K that may belong to another picture size.
+    """State the camera of a K (:func:`own_camera`) for a picture of another resolution.
 
-    A K that is centred in its picture is scaled along each axis so that the centre becomes
+    One that is centred in its picture is scaled along each axis so that the centre becomes
     (W/2, H/2), as the released code does. A calibrated one keeps its centre.
-
-    Raises:
-        EgoXInputError: as :func:`picture_of_k`.
     """
-    width, height = size
-    camera = CameraModel.from_intrinsics(k, width, height, name=name)
-    k_picture = picture_of_k(k, size, name)
+    (width, height), (own_width, own_height) = size, camera.stored_size
+    off_middle_px = max(abs(2 * camera.cx - own_width), abs(2 * camera.cy - own_height))
     centre = f"centre {camera.cx:g}, {camera.cy:g}"
-    if k_picture is None:
-        off_centre_px = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
+    if camera.stored_size == size:
         note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
-        note = note if off_centre_px > max(1, 0.0025 * width) else ""
+        note = note if off_middle_px / 2 > max(1, 0.0025 * width) else ""
         return StatedLens(lens=camera, by=name, source=source, note=note)
-    x_scale, y_scale = width / k_picture[0], height / k_picture[1]
     note = (
         f"camera_intrinsics of another resolution ({centre}) were taken to be of "
-        f"{k_picture[0]:g}x{k_picture[1]:g} px and rescaled to {width}x{height}"
+        f"{own_width}x{own_height} px and rescaled to {width}x{height}"
     )
-    cx, cy = (camera.cx + 0.5) * x_scale - 0.5, (camera.cy + 0.5) * y_scale - 0.5
-    if max(abs(k_picture[0] - 2 * camera.cx), abs(k_picture[1] - 2 * camera.cy)) <= DRAWN_PX:
-        cx, cy = width / 2, height / 2
-    lens = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale, cx=cx, cy=cy)
+    lens = camera.rescale(*size)
+    lens = replace(lens, cx=width / 2, cy=height / 2) if off_middle_px <= DRAWN_PX else lens
     return StatedLens(lens=lens, by=name, source=source, note=note)

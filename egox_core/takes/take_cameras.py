@@ -25,7 +25,7 @@ from ..types import (
     TakeNotes,
     is_a,
 )
-from .meta import ASPECT_ERROR, MAX_OFF_CENTRE, camera_of_k, picture_of_k
+from .meta import ASPECT_ERROR, MAX_OFF_CENTRE, fit_k_camera, own_camera
 from .shown_picture import check_not_turned, shown_take
 
 ARIA_PRESETS = "aria_released", "aria_meta"
@@ -93,28 +93,27 @@ def meta_lens(
     lens, k = meta.exo.lens, meta.camera_intrinsics
     k_name = f"camera_intrinsics of {meta.name}"
     by = f"exo_camera of {meta.name}" if k is None else k_name  # an exact lens may be made of K
-    if lens is not None:
-        picture = lens.stored_size
-    elif k is not None:
-        picture = picture_of_k(k, size, k_name) or size
-    else:
-        raise EgoXInputError(
-            f"take {meta.name}",
-            got="no camera_intrinsics",
-            expected="the exo camera's K",
-            fix="add them to the meta file, or use a depth source that gives intrinsics",
-        )
+    is_exact = lens is not None
+    if lens is None:
+        if k is None:
+            raise EgoXInputError(
+                f"take {meta.name}",
+                got="no camera_intrinsics",
+                expected="the exo camera's K",
+                fix="add them to the meta file, or use a depth source that gives intrinsics",
+            )
+        lens = own_camera(k, size, k_name)
+    picture = lens.stored_size
     full_width, note = width, ""
     if not same_aspect(picture, size):
         picture_width = round(height * picture[0] / picture[1])
-        is_editors = lens is not None and meta.pose_source == FROM_EDITOR
+        is_editors = is_exact and meta.pose_source == FROM_EDITOR
         full_width = picture_width if is_editors else max(width, picture_width)
         if full_width < width:
             note = f"{by} of {picture[0]}x{picture[1]} px was taken for the picture's middle"
     full_size = full_width, height
-    if lens is None:
-        assert k is not None  # as above
-        stated = camera_of_k(k, full_size, k_name)
+    if not is_exact:
+        stated = fit_k_camera(lens, full_size, k_name)
     else:
         if abs(picture[0] * height / (picture[1] * full_width) - 1) > ASPECT_ERROR:
             raise EgoXInputError(
@@ -190,7 +189,7 @@ def given_lens(
     if not lenses:
         aspect_ratio = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
         picture = min(pictures, key=lambda each: abs(each.size[0] / each.size[1] - aspect_ratio))
-        of_k = camera_of_k(k, picture.size, name)
+        of_k = fit_k_camera(own_camera(k, picture.size, name), picture.size, name)
         return stated(lens=picture.in_use(of_k.lens), note=of_k.note)
     if any(not lens.agrees(lenses[0]) for lens in lenses):
         sizes = " or ".join(
