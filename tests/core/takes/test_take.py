@@ -12,9 +12,11 @@ import torch
 from egox_core import stages
 from egox_core.cameras import CameraModel
 from egox_core.cameras.presets import preset_camera
+from egox_core.exchange import write_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
 from egox_core.takes import read_meta
+from egox_core.types import TakeNotes
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from tests.poses import still_poses
@@ -159,6 +161,21 @@ def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_pa
     write_json(tmp_path / "take" / "meta.json", meta_content)
     with refuses("exo_camera of take: got one of 640x480 px for a picture of"):
         load_take(tmp_path / "take", frame_count=9)
+
+
+def test_a_file_of_head_poses_keeps_its_lens_unless_one_is_chosen(take_folder, tmp_path):
+    shutil.copytree(take_folder, tmp_path / "take")
+    meta_content = read_json(take_folder / "meta.json")
+    frames = load_take(take_folder, frame_count=5).frames
+    made, _ = stages.path(take_folder / "meta.json", frames=frames, camera="pinhole")
+    write_trajectory(tmp_path / "take" / "head_trajectory.json", made, TakeNotes())
+    del meta_content["ego_extrinsics"], meta_content["ego_intrinsics"]
+    write_json(tmp_path / "take" / "meta.json", meta_content)
+    for preset, lens in ((None, "pinhole"), ("aria_released", "opencv_fisheye")):
+        ego = load_take(tmp_path / "take", frame_count=5, camera_preset=preset).trajectory.ego
+        assert (ego.camera.lens, ego.camera.stored_size) == (lens, (48, 48))
+        assert torch.allclose(ego.upright_w2c, made.ego.upright_w2c)
+        assert not ego.lens_guessed
 
 
 def test_missing_depth_is_refused_with_advice(take_folder, tmp_path):
