@@ -368,10 +368,7 @@ def test_what_is_refused_names_its_input(open_page, read_unpacked, browser_serve
     for source in ("file", "keyframes"):
         set_value(page, POSES, "source", source)
         notes.append(note.inner_text())
-    assert notes == [
-        "Path from: file beside the video, if there is one",
-        "No path yet. Open the editor to place the head.",
-    ]
+    assert "file beside the video" in notes[0] and "editor" in notes[1]
 
 
 def place_the_head(page: PageUnderTest) -> None:

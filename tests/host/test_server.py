@@ -54,7 +54,5 @@ def test_without_opencv_the_pack_starts_and_says_how_to_get_it(environment, tmp_
     lines = [line for line in running_server.log.read_text("utf-8").splitlines() if "EgoX" in line]
     assert len(lines) == 1 and lines[0].endswith(f"[EgoX] {text}")
     install_file = environment.layout.repo / "install.py"
-    assert text == (
-        "EgoX has no nodes because OpenCV can't be imported (libGL.so.1 is missing). Run "
-        f'"{environment.python}" "{install_file}", then restart ComfyUI.'
-    )
+    assert "libGL.so.1 is missing" in text
+    assert f'"{environment.python}" "{install_file}"' in text

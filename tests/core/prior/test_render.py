@@ -337,7 +337,7 @@ def test_prior_is_drawn_on_the_cpu_when_the_device_fails(scene, take, monkeypatc
         assert torch.equal(prior.rgb, cpu_prior.rgb) and torch.equal(
             prior.coverage, cpu_prior.coverage
         )
-        assert f"the prior is drawn on the CPU, not on {expected_text}" in report.warnings()[-1]
+        assert f"on the CPU, not on {expected_text}" in report.warnings()[-1]
     assert not cpu_report.warnings()
 
 
