@@ -65,11 +65,6 @@ def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def test_a_graph_of_patch_and_comfyuis_sampler_runs(client, load_workflow):
-    prompt = use_separate_nodes(shrink_graph(load_workflow("egox_demo")))
-    run_successfully(client, end_at(prompt, "SamplerCustomAdvanced"))
-
-
 NODE_SETTINGS = {
     "SkipLayerGuidanceDiT": {
         "double_layers": "0",
@@ -85,39 +80,33 @@ NODE_SETTINGS = {
         "end_percent": 1.0,
         "verbose": False,
     },
-    "NAGuidance": {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5},
     "EgoXTestsHalveModel": {},
 }
-NEEDS_CANVAS = "exo computed in {0} of {0} forwards; {1} needs the whole canvas at every step: add"
 
 
 @pytest.mark.parametrize(
-    ("exo", "class_type", "place", "expected"),
+    ("exo", "class_type", "expected"),
     [
-        ("alone", "SkipLayerGuidanceDiT", "after", "exo computed in 2 of 8 forwards"),
-        ("other", "SkipLayerGuidanceDiT", "after", "exo computed in 4 of 8 forwards"),
-        ("alone", "EasyCache", "before", "exo computed in 1 of 2 forwards"),
-        ("alone", "EasyCache", "after", "add the node of ComfyUI's nodes_easycache before the"),
+        ("other", "SkipLayerGuidanceDiT", "exo computed in 4 of 8 forwards"),
+        ("alone", "EasyCache", "add the node of ComfyUI's nodes_easycache before the"),
         (
             "other",
-            "EasyCache",
-            "after",
-            NEEDS_CANVAS.format(4, "ComfyUI's nodes_easycache"),
+            "EgoXTestsHalveModel",
+            "exo computed in 4 of 4 forwards; egox_standin_nodes needs the whole canvas",
         ),
-        ("alone", "NAGuidance", "after", "exo computed in 1 of 4 forwards"),
-        ("other", "EgoXTestsHalveModel", "after", NEEDS_CANVAS.format(4, "egox_standin_nodes")),
     ],
 )
 def test_other_nodes_beside_the_patch_on_a_server(
-    client, load_workflow, server_base, exo, class_type, place, expected
+    client, load_workflow, server_base, exo, class_type, expected
 ):
-    """Check the table of ComfyUI's own nodes in docs/model-path.md where its server loads them."""
+    """Check whose a node is where ComfyUI's server loads it, by three rows of the table that
+    test_model_exo_company.py has whole."""
     prompt = use_separate_nodes(shrink_graph(load_workflow("egox_demo"), frames=1, steps=4))
     prompt["patch"]["inputs"]["recompute_exo"] = 2
     lora_inputs = inputs_of_type(prompt, "EgoXLoadLora")
     if exo == "alone":
         lora_inputs["lora_name"] = write_lora_of_exo_alone(server_base, lora_inputs["lora_name"])
-    target = prompt["patch" if place == "before" else "guider"]["inputs"]
+    target = prompt["guider"]["inputs"]
     prompt["other"] = {
         "class_type": class_type,
         "inputs": {**NODE_SETTINGS[class_type], "model": target["model"]},
