@@ -215,7 +215,7 @@ STRIDES = {
     "every 2nd but the last": (
         range(1, 50),
         98,
-        "every_nth 1 and 49 frames .*, or every_nth 2 and 97 frames",
+        "every_nth 1 and 49 frames .*, or set every_nth 2 and 97 frames",
         {1: (49, 48), 2: (97, 96)},
     ),
     "every 2nd, a part": (range(1, 13), 30, "every_nth 1 and 9 frames", {1: (9, 11)}),
