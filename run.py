@@ -19,7 +19,11 @@ if sys.version_info < (3, 10):  # noqa: UP036
         "instance: python3.12 run.py demo".format(*sys.version_info[:2], sys.executable)
     )
 
-from tools.setup.commands import main  # noqa: E402
+try:
+    from tools.setup.commands import main
+except KeyboardInterrupt:
+    print("run.py: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,6 +25,9 @@ except ModuleNotFoundError as error:
         f"The package {error.name} is not installed for {sys.executable}. Use the Python that has "
         f'torch, and install there: pip install -e "{ROOT}[train]"'
     )
+except KeyboardInterrupt:
+    print("stopped", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":  # workers of `prepare` and `cache` import this file anew
     sys.exit(main())

@@ -295,7 +295,7 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
             in_flags(note)
             for note in (
                 take.lens_note,
-                *filter(None, [take.notes.placed]),
+                *filter(None, [take.notes.placed, size_note(args.size, take)]),
                 take.report.scale.text(),
                 *take.report.warnings(),
                 *exo_motion_report.notes,
@@ -305,6 +305,14 @@ def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTa
         "facts": facts_text((*take.facts, *prior_report.facts)).splitlines(),
     }
     return RenderedTake(take, exo_frames, scene_points, ego_prior, report)
+
+
+def size_note(wanted_px: int | None, take: Take) -> str:
+    """Say that a take keeps the size of the ego camera that it states, "" where it has none."""
+    width, height = take.trajectory.ego.camera.stored_size
+    if wanted_px is None or (width, height) == (wanted_px, wanted_px):
+        return ""
+    return f"the take states its ego camera of {width}x{height} px: --size changes nothing"
 
 
 def write_prior_report(folder: Path, report: dict[str, Any], laps: Laps) -> dict[str, Any]:

@@ -55,19 +55,27 @@ def estimate_run(
         raise EgoXInputError(
             "--dry-run", got=error, expected="a clip that can be made", fix="see the reason"
         )
+    if isinstance(result, EgoXInputError):
+        raise result
     seconds, size = result
     return RunEstimate(clips=len(jobs), seconds=seconds, size_bytes=size * len(jobs))
 
 
 def _measure_second_run(
     item: tuple[Callable[..., Any], Any, str], device: str
-) -> tuple[float, int]:
-    """Measure the seconds of a job's second run, and the bytes that it writes."""
+) -> tuple[float, int] | EgoXInputError:
+    """Measure the seconds of a job's second run, and the bytes that it writes.
+
+    A refusal is handed on whole, to be raised in the process that asks.
+    """
     function, job, result_field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:
             start_time_s = time.monotonic()
-            function(replace(job, **{result_field: Path(folder)}), device)
+            try:
+                function(replace(job, **{result_field: Path(folder)}), device)
+            except EgoXInputError as refusal:
+                return refusal
             seconds = time.monotonic() - start_time_s
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return seconds, size

@@ -1,6 +1,9 @@
 """Test run.py's command line."""
 
 import ast
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +22,16 @@ from .test_host import environment_of
 
 def test_run_py_itself_parses_on_old_pythons(repo_root):
     ast.parse((repo_root / "run.py").read_text("utf-8"), feature_version=(3, 7))
+
+
+def test_ctrl_c_while_a_module_is_imported_leaves_no_traceback(tmp_path, repo_root):
+    (tmp_path / "stopped.py").write_text("raise KeyboardInterrupt", "utf-8")
+    process = subprocess.run(
+        [sys.executable, repo_root / "tools" / "setup" / "module_run.py", "stopped"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["paint"], []])
@@ -48,7 +61,7 @@ def calls(monkeypatch) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        ("fidelity --help", ["-m benchmarks.fidelity --help"]),
+        ("fidelity --help", ["-m tools.setup.module_run benchmarks.fidelity --help"]),
         ("bench fidelity --size 64", ["-m benchmarks.fidelity --size 64"]),
         ("make sample calm_room", ["-m lab.sample calm_room"]),
         ("bench no_such_bench", "the names are:"),

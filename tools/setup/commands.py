@@ -186,7 +186,8 @@ def run(args: argparse.Namespace) -> int:
         return run_tests(environment, args.rest)
     if args.command in MODULES:
         # Where the user typed it, since its paths may be relative.
-        return environment.run(["-m", MODULES[args.command][0], *args.rest], Path.cwd())
+        module_words = [MODULES[args.command][0], *args.rest]
+        return environment.run(["-m", "tools.setup.module_run", *module_words], Path.cwd())
     bench_files = sorted((layout.repo / "benchmarks").glob("[!_]*.py"))
     bench_modules = {path.stem: f"benchmarks.{path.stem}" for path in bench_files}
     module_names = bench_modules if args.command == "bench" else MAKERS

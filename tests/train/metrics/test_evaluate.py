@@ -394,6 +394,9 @@ def test_evaluate_command_fails_if_a_clip_failed(evaluation_folder, capsys):
     output = capsys.readouterr().out
     assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
     assert "--split" not in output and "EgoXInputError" not in output
+    assert train_egox.main([*command_words, "--dry-run"]) == 2  # it measures this very clip
+    refusal = capsys.readouterr().err
+    assert refusal.count("error: ") == refusal.count("; expected ") == 1, refusal
     (evaluation_folder / GENERATED / "a.mp4").unlink()
     (evaluation_folder / "splits").mkdir()
     (evaluation_folder / "splits" / "train.txt").write_text("a\nc\n", "utf-8")
