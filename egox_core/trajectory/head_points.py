@@ -62,8 +62,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
     """Refuse head points of another clip length, and scale them to the picture's size.
 
     Raises:
-        EgoXInputError: another number of frames, a picture of another shape, no person in any
-            frame.
+        EgoXInputError: another number of frames, shares of the picture instead of pixels, a
+            picture of another shape, no person in any frame.
     """
     if len(points.uv) != count:
         raise EgoXInputError(
@@ -71,6 +71,14 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             got=f"{len(points.uv)} frames",
             expected=f"{count}, the frames in use",
             fix="run the detector on the very frames of stages.load_clip",
+        )
+    seen_uv = points.uv[points.seen]
+    if len(seen_uv) and bool(((seen_uv >= 0) & (seen_uv <= 1)).all()):
+        raise EgoXInputError(
+            points.source,
+            got="points of 0 to 1, shares of the image's width and height",
+            expected=f"pixels of a {size[0]}x{size[1]} px image",
+            fix=f"multiply x by {size[0]} and y by {size[1]}, or let the detector write pixels",
         )
     width, height = points.picture
     if (width, height) != size:

@@ -75,14 +75,22 @@ WAYS = (
     Way(
         "prior of a shipped take",
         SAMPLE,
-        ("python3 run.py prior --take sample/calm_room --frames 9 --out out --ply",),
-        (ends_with(0), video("out/prior.mp4", 9, 256, 256), files("out/scene.ply", 1)),
+        ("python3 run.py prior --take sample/calm_room --out output/prior --ply",),
+        (
+            ends_with(0),
+            video("output/prior/prior.mp4", 9, 256, 256),
+            files("output/prior/scene.ply", 1),
+        ),
     ),
     Way(
         "preview of a shipped take",
         SAMPLE,
-        ("python3 run.py preview --take sample/calm_room --frames 9 --out out",),
-        (ends_with(0), video("out/preview.mp4", 9, 256, 256), files("out/film.mp4", 1)),
+        ("python3 run.py preview --take sample/calm_room --out output/preview",),
+        (
+            ends_with(0),
+            video("output/preview/preview.mp4", 9, 256, 256),
+            files("output/preview/film.mp4", 1),
+        ),
     ),
     Way(
         "inspect of the small model's LoRA",

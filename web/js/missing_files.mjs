@@ -94,8 +94,8 @@ const STYLE = `
 
 let shown = null;
 
-// isPart: the picture is made all the same. Gives what takes the panel away, and what folds it.
-export function showMissing({ now, model, isPart }) {
+// hasPrior: the ego prior is made all the same. Gives what takes the panel away, and what folds it.
+export function showMissing({ now, model, hasPrior }) {
   shown?.remove();
   addCss("egox-missing-style", STYLE);
   keepOffForm();
@@ -105,7 +105,7 @@ export function showMissing({ now, model, isPart }) {
   const parts = { missingNow: now, missingModel: model };
   const lists = Object.entries(parts).filter(([, files]) => files.length);
   for (const [key, files] of lists) panel.append(listOf(say, say(key), files));
-  if (isPart) panel.append(make("p", "", {}, say("priorMade")));
+  if (hasPrior) panel.append(make("p", "", {}, say("priorMade")));
   const text = lists
     .map(([key, files]) => [say(key), ...files.map(lineOf)].join("\n"))
     .join("\n\n");

@@ -120,7 +120,8 @@ function tell(isPart, faults, prompt, run) {
   const ends = [];
   if (own.length) ends.push(toast(app, "error", own.join("\n"), Infinity));
   if (now.length || model.length) {
-    const panel = showMissing({ now, model, isPart });
+    const hasPrior = isPart && !faults.some(([id]) => neededByPrior.has(id));
+    const panel = showMissing({ now, model, hasPrior });
     const ended = new AbortController();
     // The lists would lie over what the run has made; a short one may end before this is known.
     const fold = () => endedRun === run && panel.fold();

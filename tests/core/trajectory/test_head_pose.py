@@ -188,6 +188,8 @@ def test_bad_input_is_refused(head_clip):
         estimate(head_clip, other_size_points)
     with refuses("most points far outside"):
         estimate(head_clip, head_clip.points(uv=head_clip.uv * 9))
+    with refuses("points of 0 to 1, shares of the image"):
+        estimate(head_clip, head_clip.points(uv=head_clip.uv / 4096))
 
 
 @pytest.mark.parametrize(
