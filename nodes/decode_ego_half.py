@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras import preset_camera
+from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import TRUTH
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video import reproject
@@ -29,6 +30,22 @@ from .view import (
     shown_path_output,
     straighten_input,
 )
+
+
+def one_video(samples: torch.Tensor) -> torch.Tensor:  # [1, 16, t, h, w]
+    """Refuse a batch of latents, whose videos would be joined and compared as if they were one.
+
+    Raises:
+        EgoXInputError: more than one.
+    """
+    if len(samples) != 1:
+        raise EgoXInputError(
+            "latent to decode",
+            got=f"a batch of {len(samples)} latents",
+            expected="one, of one ego video",
+            fix="put Latent From Batch before this node, with batch_index 0, 1 and so on",
+        )
+    return samples
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -194,7 +211,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         sources = latent_sources | {
             name: value for name, value in connected_inputs.items() if value is not None
         }
-        samples = ego_half(latent["samples"])
+        samples = one_video(ego_half(latent["samples"]))
         trajectory = sources.get("trajectory")
         height, width = (PIXELS_PER_LATENT * latent_side for latent_side in samples.shape[-2:])
         lens = (

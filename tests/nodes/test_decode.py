@@ -304,6 +304,21 @@ def test_the_ego_video_beside_the_exo_video_is_found(pack, repo_root):
     assert truth_module.read_truth_beside(two_videos, (128, 128)) is None
 
 
+def test_a_batch_of_latents_is_decoded_one_by_one(decode_latent, decode_module):
+    """Check that two sampled latents are refused, and that the remedy gives each one's video."""
+    import nodes as host_nodes
+
+    latents = {"samples": torch.randn(2, 16, 2, 4, 4), decode_module.LATENT_SOURCES: {}}
+    with refuses("a batch of 2 latents.*Latent From Batch"):
+        decode_latent(latents["samples"])
+    videos = []
+    for index in range(2):
+        (latent,) = host_nodes.LatentFromBatch().frombatch(latents, index, 1)
+        assert decode_module.LATENT_SOURCES in latent, "what it was made of stays with it"
+        videos.append(decode_latent(latent["samples"]).result[0])
+    assert videos[0].shape == (5, 32, 32, 3) and not torch.equal(*videos)
+
+
 def test_nan_of_a_vae_is_named_instead_of_a_black_video(decode_module, repo_root):
     """Check that a NaN in one weight of the VAE's decoder is refused, and one in the latent."""
     vae = model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
