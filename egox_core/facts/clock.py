@@ -61,7 +61,7 @@ def _with_factor(numbering: Numbering, declared: Declared) -> tuple[Numbering, F
         declared,
         next(iter(fitting_units), None),
         "the median step of its times",
-        "declare it where their unit is another, as 1e-7 of ticks",
+        "declare ego.time_factor where it is another, as 1e-7 of ticks",
     )
     if factor is None:
         raise EgoXInputError(

@@ -113,6 +113,11 @@ def align_take(meta=None, **given):
     return align(frames=given.pop("frames", FRAMES), meta=meta and read_meta(meta), **given)
 
 
+def align_turned(folder: Path, quarter_turns: int = 0):
+    lens = LENS.to_json() | {"quarter_turns": quarter_turns}
+    return align_take(write_meta(folder, exo_camera=lens), depth=DEPTH)
+
+
 def write_ceiling(folder: Path) -> Path:
     maps = (1000 * DEPTH).numpy().round()
     maps[:, :2] = 65535
@@ -212,6 +217,12 @@ ROWS = [
         path_here,
         {"poses": in_folder(write_poses, "tum", 7.3, 1e-4), "declared": {"ego.time_offset_s": 0}},
         {"declare ego.time_factor": {"ego.time_factor": 1e-4}},
+    ),
+    row(
+        "facts/clock.py:_with_factor",
+        path_here,
+        {"poses": in_folder(write_poses, "tum"), "declared": {"ego.time_offset_s": 0}},
+        {"declare ego.time_factor where it is another": {"ego.time_factor": 1}},
     ),
     row(
         "facts/declared.py:Declared.with_arguments",
@@ -594,13 +605,19 @@ ROWS = [
         {"name the one to use depth.npz": {"name": "depth.npz"}},
     ),
     row(
-        "takes/shown_picture.py:_turned_as_shown",
+        "takes/shown_picture.py:_settled_turns",
+        align_turned,
+        {"folder": Path, "quarter_turns": 1},
+        {"leave quarter_turns out": {"quarter_turns": OUT}, "say 2": {"quarter_turns": 2}},
+    ),
+    row(
+        "takes/shown_picture.py:_settled_turns",
         partial(align_take, frames=replace(PHONE, turn=(False, -1, -1))),
         {"depth": DEPTH, "meta": in_folder(write_meta)},
         {"declare exo.picture=stored": {"exo.picture": "stored"}},
     ),
     row(
-        "takes/shown_picture.py:_turned_as_shown",
+        "takes/shown_picture.py:_settled_turns",
         partial(align_take, frames=replace(PHONE, turn=(False, -1, 1))),
         {"depth": DEPTH, "meta": in_folder(write_meta), "declared": {"exo.picture": "stored"}},
         {"leave exo.picture out": {"exo.picture": OUT}},
