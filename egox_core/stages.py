@@ -35,7 +35,7 @@ from .depth import (
     with_host_masks,
     with_trust,
 )
-from .errors import EgoXInputError
+from .errors import EgoXInputError, in_words
 from .exchange import read_trajectory, trajectory_of_keyframes
 from .facts import (
     Declared,
@@ -486,9 +486,8 @@ def _shown_path(
     lens = lens_given or trajectory.ego.camera
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
-        placement_notes.append(
-            "where the exo camera is in these poses' world isn't known: give the scene"
-        )
+        unknown_world = "where the exo camera is in these poses' world isn't known: "
+        placement_notes.append(unknown_world + in_words("give stages.path the scene"))
     if ego_size is not None:
         width, height = lens.stored_size
         shorter_side = min(width, height)

@@ -32,6 +32,7 @@ WORDS.update(
         ): "switch 'thinking' off in Generate Text, or raise its max_length",
         "sample the latent that came with this canvas": "connect the latent that EgoX Conditioning "
         "gave with this canvas",
+        "the path of another program (given)": "the path of another program (poses_file)",
         "leave given out": "give no path (poses_file, camera_track, motion_scene)",
         "set video_kind to 'relative z' (an IMAGE depth map: invert it)": (
             "invert the depth picture (node Invert Image)"

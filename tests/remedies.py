@@ -138,7 +138,8 @@ def unfollowed(folder: str, rows: Sequence[Any], others: Mapping[str, str]) -> l
         for words in remedies.changes:
             shared = {text: _shared_length(text, words) for text in texts.get(remedies.site, ())}
             most = max(shared.values(), default=0)
-            followed |= {(remedies.site, text) for text in shared if shared[text] == most}
+            # A letter or two may be shared by chance.
+            followed |= {(remedies.site, text) for text in shared if shared[text] == most > 3}
     lost = [site for site, test in others.items() if site not in texts or not _is_there(test)]
     return lost + [
         f"{site}: {text}"
@@ -155,9 +156,12 @@ def _is_there(test: str) -> bool:
 
 
 def _shared_length(text: str, words: str) -> int:
-    """Count the letters that words have of a text's own, where what is put in may be anything."""
+    """Count the letters that words have of a text's own, where what is put in may be anything.
+
+    They may begin within it and go on behind it.
+    """
     tokens = [letter for part in text.split("{}") for letter in (*part, "")][:-1]
-    shared = dict.fromkeys(range(len(tokens)), 0)
+    shared, longest = dict.fromkeys(range(len(tokens)), 0), 0
     for letter in words:
         after: dict[int, int] = {}
         for at, count in shared.items():
@@ -166,8 +170,8 @@ def _shared_length(text: str, words: str) -> int:
                 at += 1
             if at < len(tokens) and tokens[at] == letter:
                 after[at + 1] = max(after.get(at + 1, 0), count + 1)
-        shared = after
-    return max(shared.values(), default=0)
+        shared, longest = after, max(longest, after.get(len(tokens), 0))
+    return max(longest, *shared.values(), 0)
 
 
 def _advice_of_file(file: Path) -> list[Advice]:

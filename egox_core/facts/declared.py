@@ -208,16 +208,28 @@ class Declared:
             declarations=tuple(entry for entry in self.declarations if entry[0].startswith(prefix))
         )
 
+    def without(self, fact: str) -> Declared:
+        """Leave a fact out."""
+        return Declared(
+            declarations=tuple(entry for entry in self.declarations if entry[0] != fact)
+        )
+
     def _check_own(self, own: tuple[str, ...]) -> None:
         other_facts = [name for name, _ in self.declarations if own and not name.startswith(own)]
         # The picture's part is the video's, and neither a file's of maps nor of poses.
         if own and "exo.part" not in own and "exo.part" in self.by_name:
             other_facts.append("exo.part")
         if other_facts:
+            is_part_taken = "exo.part" in own
+            taken = [
+                name
+                for name in FACTS
+                if name.startswith(own) and (name != "exo.part" or is_part_taken)
+            ]
             raise EgoXInputError(
                 f"declared {', '.join(other_facts)}",
                 got="facts of another file",
-                expected=f"some of {', '.join(name for name in FACTS if name.startswith(own))}",
+                expected=f"some of {', '.join(taken)}",
                 fix="declare it where that file is read, or under declared in meta.json",
             )
 

@@ -50,8 +50,8 @@ class BackgroundMotion:
             f"{self.frame}"
         )
         advice = (
-            "estimate its motion (estimate_exo_motion), or use a part of the clip in which it "
-            "stays in place"
+            "estimate its motion (estimate_exo_motion), or, where that can't be followed, use a "
+            "part of the clip in which it stays in place"
         )
         warning_text = (
             f"the exo camera is given one pose, but {motion_text}: the static scene smears; "

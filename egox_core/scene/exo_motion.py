@@ -246,9 +246,9 @@ def _keep_static(
 ) -> tuple[DepthVideo, ExoMotion]:
     """Keep the depth unchanged with a warning, or raise an error if the caller demanded a
     motion."""
-    advice = (
+    advice = in_words(
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
-        "around the people, or give the path of another program (poses_file)"
+        "around the people, or give the path of another program (given)"
     )
     if motion != "auto":
         raise EgoXInputError(

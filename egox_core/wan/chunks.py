@@ -56,7 +56,9 @@ def check_overlap(length: int, known: int) -> None:
             "frames that each chunk continues from",
             got=known,
             expected=f"fewer than its {length} frames",
-            fix=f"use {min(5, max(1, length - FRAMES_PER_LATENT))}, or longer chunks",
+            fix="use longer chunks"
+            if length == 1
+            else f"use {min(5, length - FRAMES_PER_LATENT)}, or longer chunks",
         )
 
 

@@ -13,6 +13,9 @@ FLAGS: Mapping[str, str] = {
     "draw_anyway": "--draw-anyway",
     "scene_scale": "--scene-scale",
     "fov_deg of stages.align": "--exo-fov",
+    "estimate its motion (estimate_exo_motion)": "give --exo-motion auto",
+    ", or give the path of another program (given)": "",
+    ": give stages.path the scene": ": it is taken to be the scene's",
 }
 
 

@@ -174,8 +174,10 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
     if args.ego_path.suffix.lower() == ".json":
         with suppress(EgoXInputError):  # of another form, which path reads or refuses
             file_facts = read_meta(args.ego_path, args.entry, args.video).declared
+    declared = declared_of(args.declare)
+    video_facts = declared.part("exo.part").over(file_facts.part("exo.part"))
     picture_height = args.size or REFERENCE_SIZE
-    width, height = frame_size(args.video, picture_height, progress, file_facts.exo_part)
+    width, height = frame_size(args.video, picture_height, progress, video_facts.exo_part)
     frame_count = DEFAULT_FRAMES if args.frames is None else args.frames or None
     clip = open_clip(
         args.video,
@@ -184,11 +186,10 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         start_frame=args.start,
         frame_count=frame_count,
         one_shot=args.one_shot,
-        exo_part=file_facts.exo_part,
+        exo_part=video_facts.exo_part,
         progress=progress,
     )
-    clip = replace(clip, selection=replace(clip.selection, facts=file_facts.rows("exo.part")))
-    declared = declared_of(args.declare)
+    clip = replace(clip, selection=replace(clip.selection, facts=video_facts.rows("exo.part")))
     trajectory, notes = path(
         args.ego_path,
         frames=clip.selection,
@@ -196,7 +197,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         ego_size=args.size,
         entry=args.entry,
         file_frames=args.file_frames,
-        declared=declared.part(("ego.", "exo.")),
+        declared=declared.part(("ego.", "exo.")).without("exo.part"),
     )
     path_exo = trajectory.exo
     depth, report = align(

@@ -129,7 +129,6 @@ def test_observed_pixels_are_put_back(
         assert "picture" in note["view"] or "can't be judged" in note["view"]
     monkeypatch.setattr(module_name + "SEEN", "none.mkv")
     for changes, expected_text in (
-        ({"straighten": "picture"}, "no --manifest"),
         ({"keep_observed": 2.0}, "keep_observed"),
         ({"keep_observed": 1.0}, "run prepare and cache again"),
     ):
@@ -272,7 +271,6 @@ def test_guidance_needs_the_caches_text_encoder(generate_folder, tmp_path):
     assert clips == made_count and generate_clips(**guided)[1] == 0
     assert generate_clips(**guided, negative="another")[1] == clips
     for changes, message in (
-        ({"cfg": 3.0}, "--text"),
         ({"cfg": 3.0, "text": "zeros:3x24"}, "that of the cache"),
         ({"split": "test"}, "no clip"),
         ({"steps": 0}, "steps"),

@@ -148,9 +148,8 @@ def test_validation_writes_sample_videos(training_folder, tiny_training, monkeyp
     (video,) = (training_folder / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
     assert places == ([torch.device("cpu")] if exo == "alone" else [])
-    for vae, expected_text in ((None, "no validation.vae"), ("none.sft", "none.sft")):
-        with refuses(expected_text):
-            train_and_sample(vae)
+    with refuses("none.sft"):
+        train_and_sample("none.sft")
 
 
 def test_trackers_have_one_curve_of_a_resumed_run(training_folder, tiny_training):
@@ -197,8 +196,6 @@ def test_captions_are_dropped_at_the_set_share(training_folder, tiny_training):
     drawn_items = draw_items(cached_samples)
     assert 70 < sum(item.has_empty_caption for item in drawn_items) < 130
     assert drawn_items == draw_items(cached_samples)
-    with refuses("caption_dropout=0"):
-        train(config)  # a cache without the empty caption
     shard = training_folder / "cache" / "shard-00000.safetensors"
     made_from, _ = shard_header(shard)
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
@@ -261,14 +258,12 @@ def test_wrong_bases_are_refused(training_folder, tiny_training):
     (training_folder / "cut.safetensors").write_bytes(base_bytes[:5000])
     (training_folder / "old.ckpt").write_bytes(b"x")
     tiny_training.make_base(training_folder / "t2v.safetensors", in_channels=16)
-    tiny_training.make_cache(training_folder / "narrow", text_dim=16)
     for name, value, message in (
         ("base", "t2v.safetensors", "36"),
         ("base", "none.safetensors", "not there"),
         ("base", "cache/shard-00000.safetensors", "a different model"),
         ("base", "cut.safetensors", "safetensors"),
         ("base", "old.ckpt", "pickled"),
-        ("cache", "narrow", "16 numbers a token.*24, as base model.*zeros:512x24"),
     ):
         with refuses(message):
             tiny_training.train(training_folder, **{name: str(training_folder / value)})

@@ -11,7 +11,6 @@ from egox_train.train.model import make_trainable
 from egox_train.train.samples import draw_noise, sample_generator
 from egox_train.wan.transformer import load_base, save_native
 from tests.paths import ROOT
-from tests.refusals import refuses
 from tests.twins.exo_alone import TwoPasses
 
 
@@ -175,14 +174,6 @@ def test_low_precision_gives_nearly_the_same_gradients(
     )
     # bfloat16 keeps 8 bits, e4m3 four: the direction must be the same, the digits can't be.
     assert float((low - full).norm() / full.norm()) < max_error
-
-
-@pytest.mark.parametrize("name", ["block_offload", "checkpoint_offload"])
-def test_offloading_needs_gradient_checkpointing(training_folder, tiny_training, name):
-    with refuses("gradient_checkpointing"):
-        loss_and_gradients(
-            training_folder, tiny_training, **{name: True}, gradient_checkpointing=False
-        )
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,7 @@ ELSEWHERE = {
     "::test_calibration_without_pycolmap_uses_the_wearers_head",
     "egox_train/cli/evaluate.py:run_evaluate": "tests/train/metrics/test_evaluate.py"
     "::test_splits_parts_and_dry_runs_are_evaluated",
+    "egox_train/cli/advice.py": "flags for what the core says, of which rows above follow some",
     "egox_train/cli/front.py": HELP,
     "egox_train/cli/launch.py:launch": "an example for any launcher",
     "egox_train/data/cache_build.py:_common_hidden_lines": "tests/train/data/test_cache.py"

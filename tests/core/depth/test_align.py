@@ -161,10 +161,3 @@ def test_missing_and_unfitting_depth_is_refused():
         check_refusal(
             "no frame", constant_depth, replace(constant_depth, kind="relative z"), mode=mode
         )
-
-
-def test_wrongly_declared_disparity_is_refused():
-    metric_depth, video_depth = make_case(AlignCase(noise_in="b"), frames=2, height=90, width=160)
-    disparity = 255 * (1 / video_depth.depth_m) / (1 / video_depth.depth_m).max()
-    check_refusal("looks like disparity", metric_depth, replace(video_depth, depth_m=disparity))
-    check_refusal("looks like z depth", metric_depth, replace(video_depth, kind="disparity"))

@@ -53,7 +53,6 @@ meta | ego.axes | unity | unity | | unity (declared in meta.json)
 meta | ego.axes | unity | opengl | = | unity (declared), opengl
 npy c2w | ego.axes | opengl | | | refused: ego.axes=opencv, opengl, unity
 npy c2w turned | ego.axes | opengl | | = | opengl (declared)
-npy c2w | ego.axes | opengl | | = | refused: ego.world_axes=stored
 npy c2w | ego.axes | unity | | = | unity (declared)
 columns c2w turned | ego.axes | opengl | | = | opengl (declared)
 transforms | ego.world_axes | turned | | | turned (form)
@@ -61,9 +60,7 @@ transforms | ego.world_axes | stored | | | turned (form)
 transforms | ego.world_axes | stored | applied_transform | | stored (applied_transform)
 transforms | ego.world_axes | stored | | = | stored (declared)
 transforms | ego.world_axes | turned | applied_transform | = | turned (declared), stored
-tum unity | ego.world_axes | turned | | stored | refused: leave ego.world_axes out
 tum unity | ego.world_axes | turned | | = | turned (declared)
-columns c2w opengl | ego.world_axes | turned | | | refused: ego.world_axes=stored
 columns c2w opengl | ego.world_axes | turned | | = | turned (declared)
 columns c2w opengl | ego.world_axes | stored | | = | stored (declared)
 npy opencv | ego.direction | w2c | | | refused: ego.direction=c2w
@@ -104,7 +101,6 @@ tum | ego.camera_from_tracker | 1 0 0 0 0 1 0 -.12 0 0 1.0000004 0 | | = | 12 cm
 tum | ego.camera_from_tracker | -1 0 0 0 0 1 0 -.12 0 0 -1.0000004 0 | | = | .* and 180.* (declared)
 meta | ego.camera_from_tracker | 0 -.12 0 | 0 -.12 0 | | 12 cm.* (declared in meta.json)
 meta | ego.camera_from_tracker | 0 -.12 0 | 0 0 0 | = | 12 cm.* (declared), 0 cm
-euroc | ego.camera_from_tracker | 0 -.12 0 | | | refused: ego.camera_from_tracker
 euroc | ego.camera_from_tracker | 0 -.12 0 | | = | 12 cm.* (declared)
 aria | ego.camera_from_tracker | 0 0 0 | | | refused: T_camera_device
 aria | ego.sensor_from_tracker | .01 .02 0 80 9 7 | | | refused: ego.sensor_from_tracker
@@ -155,7 +151,6 @@ npz | depth.kind | inverse | inverse_depth | | inverse (the name inverse_depth)
 npz | depth.kind | ray | ray_depth | | ray (the name ray_depth)
 npz | depth.kind | ray | distance | | ray (the name distance)
 npz | depth.kind | z | distance_to_image_plane | | z (default)
-npz | depth.kind | inverse | disparity | | refused: depth.kind
 npz | depth.kind | inverse | disparity | = | inverse (declared)
 npz | depth.kind | z | ray_depth | = | z (declared), ray
 npz | depth.kind | ray | | = | ray (declared)
@@ -172,7 +167,6 @@ png | depth.unit | 0.0002 | | | mm (16-bit PNG)
 png | depth.unit | 0.0002 | | = | 0.0002 m (declared), mm
 png | depth.unit | 0.00390625 | | = | 0.00390625 m (declared), mm
 npz | depth.metric | yes | | | none
-npz | depth.metric | no | depth is_metric | | refused: depth.unit
 npz | depth.metric | no | | = | refused: depth.unit
 npz | depth.metric | yes | depth is_metric | = | yes (declared), no
 meta | depth.metric | yes | yes | | yes (declared in meta.json)
@@ -206,7 +200,6 @@ transforms | exo.every_nth | -2 | every_nth=-1 | = | refused: exo.every_nth and 
 npz | depth.scale | as is | | | none
 npz | depth.scale | 2 | | = | 2 (declared)
 npz | depth.scale | 2 | scale=2 | | 2 (argument scale)
-npz | depth.scale | 2 | scale=3 | = | refused: depth.scale and scale
 meta | depth.scale | 2 | 2 | | 2 (declared in meta.json)
 meta | depth.scale | 2 | 3 | = | 2 (declared), 3
 npz | depth.far_m | 50 | | | none
@@ -219,7 +212,6 @@ array | depth.far_m | 50 | | = | 50 m (declared)
 meta | depth.far_m | 50 | 50 | | 50 m (declared in meta.json)
 meta | depth.far_m | 50 | 20000 | = | 50 m (declared), 20000 m
 hands | hands.axes | opencv | | | opencv (default)
-hands | hands.axes | opengl | | | refused: hands.axes=opengl
 hands | hands.axes | opengl | | = | opengl (declared)
 hands | hands.axes | opengl | axes=opengl | | opengl (hands.json)
 hands | hands.axes | unity | axes=opengl | = | unity (declared), opengl
@@ -248,7 +240,6 @@ lens | exo.lens | meta | npz meta | | .* (camera_intrinsics of), pinhole, focal 
 lens | exo.lens | npz | npz fov | | .* (K of depth.npz), pinhole, focal length 42
 lens | exo.lens | fov | array fov | | .* (argument fov_deg)
 lens | exo.lens | camera | array camera fov | | .* (argument camera), pinhole, focal length 42
-lens | exo.lens | meta | array meta camera | | refused: camera given with the depth
 turned | exo.picture | shown | | | shown (default)
 turned | exo.picture | stored | | | shown (default)
 turned | exo.picture | stored | | = | stored (declared)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from egox_core.safe_files import read_json
+from egox_core.stages import load_clip
 from egox_core.types import UNOBSERVED
 from egox_train.cli.preview import main
 from egox_train.data.clip_files import read_all, read_classes
+from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 SPEC = SyntheticSpec(
@@ -64,3 +66,14 @@ def test_single_files_give_the_same_preview_as_their_take(take_folder, tmp_path)
         for name in ("files", "take")
     )
     assert np.array_equal(from_files, from_take)  # seen.mkv is lossless, unlike the mp4
+
+
+def test_a_half_of_a_stereo_video_is_declared(take_folder, tmp_path):
+    clip, _ = load_clip(take_folder / "exo.mp4", frame_count=9, one_shot=True)
+    write_video(tmp_path / "pair.mp4", clip.exo.repeat(1, 1, 2, 1), 5.0)
+    shutil.copy(take_folder / "depth.npz", tmp_path / "pair.npz")
+    words = ["--video", str(tmp_path / "pair.mp4"), "--depth", str(tmp_path / "pair.npz")]
+    words += ["--ego-path", str(take_folder / "meta.json"), "--frames", "1", "--fill", "haze"]
+    words += ["--out", str(tmp_path / "out")]
+    assert main(words) == 1  # the depth is of one half
+    assert main([*words, "--declare", "exo.part=left"]) == 0
