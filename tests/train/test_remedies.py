@@ -228,8 +228,22 @@ ROWS = [
     row(
         "egox_train/train/model.py:make_trainable",
         train,
-        {"folder": Path, "task": "base_i2v", "memory.base_dtype": "bfloat16"},
+        {
+            "folder": Path,
+            "task": "base_i2v",
+            "memory.base_dtype": "bfloat16",
+            "memory.compute_dtype": "bfloat16",
+        },
         {"set memory.base_dtype=float32": {"memory.base_dtype": "float32"}},
+    ),
+    row(
+        "egox_train/train/number_types.py:settle_types",
+        train,
+        {"folder": Path, "--dry-run": True, "memory.base_dtype": "bfloat16"},
+        {
+            "set memory.base_dtype=auto": {"memory.base_dtype": "auto"},
+            "memory.compute_dtype=auto": {"memory.compute_dtype": "auto"},
+        },
     ),
     row(
         "egox_train/train/offload.py:offload_blocks",
@@ -483,7 +497,8 @@ ELSEWHERE = {
     "::test_splits_parts_and_dry_runs_are_evaluated",
     "egox_train/cli/advice.py": "flags for what the core says, of which rows above follow some",
     "egox_train/cli/front.py": HELP,
-    "egox_train/cli/launch.py:launch": "an example for any launcher",
+    "egox_train/cli/launch.py:check_launcher": "an example for any launcher",
+    "egox_train/cli/prior.py:size_note": "says what a flag did",
     "egox_train/data/cache_build.py:_common_hidden_lines": "tests/train/data/test_cache.py"
     "::test_only_changed_settings_make_clips_again",
     "egox_train/data/captions.py:_generate_answer": "needs another model, or captions",
