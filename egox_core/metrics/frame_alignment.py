@@ -343,6 +343,8 @@ class FrameEquations(NamedTuple):
     matrix: np.ndarray  # [6, 6], or as many as the view's slope has
     slope: np.ndarray  # [6]
     gradients: np.ndarray  # [n, 6] of the inner pixels
+    last_slopes: np.ndarray  # [n, 6] by how much those grow with the last of the numbers
+    errors: np.ndarray  # [n] mean squares of what the pictures differ by
     inner_mask: np.ndarray  # [s, s] bool
     sums: tuple[float, float, float]  # video x scene, video squared, scene squared
 
@@ -393,6 +395,8 @@ def frame_equations(
         matrix=normal_matrix,
         slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
         gradients=gradients,
+        last_slopes=np.einsum("nci,nc->ni", weighted_slope, slope[..., -1]),
+        errors=error,
         inner_mask=inner_mask,
         sums=(
             (video_values * scene_values).sum(),

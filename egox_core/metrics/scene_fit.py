@@ -3,7 +3,7 @@ video.
 
 A turn, a shift, another size of the scene and another focal length look partly alike, so all of
 them are fitted together. What is known of the size before is a prior, so that what it leaves open
-is in the uncertainty of the others."""
+is in the uncertainty of the others, and so is what the depth's parts may be off by."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from .frame_alignment import (
     MAX_STEP,
     MIN_STEP,
     SHIFT,
-    SPREAD_FACTOR,
     FrameEquations,
     FrameView,
     PictureMatch,
@@ -36,12 +35,17 @@ SHIFT_PRIOR_M = 1.0
 START_ROUNDS, ROUNDS, FINALISTS = 4, 60, 3
 CONVERGED_SDS = 0.1
 """A step that is shorter, in standard deviations, changes nothing."""
+UNLIKELY = 0.01
+"""Probability below which a fit is as good as the best by chance."""
 START_STEP, MOST_START_SDS = 0.08, 1.5
 """Steps of the size's logarithm between starts, and how far they reach: the fit of a drawn room
 finds its way over 5 %, not over 10."""
 START_FRAMES = 3
 TILES = 4
 """Tiles across and down of what exo sees, in each of which errors of depth go together."""
+TILE_FACTOR = 2.0
+"""True error of drawn rooms with a network's depth over what their tiles say
+(``benchmarks/results/check.md``)."""
 
 
 @frozen
@@ -49,6 +53,7 @@ class SizePrior:
     """Prior of the factor that makes a scene's size true: mean and sd of its logarithm."""
 
     sd: float  # 0: the size is known
+    part_sd: float  # of a tile's own factor beside that
     log_size: float = 0.0
 
 
@@ -66,6 +71,7 @@ class SceneFit:
     log_size: float  # of the scene's true size over the stated one
     covariance: np.ndarray  # [8, 8] of a small turn, the shift, log_focal and log_size
     score: float  # correlation of video and scene
+    tile_errors: np.ndarray  # [TILES**2] mean squares of what they differ by, NaN: no pixel
     freedom: int  # by which the tiles that the covariance comes from outnumber what is fitted
 
     @property
@@ -90,10 +96,32 @@ class SceneFit:
             covariance=axes @ self.covariance @ axes.T,
         )
 
+    def surely_fits_better(self, other: SceneFit) -> bool:
+        """Tell if the tiles are surely more alike than another fit's."""
+        from scipy.stats import ttest_rel
+
+        # Of logarithms, since a tile's mean square is uncertain by a share of itself.
+        log_errors = np.log(other.tile_errors), np.log(self.tile_errors)
+        test = ttest_rel(*log_errors, nan_policy="omit", alternative="greater")
+        return bool(test.pvalue < UNLIKELY)
+
+    def among(self, fits: Sequence[SceneFit]) -> SceneFit:
+        """Add to the covariance what lies between this fit and others that may be as good."""
+        from scipy.spatial.transform import Rotation
+
+        covariance = self.covariance.copy()
+        for fit in fits:
+            if not self.surely_fits_better(fit):
+                turn = Rotation.from_matrix(self.rotation.T @ fit.rotation).as_rotvec()
+                shape = fit.log_focal - self.log_focal, fit.log_size - self.log_size
+                difference = np.concatenate((turn, fit.shift_m - self.shift_m, shape))
+                covariance += np.outer(difference, difference) / len(fits)
+        return replace(self, covariance=covariance)
+
     @property
-    def log_focal_sd(self) -> float:
-        """Standard deviation of the focal length's logarithm."""
-        return math.sqrt(max(self.covariance[FOCAL, FOCAL], 0.0))
+    def focal_covariance(self) -> np.ndarray:  # [1, 1]
+        """Covariance of the focal length's logarithm."""
+        return self.covariance[FOCAL:SIZE, FOCAL:SIZE]
 
 
 class _Values(NamedTuple):
@@ -103,14 +131,16 @@ class _Values(NamedTuple):
     shift: np.ndarray  # [3] metres
     log_focal: float = 0.0
     log_size: float = 0.0
+    tile_logs: np.ndarray = np.zeros(TILES**2)  # of each tile's own size beside log_size
 
-    def step(self, change: np.ndarray) -> _Values:  # [8]
+    def step(self, change: np.ndarray, tile_change: np.ndarray) -> _Values:  # [8], [TILES**2]
         turn = rotation_matrices(change[TURN])
         return _Values(
             rotation=self.rotation @ turn,
             shift=turn.T @ (self.shift + change[SHIFT]),
             log_focal=self.log_focal + change[FOCAL],
             log_size=self.log_size + change[SIZE],
+            tile_logs=self.tile_logs + tile_change,
         )
 
 
@@ -126,7 +156,8 @@ class _ExoFrame(NamedTuple):
         """Set up a step over turn, shift, focal length and size, or return None for too little."""
         rotation, place = self.ego_from_exo[:, :3], self.ego_from_exo[:, 3]
         narrowing = np.array([math.exp(-values.log_focal)] * 2 + [1.0])
-        points = self.exo_points * narrowing * math.exp(values.log_size)
+        sizes = np.exp(values.log_size + values.tile_logs[self.tiles])
+        points = self.exo_points * narrowing * sizes[:, None]
         by_focal, by_size = points * (-1, -1, 0) @ rotation.T, points @ rotation.T
         by_shift = self.view.slope[..., SHIFT]  # [n, 2, 3]
         by_shape = by_shift @ np.stack((by_focal, by_size), -1)
@@ -179,7 +210,9 @@ def fit_scene(
     best_fit, has_settled = max(
         fits, key=lambda fit: fit[0].score if fit[0] else -math.inf, default=(None, False)
     )
-    return best_fit if has_settled else None
+    if best_fit is None or not has_settled:
+        return None
+    return best_fit.among([fit for fit, has_settled in fits if fit and has_settled])
 
 
 def _exo_frames(match: PictureMatch, ego_from_exo: np.ndarray) -> list[_ExoFrame]:
@@ -211,6 +244,7 @@ def _fit_from(
 ) -> tuple[SceneFit | None, bool]:
     """Fit by Gauss-Newton steps over the free values, and tell if the fit has settled."""
     freedom = TILES**2 - len(free)
+    spread_factor = TILE_FACTOR**2 * TILES**2 / freedom
     for round_number in range(rounds):
         fitted = [
             (frame, equations)
@@ -221,9 +255,20 @@ def _fit_from(
             return None, False
         matrix = np.sum([x.matrix for _, x in fitted], 0)
         slope = np.sum([x.slope for _, x in fitted], 0)
-        spread = _gradient_spread(fitted) * TILES**2 / freedom
+        gradients, by_size, errors = _tile_sums(fitted)
+        spread = spread_factor * gradients.T @ gradients
+        noise = np.trace(np.linalg.solve(matrix, spread)) / VALUE_COUNT
+        # Each tile's own size follows a step of the others.
+        part_variance = size.part_sd**2
+        stiffness = noise + part_variance * by_size[:, SIZE]
+        tile_step = part_variance * gradients[:, SIZE] + noise * values.tile_logs
+        tile_step /= -stiffness
+        tile_answer = part_variance * by_size / -stiffness[:, None]
+        matrix += by_size.T @ tile_answer
+        slope += by_size.T @ tile_step
+        gradients += tile_step[:, None] * by_size
+        spread = spread_factor * gradients.T @ gradients
         if size.sd > 0:
-            noise = np.trace(np.linalg.solve(matrix, spread)) / VALUE_COUNT
             weight = noise / size.sd**2
             matrix[SIZE, SIZE] += weight
             slope[SIZE] += weight * (values.log_size - size.log_size)
@@ -239,8 +284,9 @@ def _fit_from(
         if has_settled or round_number == rounds - 1:
             break
         change = np.zeros(VALUE_COUNT)
-        change[free] = step * MAX_STEP / max(step_length, MAX_STEP)
-        values = values.step(change)
+        shortening = MAX_STEP / max(step_length, MAX_STEP)
+        change[free] = step * shortening
+        values = values.step(change, tile_step * shortening + tile_answer @ change)
     product, video_sum, scene_sum = np.sum([x.sums for _, x in fitted], 0)
     full_covariance = np.zeros((VALUE_COUNT, VALUE_COUNT))
     full_covariance[among_free] = covariance
@@ -251,14 +297,26 @@ def _fit_from(
         log_size=values.log_size,
         covariance=full_covariance,
         score=float(product / max(math.sqrt(video_sum * scene_sum), 1e-9)),
+        tile_errors=errors,
         freedom=freedom,
     ), has_settled
 
 
-def _gradient_spread(fitted: list[tuple[_ExoFrame, FrameEquations]]) -> np.ndarray:  # [8, 8]
-    """Estimate the covariance of the equations' right side from what is left, which goes together
-    within a tile of exo's picture in all frames."""
+def _tile_sums(
+    fitted: list[tuple[_ExoFrame, FrameEquations]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [TILES**2, 8] twice, [TILES**2]
+    """Sum what is left, which goes together within a tile of exo's picture in all frames, how it
+    grows with the tile's size, and the mean squares of what its pictures differ by."""
     tiles = np.concatenate([f.tiles[x.inner_mask[f.view.covered_mask]] for f, x in fitted])
-    gradients = np.concatenate([x.gradients for _, x in fitted])
-    tile_sums = np.stack([np.bincount(tiles, values) for values in gradients.T], -1)
-    return SPREAD_FACTOR**2 * tile_sums.T @ tile_sums
+
+    def sums(values: Sequence[np.ndarray]) -> np.ndarray:  # of [n, k] -> [TILES**2, k]
+        columns = np.concatenate(values).reshape(len(tiles), -1).T
+        return np.stack([np.bincount(tiles, column, TILES**2) for column in columns], -1)
+
+    counts = np.bincount(tiles, minlength=TILES**2).astype(float)
+    counts[counts == 0] = math.nan
+    return (
+        sums([x.gradients for _, x in fitted]),
+        sums([x.last_slopes for _, x in fitted]),
+        sums([x.errors for _, x in fitted])[:, 0] / counts,
+    )

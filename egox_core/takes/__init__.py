@@ -4,7 +4,7 @@ In: a depth or meta.json file, and the frames in use. Out:
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames.
 Files of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
-from .body_scale import MODEL_ERROR
+from .body_scale import LOCAL_ERROR, MODEL_ERROR
 from .depth_arrays import states_direction
 from .depth_files import check_depth, check_maps, load_depth_file
 from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth

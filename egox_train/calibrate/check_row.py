@@ -1,6 +1,5 @@
 """Define the result of ``calibrate --check`` for one episode."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from egox_core.frozen import frozen
@@ -15,8 +14,6 @@ LEAST_LAG_FRAMES = 1.0
 LEAST_LENS_SHARE = LEAST_SHIFT_M
 """Share of its focal length from which on an exo camera's lens is called wrong: it moves what is a
 metre beside the camera's axis by LEAST_SHIFT_M."""
-SDS_OF_INTERVAL = 1.645
-"""Standard deviations within which 90 % lie."""
 COLUMN_TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "finding")
 
 
@@ -91,10 +88,7 @@ class EpisodeResult:
             lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
         if self.view is not None:
             rotation_text = f"{self.view.angle_deg:.1f} ± {self.view.turn_interval_deg:.1f}"
-            if not math.isnan(self.view.length_m):
-                shift_text = (
-                    f"{100 * self.view.length_m:.0f} ± {100 * self.view.shift_interval_m:.0f}"
-                )
+            shift_text = f"{100 * self.view.length_m:.0f} ± {100 * self.view.shift_interval_m:.0f}"
         return (
             self.name,
             f"{self.error_sigmas:.1f}",
@@ -108,7 +102,6 @@ class EpisodeResult:
         """Build the episode's entry in the JSON report."""
         motion = self.motion
         view = self.view
-        has_shift = view is not None and not math.isnan(view.length_m)
         return {
             "episode": self.name,
             "wrong": self.is_wrong,
@@ -119,10 +112,8 @@ class EpisodeResult:
             "camera": "exo" if self.is_exo_wrong else None if view is None else "ego",
             "turn_deg": None if view is None else view.turn_deg.tolist(),
             "turn_sd_deg": None if view is None else view.turn_interval_deg / SDS_OF_RADIUS,
-            "shift_m": view.shift_m.tolist() if view is not None and has_shift else None,
-            "shift_sd_m": view.shift_interval_m / SDS_OF_RADIUS
-            if view is not None and has_shift
-            else None,
+            "shift_m": None if view is None else view.shift_m.tolist(),
+            "shift_sd_m": None if view is None else view.shift_interval_m / SDS_OF_RADIUS,
             "exo_turn_deg": view.angle_deg
             if view is not None and view.is_turned and self.is_exo_searched
             else None,

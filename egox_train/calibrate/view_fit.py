@@ -23,13 +23,13 @@ from egox_core.metrics import (
 from egox_core.progress import Progress
 from egox_core.stages import scene
 from egox_core.take import Take
-from egox_core.takes import MODEL_ERROR, with_raw_scale
+from egox_core.takes import LOCAL_ERROR, MODEL_ERROR, with_raw_scale
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from egox_core.video import decode_frames, probe_video
 
-from .check_row import LEAST_LENS_SHARE, SDS_OF_INTERVAL, EpisodeResult
+from .check_row import LEAST_LENS_SHARE, EpisodeResult
 from .frames import poses_at, sensor_poses
-from .view_pose import LEAST_TURN_DEG, ViewPose
+from .view_pose import LEAST_TURN_DEG, ViewPose, radius
 
 COMPARED_FRAMES = 9
 """Evenly spaced frames of the scene that are drawn, as many as a clip's turn is searched in."""
@@ -91,13 +91,20 @@ def fit_view(
         progress=progress,
     )
     scaled_depth = comparison.scaled(take.depth)
-    size = SizePrior(sd=scaled_depth.raw_scale[2] if scaled_depth.raw_scale else comparison.sd)
+    size = comparison.size_prior
+    if scaled_depth.raw_scale:
+        size = replace(size, sd=scaled_depth.raw_scale[2])
     views, scene_path = comparison.draw(scaled_depth)
     stated_error = error = views.error(ego_pictures)
     starts = _starts(error, take_path)
+    fit = views.scene_fit(ego_pictures, scene_path, size, starts=starts)
     lens = views.scene_fit(ego_pictures, scene_path, size, starts=starts, is_focal_known=False)
     least_log = math.log1p(LEAST_LENS_SHARE)
-    if lens and abs(lens.log_focal) >= max(least_log, SDS_OF_INTERVAL * lens.log_focal_sd):
+    if (
+        lens is not None
+        and abs(lens.log_focal) >= max(least_log, radius(lens.focal_covariance, lens.freedom))
+        and (fit is None or lens.surely_fits_better(fit))
+    ):
         depth = comparison.scaled(_with_focal_factor(take.depth, lens.focal_factor))
         clip = comparison.draw(depth)[0].clip_turn(ego_pictures)
         if clip.judged and clip.angle_deg < LEAST_TURN_DEG and clip.score > error.clip.score:
@@ -106,7 +113,6 @@ def fit_view(
                 f"{lens.focal_factor:.2f} times as long"
             )
     ego_from_exo = scene_path.ego.seen_from(scene_path.required_exo)[len(take_path) // 2].numpy()
-    fit = views.scene_fit(ego_pictures, scene_path, size, starts=starts)
     if fit is not None and not error.clip.judged:  # it may be at the size that fits
         views, _ = comparison.draw(scaled_depth.scaled(math.exp(fit.log_size)))
         size = replace(size, log_size=-fit.log_size)
@@ -116,23 +122,20 @@ def fit_view(
         pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
         return replace(episode_result, view=pose), _stated_text(pose)
     found = comparison.search()
+    fit = None
     if found.error.clip.judged:
-        size = SizePrior(sd=comparison.sd, log_size=-math.log(found.scale))
+        size = replace(comparison.size_prior, log_size=-math.log(found.scale))
         fit = found.views.scene_fit(ego_pictures, found.path, size)
-        pose = ViewPose.of_clip(found.error.clip)
-        if fit is not None:
-            change = found.pose_change[len(found.pose_change) // 2].numpy()
-            fit = fit.after(change, found.scale)
-            pose = ViewPose.of_fit(fit, ego_from_exo, take_path.ego.camera)
-        return replace(episode_result, view=pose, is_exo_searched=True), (
-            f"exo camera turned or moved: {pose.needed_text()}"
-            if pose.is_off
-            else f"its view fits at another scale of its depth; {pose.limit_text()}"
-        )
-    if not stated_error.clip.judged:
-        return episode_result, f"its view is not testable: {stated_error.clip.reason}"
-    pose = ViewPose.of_clip(stated_error.clip)
-    return replace(episode_result, view=pose), _stated_text(pose)
+    if fit is None:
+        reason = stated_error.clip.reason or "its turn and shift can't be told apart"
+        return episode_result, f"its view is not testable: {reason}"
+    change = found.pose_change[len(found.pose_change) // 2].numpy()
+    pose = ViewPose.of_fit(fit.after(change, found.scale), ego_from_exo, take_path.ego.camera)
+    return replace(episode_result, view=pose, is_exo_searched=True), (
+        f"exo camera turned or moved: {pose.needed_text()}"
+        if pose.is_off
+        else f"its view fits at another scale of its depth; {pose.limit_text()}"
+    )
 
 
 @frozen
@@ -150,6 +153,11 @@ class _Comparison:
     def sd(self) -> float:
         """Standard deviation of the logarithm of the stated depth's size."""
         return MODEL_ERROR if self.depth_sd is None else self.depth_sd
+
+    @property
+    def size_prior(self) -> SizePrior:
+        """Prior of the stated depth's size. A part of it is off by no more than the whole."""
+        return SizePrior(sd=self.sd, part_sd=min(self.sd, LOCAL_ERROR))
 
     def scaled(self, depth: DepthVideo) -> DepthVideo:
         """Let the wearer tell the size of a depth, unless it is known."""

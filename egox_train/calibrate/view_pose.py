@@ -10,10 +10,12 @@ from scipy.stats import f
 
 from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.frozen import frozen
-from egox_core.metrics import ClipTurn, SceneFit
+from egox_core.metrics import SceneFit
 
 LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
-"""Turn and shift from which on cameras are called wrong (``benchmarks/results/check.md``)."""
+"""Turn and shift from which on cameras are called wrong, if their intervals are shorter: turning a
+view back by less gains nothing (``egox_core/metrics/straighten.py``), and such a shift moves what
+is 1.7 metres away as far."""
 CERTAINTY = 0.99
 """Share of clips in which an interval holds: of a hundred right ones, one may be called wrong."""
 SDS_OF_RADIUS = math.sqrt(f.ppf(CERTAINTY, 3, 9))
@@ -30,10 +32,10 @@ class ViewPose:
 
     turn_deg: np.ndarray  # [3] rotation vector
     turn_interval_deg: float  # the truth is within this of it in 99 % of clips
-    shift_m: np.ndarray  # [3], NaN: not known
-    shift_interval_m: float = math.nan
-    exo_shift_m: float = math.nan
-    exo_shift_interval_m: float = math.nan
+    shift_m: np.ndarray  # [3]
+    shift_interval_m: float
+    exo_shift_m: float
+    exo_shift_interval_m: float
 
     @classmethod
     def of_fit(cls, fit: SceneFit, ego_from_exo: np.ndarray, camera: CameraModel) -> ViewPose:
@@ -46,20 +48,11 @@ class ViewPose:
         covariance = fit.covariance[:6, :6]
         return cls(
             turn_deg=Rotation.from_matrix(fit.rotation).as_rotvec(degrees=True) @ axes,
-            turn_interval_deg=math.degrees(_radius(covariance[:3, :3], fit.freedom)),
+            turn_interval_deg=math.degrees(radius(covariance[:3, :3], fit.freedom)),
             shift_m=fit.shift_m @ axes,
-            shift_interval_m=_radius(covariance[3:, 3:], fit.freedom),
+            shift_interval_m=radius(covariance[3:, 3:], fit.freedom),
             exo_shift_m=float(np.linalg.norm(exo_shift)),
-            exo_shift_interval_m=_radius(exo_slope @ covariance @ exo_slope.T, fit.freedom),
-        )
-
-    @classmethod
-    def of_clip(cls, clip: ClipTurn) -> ViewPose:
-        """Take the turn of a clip of which no fit tells a shift."""
-        return cls(
-            turn_deg=clip.turn_deg.numpy(),
-            turn_interval_deg=clip.interval_deg,
-            shift_m=np.full(3, math.nan),
+            exo_shift_interval_m=radius(exo_slope @ covariance @ exo_slope.T, fit.freedom),
         )
 
     @property
@@ -69,7 +62,7 @@ class ViewPose:
 
     @property
     def length_m(self) -> float:
-        """Length of the shift, NaN if it isn't known."""
+        """Length of the shift."""
         return float(np.linalg.norm(self.shift_m))
 
     @property
@@ -84,13 +77,11 @@ class ViewPose:
 
     @property
     def least_move_m(self) -> float:
-        """Length from which on a shift is told, NaN if none is."""
+        """Length from which on a shift is told."""
         return max(self.shift_interval_m, LEAST_SHIFT_M)
 
     def limit_text(self) -> str:
         """Say which moves can't be told."""
-        if math.isnan(self.shift_interval_m):
-            return "a move can't be told"
         return f"a move below {100 * self.least_move_m:.0f} cm can't be told"
 
     def needed_text(self) -> str:
@@ -105,7 +96,7 @@ class ViewPose:
         return f"its view fits if exo is {' and '.join(needs)}"
 
 
-def _radius(covariance: np.ndarray, freedom: int) -> float:  # [3, 3]
+def radius(covariance: np.ndarray, freedom: int) -> float:  # [n, n]
     """Compute the radius of the ball that holds CERTAINTY of the errors, by the F distribution that
     has the mean and variance of their squares."""
     mean, half_variance = np.trace(covariance), np.square(covariance).sum()

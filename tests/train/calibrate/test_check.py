@@ -85,16 +85,18 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
 
 
 def test_right_take_whose_depth_has_another_size_is_not_accused(drawn_takes, tmp_path):
-    """Check depth that is 12 % too small: its size is found, unless it is said to be known."""
+    """Check depth that is 12 % too small and bent: its size is found, unless it is said to be
+    known."""
     take = tmp_path / "set" / "one"
     shutil.copytree(drawn_takes / "one", take)
     with np.load(take / DEPTH) as depth:
         arrays = dict(depth)
-    arrays["depth_m"] = (0.88 * arrays["depth_m"].astype(np.float32)).astype(np.float16)
+    bend = np.exp(0.06 * np.sin(np.linspace(0, 6, arrays["depth_m"].shape[2])))
+    arrays["depth_m"] = (0.88 * bend * arrays["depth_m"]).astype(np.float16)
     np.savez(take / DEPTH, **arrays)
     (row,) = check_set(tmp_path / "set")
     assert not row.is_wrong and row.finding.startswith("its view fits; a move below ")
-    assert row.view.length_m < 0.1
+    assert row.view.length_m < 0.03
     (row_of_known_depth,) = check_set(tmp_path / "set", depth_sd=0.0)
     assert row_of_known_depth.is_wrong
 
@@ -111,6 +113,7 @@ def test_turn_and_move_are_named_where_they_can_be_told_apart():
         log_size=0.0,
         covariance=1e-6 * np.eye(8),
         score=0.9,
+        tile_errors=np.linspace(0.4, 0.6, 16),
         freedom=9,
     )
     surely_turned = ViewPose.of_fit(fit, ego_from_exo, camera)
@@ -124,6 +127,10 @@ def test_turn_and_move_are_named_where_they_can_be_told_apart():
     assert tight_place.is_off and tight_place.needed_text().startswith("exo's pose is off")
     moved = replace(surely_turned, turn_deg=np.zeros(3), exo_shift_m=0.3)
     assert moved.needed_text() == "its view fits if exo is moved by 30 cm"
+    stated_fit = replace(fit, rotation=np.eye(3), shift_m=np.zeros(3))
+    worse_fit = replace(stated_fit, tile_errors=fit.tile_errors + np.linspace(0.01, 0.02, 16))
+    assert ViewPose.of_fit(fit.among([fit, worse_fit]), ego_from_exo, camera).is_off
+    assert not ViewPose.of_fit(fit.among([fit, stated_fit]), ego_from_exo, camera).is_off
 
 
 @pytest.mark.parametrize(
