@@ -75,13 +75,14 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
     meta_content = read_json(takes / "one" / META)  # as released takes: a picture more than poses
     poses = meta_content["ego_extrinsics"][:-1]
     write_json(takes / "one" / META, meta_content | {"ego_extrinsics": poses})
-    assert train_egox.main(["calibrate", str(takes), str(tmp_path), "--check"]) == 0
+    command = ["calibrate", str(takes), str(tmp_path), "--check", "--depth-sd", "0.01"]
+    assert train_egox.main(command) == 0
     output = capsys.readouterr().out
     assert "0 of 2 episodes are wrong" in output
     assert "the clock of 2 of 2 by the head's turns, the turn of 2 of 2 by its view" in output
     for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
         assert row["sigmas"] < 3 and abs(row["late_s"]) < 0.05
-        assert np.linalg.norm(row["turn_deg"]) < 1 and np.linalg.norm(row["shift_m"]) < 0.03
+        assert np.linalg.norm(row["turn_deg"]) < 1.5 and np.linalg.norm(row["shift_m"]) < 0.03
 
 
 def test_right_take_whose_depth_has_another_size_is_not_accused(drawn_takes, tmp_path):
