@@ -17,7 +17,7 @@ LEAST_TURN_DEG, LEAST_SHIFT_M = 5.0, 0.15
 view back by less gains nothing (``egox_core/metrics/straighten.py``), and such a shift moves what
 is 1.7 metres away as far."""
 CERTAINTY = 0.99
-"""Share of clips in which an interval holds: of a hundred right ones, one may be called wrong."""
+"""Share of clips in which an interval holds by its covariance (95 % of drawn right ones)."""
 SDS_OF_RADIUS = math.sqrt(f.ppf(CERTAINTY, 3, 9))
 """Standard deviations of a fit's error in its interval."""
 
@@ -31,7 +31,7 @@ class ViewPose:
     """
 
     turn_deg: np.ndarray  # [3] rotation vector
-    turn_interval_deg: float  # the truth is within this of it in 99 % of clips
+    turn_interval_deg: float  # the truth is within this of it, with CERTAINTY
     shift_m: np.ndarray  # [3]
     shift_interval_m: float
     exo_shift_m: float
