@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraPath
-from egox_core.facts import Declared, ceiling_of
+from egox_core.cameras import CameraModel, CameraPath
+from egox_core.facts import Declared, StatedLens, ceiling_of, settle_lens
 from egox_core.facts.table import FACTS
 from egox_core.stages import align, path
 from egox_core.takes import read_meta
@@ -35,6 +35,35 @@ DEPTH = torch.full((COUNT, LENS.height, LENS.width), 2.0)
 def test_a_wrong_declaration_is_refused_with_the_choices(text, named):
     with refuses(named):
         Declared.of(text)
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_refused"),
+    [
+        ("depth meta", True),
+        ("meta caller", True),
+        ("file caller", True),
+        ("meta file", False),
+        ("caller model", False),
+        ("meta angle", False),
+        ("file guess", False),
+    ],
+)
+def test_two_lenses_that_differ_are_refused_where_both_are_known(sources, is_refused):
+    """Check the first source's lens against a longer one, and the row of those that may differ."""
+    lenses = LENS, CameraModel.pinhole(LENS.width, LENS.height, 2 * LENS.fx)
+    stated = [
+        StatedLens(lens=lens, by=source, source=source)
+        for lens, source in zip(lenses, sources.split(), strict=True)
+    ]
+    if is_refused:
+        with refuses("leave camera out"):
+            settle_lens(stated)
+        return
+    for each in (stated, stated[::-1]):
+        chosen, row = settle_lens(each)
+        assert chosen.lens == LENS
+        assert bool(row.others) == ("guess" not in sources)
 
 
 def test_a_declaration_that_the_source_has_no_use_for_is_refused(tmp_path):

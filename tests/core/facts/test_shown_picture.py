@@ -125,6 +125,15 @@ def test_half_a_turn_is_declared(tmp_path):
     assert "meta.json" in row.by
 
 
+def test_a_stored_picture_that_nothing_turns_is_the_shown_one(tmp_path):
+    clip, _ = load_clip(write_phone_video(tmp_path, 0), frame_count=COUNT, one_shot=True)
+    write_meta(tmp_path)
+    exos, (row,) = exo_at_doors(tmp_path, clip, "exo.picture=stored")
+    for exo in exos:
+        assert_turned(exo, 0)
+    assert row.by == "declared"
+
+
 def test_square_pictures_are_declared(tmp_path):
     square = CameraModel.pinhole(64, 64, 70.0)
     video = write_phone_video(tmp_path, 1, (64, 64))
