@@ -37,11 +37,12 @@ def settle_types(
     if base_dtype == "auto":
         base_dtype = computed_in if config.trains_lora else "float32"
     if computed_in == "float32" and base_dtype != "float32":
+        word = " and" if earlier_settings else ", or"  # both: the checkpoint's own fit together
         raise EgoXInputError(
             "memory.compute_dtype",
             got=f"float32 on a base in {base_dtype}",
             expected="bfloat16, or a base in float32",
-            fix="set memory.base_dtype=auto, or memory.compute_dtype=auto",
+            fix=f"set memory.base_dtype=auto{word} memory.compute_dtype=auto",
         )
     memory = config.memory.model_copy(
         update={"base_dtype": base_dtype, "compute_dtype": computed_in}

@@ -65,5 +65,10 @@ def test_a_resumed_run_keeps_its_types():
 
 def test_a_base_in_a_smaller_type_than_the_computation_is_refused():
     memory = {"base_dtype": "bfloat16", "compute_dtype": "float32"}
-    with refuses("float32 on a base in bfloat16.*memory.base_dtype=auto"):
+    with refuses("float32 on a base in bfloat16.*memory.base_dtype=auto, or"):
         settle_types(parse_config({**SETTINGS, "memory": memory}), CPU)
+    earlier = {"memory": {"base_dtype": "float32", "compute_dtype": "float32"}}
+    memory = {"base_dtype": "bfloat16"}
+    with refuses("base_dtype=auto and memory.compute_dtype=auto"):
+        settle_types(parse_config({**SETTINGS, "memory": memory}), CPU, earlier)
+    assert settle_types(parse_config(SETTINGS), CPU, earlier).memory.base_dtype == "float32"
