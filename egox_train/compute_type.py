@@ -11,8 +11,10 @@ from torch.nn.functional import linear
 from .options import ComputeType
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TOKENS, WIDTH, ROUNDS = 512, 1024, 5
-"""Size of the timed product, half a gigaflop or some ms, and how often it is repeated."""
+TOKENS, WIDTH = 512, 1024
+"""Size of the timed product, a gigaflop or some ms."""
+ROUND_S, ROUNDS = 0.15, 2
+"""CPU seconds of products in a type at a time, ten ticks of Windows' clock, and how often."""
 logger = logging.getLogger(__name__)
 
 
@@ -30,16 +32,16 @@ def _faster_type() -> Literal["float32", "bfloat16"]:
     """Time a product on the CPU in both types, and choose the one that takes less time.
 
     Its flags don't tell: a Xeon with AVX-512's instructions for bfloat16 takes 1.8 times as long in
-    it (``benchmarks/results/cpu_types.md``)."""
-    seconds = dict.fromkeys(DTYPES.values(), float("inf"))
-    for _ in range(ROUNDS):
-        for dtype in seconds:
-            rows = torch.ones(TOKENS, WIDTH, dtype=dtype)
-            weight = torch.ones(WIDTH, WIDTH, dtype=dtype)
-            start_s = time.perf_counter()
-            linear(rows, weight)
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start_s)
-    ratio = seconds[torch.bfloat16] / seconds[torch.float32]
+    it (docs/training.md). One thread's own time is counted, which other work can't lengthen."""
+    seconds = dict.fromkeys(DTYPES, float("inf"))  # of a product
+    thread_count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name in [*DTYPES] * ROUNDS:
+            seconds[name] = min(seconds[name], _seconds_of_product(DTYPES[name]))
+    finally:
+        torch.set_num_threads(thread_count)
+    ratio = seconds["bfloat16"] / seconds["float32"]
     faster_type = "bfloat16" if ratio < 1 else "float32"
     logger.info(
         "computing in %s: a product in bfloat16 takes %.2g times as long as in float32 on this CPU",
@@ -47,3 +49,13 @@ def _faster_type() -> Literal["float32", "bfloat16"]:
         ratio,
     )
     return faster_type
+
+
+def _seconds_of_product(dtype: torch.dtype) -> float:
+    rows, weight = torch.ones(TOKENS, WIDTH, dtype=dtype), torch.ones(WIDTH, WIDTH, dtype=dtype)
+    linear(rows, weight)  # the first one also compiles its kernel
+    start_s, count = time.thread_time(), 0
+    while (elapsed_s := time.thread_time() - start_s) < ROUND_S:
+        linear(rows, weight)
+        count += 1
+    return elapsed_s / count
