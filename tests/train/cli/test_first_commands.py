@@ -26,6 +26,7 @@ from tests.paths import ROOT
 from tools.convert_to_safetensors import convert
 from tools.rigs.standin_shapes import vae_shapes
 from tools.rigs.standins import SEED, draw_tensors
+from tools.setup.base_dir import link_folder
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 # What is added to a command, so that it fits a test.
@@ -81,6 +82,18 @@ def write_masks(videos: Path, out: Path) -> None:
         np.savez_compressed(out / f"{video.stem}.npz", mask=mask)
 
 
+@pytest.mark.slow
+def test_training_page_begins_with_a_chain_on_what_ships(tmp_path, monkeypatch):
+    for name in ("sample", "models", "configs"):
+        link_folder(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    commands = documented_commands("training.md")
+    assert [words[0] for words in commands] == ["prepare", "cache", "train", "generate", "evaluate"]
+    for command_words in commands:
+        assert train_egox.main(command_words) == 0, command_words
+    assert read_json(tmp_path / "out" / "sample_report" / "report.json")["clips"] == 2
+
+
 @pytest.fixture
 def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
     """Provide a folder with small models under the file names that the documentation uses."""
@@ -100,11 +113,12 @@ def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
 
 
 def test_training_page_leads_from_raw_data_to_a_video(raw_data_set, training_folder):
-    assert [words[0] for words in documented_commands("training.md")] == list(SMALL_RUN_OPTIONS)
+    assert [words[0] for words in documented_commands("training.md", 1)] == list(SMALL_RUN_OPTIONS)
     run_page(
         "training.md",
         raw_data_set,
         SMALL_RUN_OPTIONS | {"generate": SMALL_RUN_OPTIONS["generate"] + " --split train"},
+        number=1,
     )
     clip_records = read_manifest(training_folder / "data" / "set" / "manifest.jsonl")
     assert len(clip_records) == CLIPS and {record_entry.depth for record_entry in clip_records} == {
