@@ -2,13 +2,12 @@
 
     python3 run.py bench real_outputs [--data ../shared/data] [--pairs] [--save]
 
-For whoever changes straighten, tint or the measured turn. The clips are research data and not in
-the repository: DATA/real_outputs/authors holds mp4 files with exo, the true ego video and the
-drawn one side by side (or exo and drawn), DATA/takes the takes of some of them. Columns: PSNR of
-RGB and luma and SSIM of the whole picture; drawn minus true colour; the mean picture of other
-sites, which is the lens' shading alone; dB within .9 of the disk and the error of the mean colour
-in Lab, with gains that were fitted on other sites. Takes: the turn of truth and output, and what
-turning back gains. --pairs: the videos of all other clips with each take's scene.
+For whoever changes straighten, tint or the measured turn. The research data isn't in the
+repository: DATA/real_outputs/authors holds mp4 files of exo, true ego and drawn video side by side
+(or exo and drawn), DATA/takes the takes of some of them. Columns: PSNR of RGB and luma and SSIM;
+drawn minus true colour; the lens' shading alone (the mean picture of other sites); dB within .9 of
+the disk and the error of the mean colour in Lab, with gains of other sites. Takes: the turn of
+truth and output, and what turning back gains. --pairs: all other clips with each take's scene.
 """
 
 from pathlib import Path
