@@ -1,6 +1,7 @@
 """Test the checks before a training run."""
 
 import pytest
+import torch
 
 from egox_train.train.checkpoints import TrainState
 from egox_train.train.launch import (
@@ -8,6 +9,7 @@ from egox_train.train.launch import (
     micro_steps_for,
     resume_notes,
 )
+from egox_train.train.number_types import settle_types
 from tests.refusals import refuses
 
 FLOAT8_BASE = {"base_dtype": "float8"}
@@ -40,10 +42,14 @@ REFUSED_SETTINGS = [
 ]
 
 
+def check_settled(config, launch):
+    check_launch(settle_types(config, torch.device("cuda")), launch)
+
+
 @pytest.mark.parametrize(("launch", "change", "name"), REFUSED_SETTINGS)
 def test_untested_combinations_are_refused(tiny_training, tmp_path, launch, change, name):
     with refuses() as refusal:
-        check_launch(tiny_training.make_config(tmp_path, **change), launch)
+        check_settled(tiny_training.make_config(tmp_path, **change), launch)
     assert str(refusal.value).startswith(name)
 
 
@@ -58,7 +64,7 @@ def test_untested_combinations_are_refused(tiny_training, tmp_path, launch, chan
     ],
 )
 def test_tested_combinations_are_accepted(tiny_training, tmp_path, launch, change):
-    assert check_launch(tiny_training.make_config(tmp_path, **change), launch) is None
+    check_settled(tiny_training.make_config(tmp_path, **change), launch)
 
 
 def checkpoint(global_batch: int) -> TrainState:

@@ -91,13 +91,16 @@ def test_a_take_in_cm_is_right_once_that_is_declared(take_folder, tmp_path, caps
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (main, ["--take", "none", "--out"]),
-        (train_egox.main, ["prepare", "none"]),
-        (train_egox.main, ["cache", "none/manifest.jsonl", "--vae", "x", "--text", "x"]),
-        (train_egox.main, ["lerobot", "--clips", "none", "--out"]),
+        (main, ["--take", "empty", "--out"]),
+        (train_egox.main, ["prepare", "empty"]),
+        (train_egox.main, ["cache", "empty/file", "--vae", "empty", "--text", "empty"]),
+        (train_egox.main, ["lerobot", "--clips", "empty", "--out"]),
     ],
 )
-def test_unwritable_output_is_refused_before_reading(tmp_path, capsys, command, words):
+def test_unwritable_output_is_refused_before_reading(tmp_path, capsys, monkeypatch, command, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "file").write_text("x")
     (tmp_path / "file").write_text("x")
     assert command([*words, str(tmp_path / "file" / "out")]) != 0
     error = capsys.readouterr().err

@@ -241,7 +241,7 @@ def test_motion_of_a_carried_exo_camera_is_estimated(tmp_path):
     assert np.array_equal(drawn_prior.coverage, coverage), "as drawn from the clip's files"
     assert record.exo_motion["motion"] == "moves"
     assert len(read_json(take.folder / "meta.json")["camera_extrinsics"]) == 9
-    with refuses("exo motion: got 'auto' with stand-in depth"):
+    with refuses("--exo-motion: got 'auto' with stand-in depth"):
         PrepareOptions(**options, exo_motion="auto", depth="plane")
 
 
