@@ -22,7 +22,6 @@ from egox_core.cameras import CameraModel, preset_camera
 from egox_core.metrics import PathViews, psnr, ssim_map, straighten_picture
 from egox_core.scene import build_scene
 from egox_core.take import load_take
-from egox_core.takes import with_takes_raw_scale
 from egox_core.video import Tint, decode_frames, probe_video, recolour
 
 SIDE, EXO_WIDTH, FRAMES, STEP = 448, 784, 49, 8
@@ -109,8 +108,7 @@ def views_of(take_folder: Path) -> tuple[PathViews, CameraModel]:
     """Draw what a take's path should show, by the exact geometry where it is known."""
     take = load_take(take_folder)
     exo = take.read_exo().float() / 255
-    depth = with_takes_raw_scale(take.depth, take.meta, take.frames)
-    exact = PathViews.exact(exo, depth, take.trajectory)
+    exact = PathViews.exact(exo, take.depth_with_raw_scale(), take.trajectory)
     views = exact[0] if exact else PathViews.of(build_scene(exo, take.depth), take.trajectory)
     return views, take.trajectory.ego.camera
 

@@ -24,6 +24,7 @@ from .takes import (
     pose_numberings,
     read_meta,
     with_exo_lens,
+    with_takes_raw_scale,
 )
 from .types import (
     CameraTrajectory,
@@ -81,6 +82,10 @@ class Take:
             EgoXInputError: one of them can't be decoded, a cut between two.
         """
         return self.clip.read(progress)
+
+    def depth_with_raw_scale(self, progress: Progress = no_progress) -> DepthVideo:
+        """Measure the scale of the depth with its raw lens, which the exact geometry needs."""
+        return with_takes_raw_scale(self.depth, self.meta, self.frames, progress=progress)
 
 
 def load_take(

@@ -33,7 +33,7 @@ NAMED = re.compile(
         )
     )
 )
-"""What names an argument, a fact, a flag or a value in a text that says what to do."""
+"""Pattern of a text that says what to do by an argument, a fact, a flag or a value."""
 
 
 @dataclass(frozen=True)

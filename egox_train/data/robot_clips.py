@@ -23,7 +23,6 @@ from egox_core.robots import (
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes import with_takes_raw_scale
 from egox_core.video import probe_video
 
 from ..fingerprint import file_ends, file_state, fingerprint
@@ -203,7 +202,7 @@ def _append_or_check(
         read_all(source.ego_video, frame_count, picture_size, 0 if is_generated else first_frame),
     )
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
-    depth = with_takes_raw_scale(take.depth, take.meta, take.frames, progress=progress)
+    depth = take.depth_with_raw_scale(progress)
     exact = PathViews.exact(exo_video.float() / 255, depth, take_path, progress=progress)
     fitted_camera = camera_fit(
         scene_points,

@@ -15,7 +15,7 @@ from egox_core.frozen import frozen
 from egox_core.metrics import PathViews
 from egox_core.stages import scene
 from egox_core.take import Take, load_take
-from egox_core.takes import read_meta, with_takes_raw_scale
+from egox_core.takes import read_meta
 from egox_core.types import CameraTrajectory, PointCloud
 from egox_core.video import VideoInfo, decode_frames, probe_video
 
@@ -180,8 +180,7 @@ def clip_views(files: ClipFiles) -> tuple[CameraTrajectory, tuple[PathViews, Pat
     exo = take.read_exo().float() / 255
     points, _ = scene(exo, take.depth)
     views = PathViews.of(points, take.trajectory)
-    depth = with_takes_raw_scale(take.depth, take.meta, take.frames)
-    exact_result = PathViews.exact(exo, depth, take.trajectory)
+    exact_result = PathViews.exact(exo, take.depth_with_raw_scale(), take.trajectory)
     return take.trajectory, (views, views if exact_result is None else exact_result[0])
 
 

@@ -10,6 +10,8 @@ import torch
 
 from tests.refusals import refuses
 
+from .test_remedies import LOADED
+
 
 def load_node(pack: ModuleType, file: str, class_name: str):
     return getattr(importlib.import_module(f"{pack.__name__}.nodes.{file}"), class_name)
@@ -74,15 +76,7 @@ def test_files_that_cannot_be_loaded_are_refused(pack, monkeypatch, device, name
 
 @pytest.mark.parametrize("key_points", [None, {"__value__": []}, ["2", 0]])
 def test_head_inputs_without_a_detector_are_refused(pack, key_points):
-    video_inputs = {
-        "file": f"{ROOM}/exo.mp4",
-        "start_frame": 0,
-        "frame_count": 9,
-        "target_fps": 0.0,
-        "resize": "crop",
-        "width": 112,
-        "height": 64,
-    }
+    video_inputs = LOADED | {"file": f"{ROOM}/exo.mp4"}
     inputs = {"frames": ["1", 3]} | ({"pose_keypoints": key_points} if key_points else {})
     graph = {
         "1": {"class_type": "EgoXLoadExoVideo", "inputs": video_inputs},
