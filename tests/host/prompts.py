@@ -1,10 +1,11 @@
 """Shrink shipped graphs for tests, and replace their models by stand-ins."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.setup.api_client import ApiClient, Outcome
+from tools.setup.api_client import ApiClient, Event, Outcome
 from tools.setup.base_dir import BaseDir
 from tools.setup.demo import DemoOptions, apply_options, use_standins
 
@@ -22,6 +23,9 @@ STANDIN_LOADERS = {
 }
 """Class that replaces each loader, with its inputs, where None keeps a loader that reads a small
 file."""
+
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "recompute_exo")
+"""Inputs that *Wan EgoX Sampler* has in common with *EgoX Model Patch*."""
 
 DETECTORS = frozenset(
     {
@@ -64,6 +68,59 @@ def use_standin_loaders(prompt: dict[str, Any]) -> dict[str, Any]:
                 node["inputs"] = {}
             node["inputs"].update(values)
     return prompt
+
+
+def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Replace Wan EgoX Sampler in a graph by EgoX Model Patch and ComfyUI's own sampling nodes."""
+    node_id = node_id_of_type(prompt, "EgoXWanSampler")
+    sampler_inputs = prompt[node_id]["inputs"]
+    prompt["patch"] = {
+        "class_type": "EgoXModelPatch",
+        "inputs": {
+            "model": sampler_inputs["model"],
+            "backend": "auto",
+            **{name: sampler_inputs[name] for name in SHARED_BY_PATCH},
+        },
+    }
+    prompt["released"] = {
+        "class_type": "EgoXReleasedSampling",
+        "inputs": {"steps": sampler_inputs["steps"], "shift": 3.0},
+    }
+    prompt["noise"] = {
+        "class_type": "RandomNoise",
+        "inputs": {"noise_seed": sampler_inputs["seed"]},
+    }
+    prompt["guider"] = {
+        "class_type": "CFGGuider",
+        "inputs": {
+            "model": ["patch", 0],
+            "positive": sampler_inputs["positive"],
+            "negative": sampler_inputs["negative"],
+            "cfg": sampler_inputs["cfg"],
+        },
+    }
+    prompt[node_id] = {
+        "class_type": "SamplerCustomAdvanced",
+        "inputs": {
+            "noise": ["noise", 0],
+            "guider": ["guider", 0],
+            "sampler": ["released", 0],
+            "sigmas": ["released", 1],
+            "latent_image": sampler_inputs["latent"],
+        },
+    }
+    return prompt
+
+
+def record_texts(texts: list[str]) -> Callable[[Event], None]:
+    """Make a listener that records the texts that nodes show, after the name of the node."""
+
+    def record_text(event: Event) -> None:
+        message = event[1].get("bytes", b"")
+        if message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
+            texts.append(message[4:].decode("utf-8", errors="replace"))
+
+    return record_text
 
 
 def run_successfully(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:

@@ -1,5 +1,6 @@
 """Check what a way has to lead to."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,15 @@ def says_nothing_of(*words: str) -> End:
             assert word not in walk.said, walk.said[-2000:]
 
     return End("says nothing of", check)
+
+
+def names_no_path() -> End:
+    """Expect that no path is told."""
+
+    def check(walk: Walk) -> None:
+        assert not re.search(r"\w[\\/]\w", walk.said), walk.said
+
+    return End("names no path", check)
 
 
 def video(name: str, frames: int, width: int, height: int) -> End:
@@ -126,3 +136,21 @@ def refuses(*node_types: str) -> End:
         assert walk.refused_types == set(node_types), (walk.refused_types, walk.said)
 
     return End("refuses", check)
+
+
+def stops(node_type: str) -> End:
+    """Expect that a node of this type stops the run, with a message."""
+
+    def check(walk: Walk) -> None:
+        assert walk.stopped_type == node_type, (walk.stopped_type, walk.said)
+
+    return End("stops", check)
+
+
+def spends(most_s: float) -> End:
+    """Expect so many CPU seconds of the last command at most."""
+
+    def check(walk: Walk) -> None:
+        assert walk.cpu_s <= most_s, f"{walk.cpu_s:.1f} CPU s"
+
+    return End("spends", check)

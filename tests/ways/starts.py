@@ -48,13 +48,17 @@ def lay_out_authors_take(folder: Path) -> None:
 
 
 def lay_out_own_files(folder: Path) -> None:
-    """Lay out a user's own video, its depth and a path of the pose editor, as single files."""
+    """Lay out a user's own video, its depth and a path of the pose editor, as single files, and
+    a list of takes as the authors' camera_params.json."""
     take_folder = folder / "drawn"
     write_take(make_take(SMALL_SPEC), take_folder)
     shutil.copy(take_folder / EXO, folder / "own.mp4")
     shutil.copy(take_folder / DEPTH, folder / "own_depth.npz")
     keyframe = {"frame": 0, "position": [0, 0, 0.5], "look_at": [0, 0.3, 2]}
     write_json(folder / "path.json", {"keyframes": [keyframe]})
+    entry = {key: read_json(take_folder / META)[key] for key in AUTHORS_KEYS}
+    others = [entry | {"path": f"videos/{name}.mp4"} for name in ("sit", "own")]
+    write_json(folder / "camera_params.json", {"test_datasets": others})
     shutil.rmtree(take_folder)
 
 

@@ -15,6 +15,7 @@ from .ends import (
     ends_with,
     files,
     leaves_out,
+    names_no_path,
     refuses,
     runs,
     runs_nothing,
@@ -22,6 +23,8 @@ from .ends import (
     says,
     says_nothing_of,
     shows,
+    spends,
+    stops,
     video,
 )
 
@@ -29,6 +32,17 @@ SAMPLE, AUTHORS, OWN, NOTHING = "sample", "authors' take", "own files", "nothing
 MOGE_FILE = "geometry_estimation/moge_2_vits_normal.pt"
 SMALL = "--frames 9 --size 64"
 LOADERS = ("UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader", "EgoXLoadLora")
+SEPARATE_NODES = (
+    "separate",
+    "set EgoXLoadExoVideo frame_count 1",
+    "set EgoXReleasedSampling steps 4",
+    "set EgoXModelPatch recompute_exo 2",
+)
+SLG = (
+    '{"double_layers": "0", "single_layers": "", "scale": 3, "start_percent": 0, '
+    '"end_percent": 1, "rescaling_scale": 0}'
+)
+EASY_CACHE = '{"reuse_threshold": 3, "start_percent": 0, "end_percent": 1, "verbose": false}'
 OWN_VIDEO = (
     "copy own.mp4 way/own.mp4",
     "copy path.json way/path.json",
@@ -104,6 +118,18 @@ WAYS = (
         ("python3 run.py prior --take sample/calm_room --frames 49 --out out",),
         (ends_with(1), says("use --frames 9"), files("out", 0)),
     ),
+    Way(
+        "README's sample in Python",
+        NOTHING,
+        ("python docs/examples/model_inputs.py",),
+        (ends_with(None), says("prior (9, 256, 256, 3)", "input of the model (1, 36,")),
+    ),
+    Way(
+        "preview with a gain that is no number is refused before anything is drawn",
+        SAMPLE,
+        ("python3 run.py preview --take sample/calm_room --gain nan --out out",),
+        (ends_with(1), says("gain"), says_nothing_of("render"), files("out", 0)),
+    ),
     # -- commands on a take as the authors' are: ten frames, nine poses
     Way(
         "facts of the authors' take",
@@ -165,6 +191,15 @@ WAYS = (
             f"{SMALL} --out out",
         ),
         (ends_with(0), video("out/preview.mp4", 9, 64, 64), says("give --exo-fov")),
+    ),
+    Way(
+        "preview of a video that a list of takes names by its file",
+        OWN,
+        (
+            "python3 run.py preview --video own.mp4 --depth own_depth.npz "
+            f"--ego-path camera_params.json {SMALL} --out out",
+        ),
+        (ends_with(0), video("out/preview.mp4", 9, 64, 64)),
     ),
     Way(
         "preview of a video whose depth is missing",
@@ -339,7 +374,73 @@ WAYS = (
         ),
         (saves("view", 1),),
     ),
+    # -- a node behind or before the EgoX patch: its code is the host's own, or another pack's,
+    # where ComfyUI's server loads it; egox_demo's LoRA was trained with exo alone, the stand-in not
+    Way(
+        "SkipLayerGuidanceDiT behind the patch",
+        SAMPLE,
+        (
+            "open egox_basic",
+            "with stand-ins",
+            *SEPARATE_NODES,
+            f"insert SkipLayerGuidanceDiT CFGGuider model '{SLG}'",
+            "run",
+        ),
+        (
+            saves("ego", 1),
+            says("exo computed in 4 of 8 forwards"),
+            says_nothing_of("geometry acted in"),
+        ),
+    ),
+    Way(
+        "a pack's node behind the patch",
+        SAMPLE,
+        (
+            "open egox_basic",
+            "with stand-ins",
+            *SEPARATE_NODES,
+            "insert EgoXTestsHalveModel CFGGuider model {}",
+            "run",
+        ),
+        (
+            saves("ego", 1),
+            says("exo computed in 4 of 4 forwards; egox_standin_nodes needs the whole canvas"),
+        ),
+    ),
+    Way(
+        "EasyCache behind the patch with a LoRA of exo alone",
+        SAMPLE,
+        (
+            "open egox_demo",
+            *SEPARATE_NODES,
+            f"insert EasyCache CFGGuider model '{EASY_CACHE}'",
+            "run",
+        ),
+        (
+            stops("SamplerCustomAdvanced"),
+            says("add the node of ComfyUI's nodes_easycache before the"),
+            names_no_path(),
+        ),
+    ),
+    Way(
+        "EasyCache before the patch with a LoRA of exo alone, as that message says",
+        SAMPLE,
+        (
+            "open egox_demo",
+            *SEPARATE_NODES,
+            f"insert EasyCache EgoXModelPatch model '{EASY_CACHE}'",
+            "run",
+        ),
+        (saves("ego", 1), says_nothing_of("geometry acted in", "nodes_easycache")),
+    ),
     # -- at full size
+    Way(
+        "a dry run of prepare on the shipped takes",
+        SAMPLE,
+        ("python train_egox.py prepare sample set --dry-run",),
+        (ends_with(0), says("1 clips were made to measure"), spends(20), files("set", 0)),
+        is_slow=True,
+    ),
     Way(
         "egox_preview whole",
         SAMPLE,

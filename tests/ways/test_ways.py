@@ -66,6 +66,8 @@ def test_way(way: Way, tmp_path, archive, request, monkeypatch):
     for step in way.steps:
         assert not walk.code, f"before {step!r}: {walk.said[-2000:]}"
         walk.take(step)
+    if all(end.kind != "stops" for end in way.ends):
+        assert not walk.stopped_type, walk.said
     for end in way.ends:
         end.check(walk)
 

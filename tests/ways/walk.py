@@ -16,7 +16,13 @@ from typing import Any
 import av
 import numpy as np
 
-from tests.host.prompts import node_id_of_type, use_standin_loaders
+from tests.host.prompts import (
+    inputs_of_type,
+    node_id_of_type,
+    record_texts,
+    use_separate_nodes,
+    use_standin_loaders,
+)
 from tools.rigs.moge_file import write_moge_standin
 from tools.setup.api_client import PromptRefused, read_prompt
 from tools.setup.commands import MODULES
@@ -39,6 +45,8 @@ class Walk:
     outputs: dict[str, Any] = field(default_factory=dict)
     executed_types: set[str] = field(default_factory=set)
     refused_types: set[str] = field(default_factory=set)
+    stopped_type: str = ""
+    cpu_s: float = 0.0
 
     def take(self, step: str) -> None:
         """Do one step, in a user's words."""
@@ -49,10 +57,12 @@ class Walk:
         actions = {
             "open": self.open_template,
             "with": self.use_standins,
+            "separate": self.separate_sampler,
             "copy": self.copy_into_input,
             "download": self.download,
             "set": self.set_input,
             "link": self.link_input,
+            "insert": self.insert_node,
             "run": self.queue,
         }
         actions[words[0]](*words[1:])
@@ -64,6 +74,7 @@ class Walk:
         printed = io.StringIO()
         program, *arguments = words
         argv, sys.argv = sys.argv, [program, *arguments]
+        start_s = time.process_time()
         try:
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 if program == "run.py":
@@ -76,6 +87,7 @@ class Walk:
             printed.write("" if isinstance(end.code, int | None) else str(end.code))
         finally:
             sys.argv = argv
+            self.cpu_s = time.process_time() - start_s
         self.said = printed.getvalue()
 
     # -- a graph
@@ -91,6 +103,10 @@ class Walk:
 
     def use_standins(self, *_: str) -> None:
         self.prompt = use_standin_loaders(self.prompt)
+
+    def separate_sampler(self) -> None:
+        """Take EgoX Model Patch and ComfyUI's own sampling nodes in place of Wan EgoX Sampler."""
+        self.prompt = use_separate_nodes(self.prompt)
 
     def copy_into_input(self, name: str, place: str) -> None:
         """Put a file into ComfyUI's input folder, as an upload does."""
@@ -112,12 +128,19 @@ class Walk:
         self.prompt["added"] = {"class_type": source_type, "inputs": json.loads(values)}
         self.prompt[node_id_of_type(self.prompt, node_type)]["inputs"][name] = ["added", 0]
 
+    def insert_node(self, inserted_type: str, node_type: str, name: str, values: str) -> None:
+        """Put a node into the link that leads to an input, which has the same name there."""
+        inputs = inputs_of_type(self.prompt, node_type)
+        inserted_inputs = {**json.loads(values), name: inputs[name]}
+        self.prompt["inserted"] = {"class_type": inserted_type, "inputs": inserted_inputs}
+        inputs[name] = ["inserted", 0]
+
     def queue(self) -> None:
         """Press Run, and wait for the end of what the server accepts."""
-        client = self.server.client
+        client, texts = self.server.client, []
         self.executed_types, self.refused_types = set(), set()
         try:
-            outcome = client.run(self.prompt, timeout=RUN_TIMEOUT_S)
+            outcome = client.run(self.prompt, record_texts(texts), timeout=RUN_TIMEOUT_S)
         except PromptRefused as refusal:
             faults = refusal.answer.get("node_errors") or {}
             self.refused_types = {fault["class_type"] for fault in faults.values()}
@@ -125,10 +148,13 @@ class Walk:
             if "prompt_id" in refusal.answer:  # the host runs the rest
                 self.outputs = self.run_rest()
             return
-        assert outcome.status == "success", outcome.error_text
+        if outcome.status != "success":
+            self.stopped_type, self.said = outcome.error["node_type"], outcome.error_text
+            return
         self.outputs = outcome.outputs
         self.executed_types = {self.prompt[node]["class_type"] for node in outcome.executed_nodes}
-        self.said = "\n".join(str(output.get("text", "")) for output in self.outputs.values())
+        shown_texts = [str(output.get("text", "")) for output in self.outputs.values()]
+        self.said = "\n".join(shown_texts + texts)
 
     def run_rest(self) -> dict[str, Any]:
         """Queue a graph of which the server accepts a part, and wait for the end of that part."""
