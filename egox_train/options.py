@@ -176,7 +176,7 @@ FILE_FRAMES_KEYWORDS: Mapping[str, Any] = {
 
 def declare_option() -> Any:
     """Make the option of a dataclass that is ``--declare``."""
-    return argument((), DECLARE_HELP, action="append", unset=[], metavar="FACT=VALUE")
+    return argument((), DECLARE_HELP, type=str, action="append", unset=[], metavar="FACT=VALUE")
 
 
 def declared_of(words: Sequence[str] | None) -> "Declared":

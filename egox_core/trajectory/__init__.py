@@ -23,4 +23,12 @@ from .keyframes import (
     of_any_sensor,
     turn_to_looks,
 )
-from .path import PoseTrack, adapted, flags_at, placed_track, resample, trajectory_of_array
+from .path import (
+    FramesBeyondTrack,
+    PoseTrack,
+    adapted,
+    flags_at,
+    placed_track,
+    resample,
+    trajectory_of_array,
+)

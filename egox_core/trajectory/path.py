@@ -33,7 +33,7 @@ from ..frames import (
     find_moments,
 )
 from ..frozen import frozen
-from ..sizes import longest_clip
+from ..sizes import longest_clip, spare_frames
 from ..types import CameraTrajectory
 from .declared import with_declared_mount
 
@@ -48,6 +48,12 @@ class LookTurns:
 
     moments: Tensor  # [N] float64, strictly rising, on the path's clock
     turns: Tensor  # [N, 3, 3] float64, in the world, after the camera's own
+
+
+class FramesBeyondTrack(EgoXInputError):
+    """Error that a track doesn't reach all frames in use, with the part of them that it has."""
+
+    covered: slice | None = None  # None: it has none, or its clock is too unsure to tell
 
 
 @frozen
@@ -98,7 +104,7 @@ class PoseTrack:
             or float(moments.min()) < first_moment - tolerance
         )
         if is_outside and not self.constant and not self.ends_hold:
-            raise EgoXInputError(
+            error = FramesBeyondTrack(
                 f"trajectory {self.name}",
                 got=(
                     f"poses for {'frames' if is_numbered else 'times'} {first_moment:g} to "
@@ -110,7 +116,24 @@ class PoseTrack:
                 ),
                 fix=self._reach_advice(moments, tolerance),
             )
+            error.covered = self._covered(frames, moments, tolerance)
+            raise error
         return self.at(moments)
+
+    def _covered(self, frames: Frames, moments: Tensor, tolerance: float) -> slice | None:
+        """Find the part of the frames that the track has.
+
+        A clock that nothing ties to the video's may lose what programs lose at the end.
+        """
+        covered_mask = moments >= self.moments[0] - tolerance
+        covered_mask &= moments <= self.moments[-1] + tolerance
+        positions = covered_mask.nonzero().flatten().tolist()
+        if not positions:
+            return None
+        part = slice(positions[0], positions[-1] + 1)
+        lost_count = len(frames) - part.stop
+        is_sure = not self.clock_by or not part.start and lost_count <= spare_frames(frames.end)
+        return part if is_sure else None
 
     def _reach_advice(self, moments: Tensor, tolerance: float) -> str:
         """Word what to do about frames in use that the track doesn't reach."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -32,7 +33,7 @@ from egox_core.takes import (
     take_name,
     with_exo_lens,
 )
-from egox_core.trajectory import with_declared_mount, with_declared_world
+from egox_core.trajectory import FramesBeyondTrack, with_declared_mount, with_declared_world
 from egox_core.types import CameraTrajectory, ExoLens, TakeMeta
 from egox_core.video import probe_video
 
@@ -185,17 +186,30 @@ def _with_ego_path(
     if path_file is meta:
         note_text = f"the ego poses are those of its {META}, {ego_path.name} was not read"
         return meta, (Remark(note_text, RemarkKind.WARNING),)
-    video = folder / EXO
-    trajectory, path_notes = path(
+    frames = select_all_frames(probe_video(folder / EXO), folder / EXO)
+    read_poses = partial(
+        path,
         path_file,
-        frames=select_all_frames(probe_video(video), video),
         camera=meta.ego_lens,
         file_frames=file_frames,
         declared=meta.declared.part("ego."),
     )
+    part = None
+    try:
+        trajectory, path_notes = read_poses(frames=frames)
+    except FramesBeyondTrack as error:
+        if (part := error.covered) is None:
+            raise
+        trajectory, path_notes = read_poses(frames=frames.select(part))
     tied_ego_path = trajectory.in_world_of(meta.exo).ego
     warnings = trajectory.other_exo(meta.exo)
     path_remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
+    if part is not None:
+        text = f"{ego_path.name}: poses for frames {part.start} to {part.stop - 1} of {len(frames)}"
+        path_remarks += (Remark(text),)
+        w2c = torch.full((len(frames), 3, 4), torch.nan, dtype=torch.float64)
+        w2c[part] = tied_ego_path.w2c
+        tied_ego_path = replace(tied_ego_path, w2c=w2c, frames=frames.without_sizes)
     meta = replace(
         meta,
         ego=tied_ego_path,

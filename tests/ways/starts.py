@@ -47,6 +47,17 @@ def lay_out_authors_take(folder: Path) -> None:
     np.savez_compressed(take_folder / DEPTH, depth_m=depth)
 
 
+def lay_out_tracked_take(folder: Path) -> None:
+    """Lay out a take whose ego poses a tracker wrote, which ended a frame before the video."""
+    lay_out_authors_take(folder)
+    take_folder = folder / "takes" / "covid"
+    meta = {key: value for key, value in read_json(take_folder / META).items() if "ego" not in key}
+    write_json(take_folder / META, meta)
+    times = (number / SMALL_SPEC.fps for number in range(AUTHORS_POSES))
+    rows = [f"{time_s:.3f} 0 0 0.5 0 0 0 1\n" for time_s in times]
+    (take_folder / "poses.tum").write_text("".join(rows), "utf-8")
+
+
 def lay_out_own_files(folder: Path) -> None:
     """Lay out a user's own video, its depth and a path of the pose editor, as single files, and
     a list of takes as the authors' camera_params.json."""
@@ -65,6 +76,7 @@ def lay_out_own_files(folder: Path) -> None:
 STARTS = {
     "sample": lay_out_sample,
     "authors' take": lay_out_authors_take,
+    "tracked take": lay_out_tracked_take,
     "own files": lay_out_own_files,
     "nothing": lambda folder: None,
 }

@@ -28,7 +28,8 @@ from .ends import (
     video,
 )
 
-SAMPLE, AUTHORS, OWN, NOTHING = "sample", "authors' take", "own files", "nothing"
+SAMPLE, AUTHORS, TRACKED = "sample", "authors' take", "tracked take"
+OWN, NOTHING = "own files", "nothing"
 MOGE_FILE = "geometry_estimation/moge_2_vits_normal.pt"
 SMALL = "--frames 9 --size 64"
 LOADERS = ("UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader", "EgoXLoadLora")
@@ -181,6 +182,15 @@ WAYS = (
         AUTHORS,
         ("python train_egox.py evaluate takes generated out --protocol table1",),
         (ends_with(0), files("out/report.json", 1), says("1 of 1 clips evaluated")),
+    ),
+    Way(
+        "prepare of a take with a tracker's file, of which the clock is declared",
+        TRACKED,
+        (
+            "python train_egox.py prepare takes set --size 112x64 --frames 5 --validation 0 "
+            "--test 0 --ego-path poses.tum --declare ego.time_offset_s=0",
+        ),
+        (ends_with(0), files("set/manifest.jsonl", 1)),
     ),
     # -- commands on a user's own files
     Way(
