@@ -124,7 +124,8 @@ def as_frames(values: object, label: str) -> Tensor:  # [T, H, W, 3]
                 label,
                 got=f"floats of {float(lowest):.3g} to {float(highest):.3g}",
                 expected="floats of 0...1, or uint8 of 0...255",
-                fix="divide by 255, and leave no NaN",
+                fix="bring black to 0 and white to 1: x / 255 for 8 bits, (x + 1) / 2 for -1...1; "
+                "and leave no NaN",
             )
         frames = frames.float()
     return frames if frames.shape[-1] == 3 else frames[..., :3]

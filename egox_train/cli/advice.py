@@ -15,6 +15,9 @@ FLAGS: Mapping[str, str] = {
     "fov_deg of stages.align": "--exo-fov",
     "estimate its motion (estimate_exo_motion)": "give --exo-motion auto",
     ", or give the path of another program (given)": "",
+    ", or give stages.path a camera": ", or state ego_camera in meta.json (preview: --camera)",
+    "convert it with safetensors.torch.save_file: ": "convert it once with: python "
+    "tools/convert_to_safetensors.py ",
     ": give stages.path the scene": ": it is taken to be the scene's",
 }
 

@@ -89,7 +89,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
     if not file.is_file():
         raise EgoXInputError(
             "manifest",
-            got=f"{file.name!r}, which is not there",
+            got=f"{file.name!r}, which is {'a folder' if file.is_dir() else 'not there'}",
             expected="a manifest.jsonl",
             fix="make it with `train_egox.py prepare`, or `join` after `prepare --shard`",
         )

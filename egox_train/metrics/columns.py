@@ -37,7 +37,8 @@ AMT_WEIGHTS = (
 )
 DINO_WEIGHTS = (
     "a DINOv3 or DINOv2 folder, as facebook/dinov3-vitb16-pretrain-lvd1689m or "
-    "facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
+    "facebook/dinov2-base on Hugging Face (config.json, preprocessor_config.json, "
+    "model.safetensors)"
 )
 TABLE1_MASKS = (
     "--masks FOLDER of `masks --protocol table1`, and --dino FOLDER: "

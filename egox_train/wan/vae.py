@@ -84,6 +84,6 @@ def _load(path: Path) -> AutoencoderKLWan:
             f"VAE {path.name}",
             got=str(error).splitlines()[0][:200],
             expected="the Wan 2.1 VAE",
-            fix="the Wan 2.2 5B VAE and others don't fit a 16-channel latent",
+            fix="give wan_2.1_vae.safetensors; others, as that of Wan 2.2 5B, have other latents",
         ) from error
     return model

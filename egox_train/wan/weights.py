@@ -31,7 +31,7 @@ def weights_hash(path: Path, subject: str = "weights") -> str:
             subject,
             got=f"{path.name!r} without .safetensors files",
             expected="weights",
-            fix="give a diffusers folder or a single file",
+            fix="give the folder that has them, or a single file",
         )
     sha256_digest = hashlib.sha256()
     for file in files:
