@@ -196,7 +196,8 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         report=report,
-        hands=hand_track and hand_track.with_depth_check(depth.depth_m, depth.exo.camera),
+        hands=hand_track
+        and hand_track.with_depth_check(depth.depth_m, depth.exo.camera, frames.source_size),
         meta=meta,
     )
     declared.check_applied(take.facts, "this take's files")

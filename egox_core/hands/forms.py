@@ -59,6 +59,7 @@ def hands_unit(
     known_hands = joints[complete_hands(joints) & believed]
     if not len(known_hands):
         return stated_m or 1.0
+    _check_camera_z(known_hands, label)
     lengths_per_hand = bone_lengths(known_hands)
     bone_shares = (lengths_per_hand / lengths_per_hand.sum(-1, keepdim=True)).median(0).values
     shape_error = (bone_shares / bone_shares.sum() - SHARES).norm() / SHARES.norm()
@@ -88,7 +89,9 @@ def hands_unit(
             f"unit of {label}",
             got=f"hands whose bones are {hand_size:.3g} long together, in {unit_text}",
             expected="0.8 m",
-            fix=f"state the joints' unit as 'unit': {', '.join(UNITS_M)}; or declare hands.unit",
+            fix=f"state the joints' unit as 'unit': {', '.join(UNITS_M)}; or declare hands.unit"
+            "; or where x and y are a picture's, write x = (u - cx) z / fx, of shares "
+            "(u W - cx) z / fx",
         )
     behind_mask = known_hands[:, 0, 2] <= 0
     if behind_mask.double().mean() > 0.5:
@@ -110,3 +113,24 @@ def hands_unit(
             fix="pixels beside metres? write x = (u - cx) z / fx and y = (v - cy) z / fy",
         )
     return unit_m
+
+
+def _check_camera_z(known_hands: Tensor, label: str) -> None:  # [N, 21, 3]
+    """Refuse joints whose z counts from one of the hand's own.
+
+    Raises:
+        EgoXInputError: a joint with z 0 in most hands.
+    """
+    zero_shares = (known_hands[..., 2] == 0).double().mean(0)
+    root = int(zero_shares.argmax())
+    if zero_shares[root] > 0.5:
+        unit = (
+            "shares of the picture" if bool((known_hands[..., :2].abs() <= 1).all()) else "pixels"
+        )
+        raise EgoXInputError(
+            label,
+            got=f"z from joint {root} on, whose own is 0, beside x and y that may be {unit}",
+            expected="places in the camera's axes, all three numbers in one unit",
+            fix="a picture's x and y say no distance: give the network's joints in metres with its "
+            "translation, or add a wrist's depth to z and write x = (u - cx) z / fx",
+        )

@@ -46,6 +46,8 @@ SAME_RATIO, OTHER_SCALE = (
     0.02,
     0.05,
 )  # of a depth's metres against the hands', from look to look; in all
+SCALES = (0.8, 1.25)
+"""Ratios of a depth's metres to the hands' up to which these may well be in metres."""
 PALM = (0, 1, 5, 9, 13, 17)
 """Joints that don't move against each other, of which a wrist's turn is taken: wrist, thumb_cmc and
 each finger's mcp."""
@@ -187,24 +189,27 @@ class HandTrack:
         return self._transformed(trajectory.ego.upright.seen_from(trajectory.required_exo))
 
     def with_depth_check(
-        self, depth_m: Tensor, camera: CameraModel
-    ) -> HandTrack:  # [T, H, W] z depth of exo
+        self,
+        depth_m: Tensor,  # [T, H, W] z depth of exo
+        camera: CameraModel,
+        # (width, height) px of the video; None: as the depth
+        video_size: tuple[int, int] | None = None,
+    ) -> HandTrack:
         """Warn if the hands' distance disagrees with the depth video at the wrists.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.
 
         Raises:
-            EgoXInputError: x and y that are shares of the picture, by the depth there.
+            EgoXInputError: x and y that aren't in metres, by the depth there.
         """
         wrists = self.joints[:, :, 0]
         _, pixels, in_picture = camera.look_up(wrists)
         wrist_z = wrists[..., 2]
         depth_ratio = (look_up_per_frame(depth_m, pixels) + WRIST_M) / wrist_z
         looked_mask = self.valid & in_picture & torch.isfinite(depth_ratio)
-        is_near_mask = looked_mask & ((depth_ratio - 1).abs() < OTHER_SCALE)
-        if self.valid.sum() >= MIN_LOOKS and not is_near_mask.any():
-            self._check_no_shares(wrists, depth_m, camera)
+        if self.valid.sum() >= MIN_LOOKS:
+            self._check_metres(wrists, depth_m, camera, video_size or camera.stored_size)
         factor = float(depth_ratio[looked_mask].median()) if looked_mask.sum() >= MIN_LOOKS else 1.0
         deviations = (depth_ratio[looked_mask] / factor - 1).abs()
         movements = (wrist_z[looked_mask] / wrist_z[looked_mask].median() - 1).abs()
@@ -221,30 +226,53 @@ class HandTrack:
         )
         return replace(self, note="; ".join(filter(None, (self.note, sentence))))
 
-    def _check_no_shares(
+    def _check_metres(
         self,
         wrists: Tensor,  # [T, 2, 3]
         depth_m: Tensor,  # [T, H, W]
         camera: CameraModel,
+        video_size: tuple[int, int],  # (width, height) px
     ) -> None:
-        """Refuse wrists whose x and y, as shares of the picture, are where depth has their z.
+        """Refuse wrists whose x and y, in another sense than metres, are where depth has their z.
 
         Raises:
-            EgoXInputError: most of them are, with a tenth of tolerance.
+            EgoXInputError: most of them are, with a tenth of tolerance, and few are as metres.
         """
-        width, height = camera.stored_size
-        is_share_mask = self.valid & ((wrists[..., :2] >= 0) & (wrists[..., :2] < 1)).all(-1)
-        places = wrists[..., :2].nan_to_num(0.0).clamp(0, 1) * torch.tensor([width, height])
-        column, row = places.long().unbind(-1)
-        pixels = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
-        depth_ratio = look_up_per_frame(depth_m, pixels) / wrists[..., 2]
-        is_share_mask &= (depth_ratio - 1).abs() < 2 * OTHER_SCALE
-        if is_share_mask.sum() > 0.5 * self.valid.sum():
+        x_y = wrists[..., :2].nan_to_num(-1.0)
+        plane_px, _ = camera.project(torch.cat((x_y, torch.ones_like(x_y[..., :1])), -1))
+        stored_size, shown_size = (torch.tensor(size) for size in (camera.stored_size, video_size))
+        # The places in the picture, 0...1, that the numbers may mean, with what x is then.
+        senses = {
+            "shares of the picture, 0 to 1": (x_y, "(u W - cx) z / fx"),
+            "shares of the picture, -1 to 1": ((x_y + 1) / 2, "((u + 1) W / 2 - cx) z / fx"),
+            "x / z and y / z": ((plane_px + 0.5) / stored_size, "u z"),
+            "pixels, beside z in mm": (1000 * x_y / shown_size, "(u - cx) z / fx"),
+            "pixels, beside z in cm": (100 * x_y / shown_size, "(u - cx) z / fx"),
+        }
+        own_px, _ = camera.project(wrists)
+
+        def ratios_at(places: Tensor) -> Tensor:  # of the valid hands there
+            is_inside = ((places >= 0) & (places < 1)).all(-1)
+            column, row = (places.nan_to_num(0.0).clamp(0, 1) * stored_size).long().unbind(-1)
+            width, height = camera.stored_size
+            pixels = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
+            ratios = (look_up_per_frame(depth_m, pixels) + WRIST_M) / wrists[..., 2]
+            return ratios[self.valid & is_inside & torch.isfinite(ratios)]
+
+        def count_near(ratios: Tensor, factor: float = 1.0) -> int:
+            return int(((ratios / factor - 1).abs() < OTHER_SCALE).sum())
+
+        counts = {words: count_near(ratios_at(places)) for words, (places, _) in senses.items()}
+        words = max(counts, key=counts.__getitem__)
+        own_ratios = ratios_at((own_px + 0.5) / stored_size)
+        # As metres they may be at another scale of the depth.
+        scale = float(own_ratios.median().clamp(*SCALES)) if len(own_ratios) else 1.0
+        if counts[words] > max(0.5 * int(self.valid.sum()), 1.5 * count_near(own_ratios, scale)):
             raise EgoXInputError(
                 f"hands of {self.source}",
-                got="x and y from 0 to 1 beside z in metres: by the depth shares of the picture",
-                expected="all three numbers in metres",
-                fix="write x = (u W - cx) z / fx and y = (v H - cy) z / fy, with exo's lens",
+                got=f"x and y that by the depth are {words}",
+                expected="all three numbers in one unit, in the camera's axes",
+                fix=f"write x = {senses[words][1]}, and y likewise of v, H, cy, fy, by exo's lens",
             )
 
     def _transformed(

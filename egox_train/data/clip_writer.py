@@ -352,6 +352,7 @@ def _write_clip(
             clip.selection,
             take.declared.with_arguments({"hands.frames": options.file_frames}),
         )
+        hands = hands.with_depth_check(depth.depth_m, depth.exo.camera, clip.selection.source_size)
         write_hands(hands, folder / HANDS)
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded_video, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)

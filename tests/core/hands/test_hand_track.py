@@ -90,6 +90,13 @@ def zero_one_joint(joints: torch.Tensor) -> torch.Tensor:
 MIRROR_X = torch.tensor([-1.0, 1, 1])
 
 
+def in_shares(joints: torch.Tensor) -> torch.Tensor:
+    """Write joints as shares of a picture, with z in its widths from the wrist on."""
+    far = joints + torch.tensor([0.0, 0.0, 2.0])
+    z = far[..., 2:]
+    return torch.cat((far[..., :2] / z + 0.5, (z - z[:, :, :1]) / z[:, :, :1]), -1)
+
+
 def write_hand_file(folder: Path, joints: torch.Tensor, /, **more_entries: object) -> Path:
     content = {"format": "egox_hands", "version": 1, "joints": joints.tolist()}
     (folder / "hands.json").write_text(json.dumps(content | more_entries), "utf-8")
@@ -117,6 +124,12 @@ def write_hand_file(folder: Path, joints: torch.Tensor, /, **more_entries: objec
         (lambda joints: joints / 0.3048, "a unit not stated"),
         (lambda joints: joints * torch.tensor([1, -1, -1]), "8 of 8 hands behind the camera"),
         (lambda joints: joints - joints[:, :, :1], "about the hand's own root"),
+        (lambda joints: in_shares(joints), "z from joint 0 on, .* may be shares of the picture"),
+        (lambda joints: 300 * in_shares(joints), "z from joint 0 on, .* that may be pixels"),
+        (
+            lambda joints: torch.cat((in_shares(joints)[..., :2], joints[..., 2:] * 0 + 1), -1),
+            r"0\.\d+ long together, .* of shares \(u W - cx\) z / fx",
+        ),
         (lambda joints: 1000 * (joints - joints[:, :, 9:10]), "about the hand's own root"),
     ],
 )

@@ -1,21 +1,24 @@
 """Test the check of a body model's hands on drawn people: accuracy and doubtful joints."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
+from egox_core.cameras import CameraModel
 from egox_core.frames import Frames
 from egox_core.hands import HandTrack, judged_hands
 from egox_core.hands.judge import TIPS
+from egox_core.hands.track import WRIST_M
 from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import exo_hits
 from lab.drawn.layout import Layout, draw_layout
 from lab.drawn.solids import MOVING_GROUPS
 from lab.drawn.take import drawn_hands
-from tests.core.hands.test_hand_track import angles_deg
+from tests.core.hands.test_hand_track import angles_deg, draw_hands_at, random_rotations
 from tests.refusals import refuses
 
 FRAMES = 9
@@ -51,6 +54,15 @@ class LaidOutClip(NamedTuple):
         is_moving = scene.group_table(*MOVING_GROUPS)[solid_indices]
         maps[1, frames, pixels] = is_moving.view(pixels.shape).double()
         return dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
+
+    def whole_depth(self) -> tuple[torch.Tensor, CameraModel]:  # [T, 56, 98] metres
+        """Compute the depth at all pixels of a small picture, with its camera."""
+        camera = self.layout.scene.exo.camera.rescale(98, 56)
+        rays = camera.pixel_rays()[0].reshape(-1, 3).double().repeat(FRAMES, 1)
+        frames = torch.arange(FRAMES).repeat_interleave(98 * 56)
+        world_rays = rays @ self.layout.scene.exo.pose[:, :3]
+        distances, _ = exo_hits(self.layout, world_rays, frames)
+        return (distances * rays[:, 2]).view(FRAMES, 56, 98), camera
 
 
 def drawn_clip(seed: int, **spec_fields: Any) -> LaidOutClip:
@@ -153,21 +165,62 @@ def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames,
     assert hand_track.joints.isnan().equal(doubtful_joints.isnan())
 
 
-def test_shares_of_the_picture_beside_metres_are_refused_and_the_remedy_works(clips):
-    """Check key points of 0...1 with the depth as z, on clips whose hands are seen."""
-    for clip in clips:
-        depth_m, camera = clip.evidence(clip.joints)["depth_m"], clip.layout.scene.exo.camera
-        joints, size = clip.joints, torch.tensor(camera.stored_size)
-        pixels, _ = camera.project(joints)
-        shares = torch.cat([(pixels + 0.5) / size, joints[..., 2:]], -1)
-        with refuses("shares of the picture.*u W - cx"):
-            HandTrack.of_joints(shares).with_depth_check(depth_m, camera)
-        focal = torch.tensor([camera.fx, camera.fy])
-        centre = torch.tensor([camera.cx, camera.cy])
-        mended = (shares[..., :2] * size - centre) * shares[..., 2:] / focal
-        mended_track = HandTrack.of_joints(torch.cat([mended, shares[..., 2:]], -1))
-        assert not mended_track.with_depth_check(depth_m, camera).note
-        assert float((mended - joints[..., :2]).abs().max()) < 0.01
+SENSES = {
+    "shares of the picture, 0 to 1": lambda uv, size, camera, z: (uv + 0.5) / size,
+    "shares of the picture, -1 to 1": lambda uv, size, camera, z: 2 * (uv + 0.5) / size - 1,
+    "x / z and y / z": lambda uv, size, camera, z: (
+        (uv - torch.tensor([camera.cx, camera.cy])) / torch.tensor([camera.fx, camera.fy])
+    ),
+    "pixels, beside z in mm": lambda uv, size, camera, z: (4 * uv + 1.5) / 1000,
+    "pixels, beside z in cm": lambda uv, size, camera, z: (4 * uv + 1.5) / 100,
+}
+"""What x and y may be beside z, read as metres, for a video of 4 times the depth's size."""
+MENDED = {
+    "(u W - cx) z / fx": lambda u, W, cx, fx, z: (u * W - cx) * z / fx,
+    "((u + 1) W / 2 - cx) z / fx": lambda u, W, cx, fx, z: ((u + 1) * W / 2 - cx) * z / fx,
+    "u z,": lambda u, W, cx, fx, z: u * z,
+    "(u - cx) z / fx": lambda u, W, cx, fx, z: (u - cx) * z / fx,
+}
+
+
+@pytest.mark.parametrize("sense", SENSES)
+def test_other_senses_of_x_and_y_are_named_by_the_depth_and_the_remedy_works(sense):
+    """Check hands before a wall that turns away, whose wrists are where its depth is."""
+    camera, video_size = CameraModel.pinhole(98, 56, 80.0), (392, 224)
+    size = torch.tensor(camera.stored_size)
+    row, column = torch.meshgrid(torch.arange(56.0), torch.arange(98.0), indexing="ij")
+    depth_m = (2 + column / 25 + row / 40).double().expand(9, -1, -1)
+    rng = torch.Generator().manual_seed(0)
+    pixels = (torch.rand(9, 2, 2, generator=rng) * 0.8 + 0.1) * size
+    z = depth_m[0, pixels[..., 1].long(), pixels[..., 0].long()]
+    rays = camera.unproject(pixels.double())[0]
+    wrists = rays / rays[..., 2:] * (z[..., None] + WRIST_M)
+    joints = draw_hands_at(random_rotations(9))
+    joints = joints - joints[:, :, :1] + wrists[:, :, None]
+    uv, z = camera.project(joints)[0], joints[..., 2:]
+    mixed = SENSES[sense](uv, size, camera, z)
+    with refuses(re.escape(f"by the depth are {sense}")) as refusal:
+        HandTrack.of_joints(torch.cat((mixed, z), -1)).with_depth_check(depth_m, camera, video_size)
+    formula = next(formula for formula in MENDED if f"x = {formula}" in str(refusal.value))
+    units = 1000 if "mm" in sense else 100 if "cm" in sense else 1
+    lens = camera.rescale(*video_size)
+    x, y = (
+        MENDED[formula](units * mixed[..., axis], side, centre, focal, z[..., 0])
+        for axis, (side, centre, focal) in enumerate(
+            ((video_size[0], lens.cx, lens.fx), (video_size[1], lens.cy, lens.fy))
+        )
+    )
+    mended_joints = torch.stack((x, y, z[..., 0]), -1)
+    HandTrack.of_joints(mended_joints).with_depth_check(depth_m, camera, video_size)
+    assert float((mended_joints - joints).abs().max()) < 0.03  # half a pixel
+
+
+def test_depth_of_another_scale_is_no_reason_to_doubt_metres(clips):
+    for clip in clips[:6]:
+        depth_m, camera = clip.whole_depth()
+        video_size = (392, 224)
+        for scale in (0.5, 0.8, 0.9, 1.1, 1.25, 2.0):
+            HandTrack.of_joints(clip.joints).with_depth_check(scale * depth_m, camera, video_size)
 
 
 @pytest.mark.parametrize(
