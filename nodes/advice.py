@@ -13,6 +13,8 @@ WORDS.update(
         "the output of MoGe": "the output of Run MoGe Inference",
         "the output of Depth Anything 3": "the output of Run Depth Anything 3",
         "fov_deg of stages.align": "exo_fov of Depth Align",
+        "measure it by takes.with_takes_raw_scale": "run Depth Align again",
+        "the output of Take.depth_with_raw_scale": "the output of Depth Align",
         "stages.align": "Depth Align",
         "stages.load_clip": "Load Exo Video",
         "stages.path": "Ego Pose Input",

@@ -1,6 +1,7 @@
 """Scale a take's depth: unchanged, by a number, or by the wearer's body."""
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 from ..cameras import CameraPath, preset_camera
@@ -97,8 +98,10 @@ def with_raw_scale(
     progress: Progress = no_progress,
 ) -> DepthVideo:
     """State with a depth's raw lens the factor by the wearer that makes its maps metric."""
-    if depth.raw_lens is None or ego is None or ego.world != depth.exo.world:
-        return replace(depth, raw_scale=None)
+    if depth.raw_lens is None:
+        return depth
+    if ego is None or ego.world != depth.exo.world:
+        return replace(depth, raw_scale=(1.0, "scale as is", MODEL_ERROR))
     raw_depth = replace(depth, exo=replace(depth.exo, lens=depth.raw_lens))
     try:
         report = wearer_scale(raw_depth, ego, progress=progress)
@@ -116,12 +119,10 @@ def with_takes_raw_scale(
     progress: Progress = no_progress,
 ) -> DepthVideo:
     """State the scale of :func:`with_raw_scale` by the ego poses of a take's meta file."""
-    if depth.raw_lens is None or meta is None or meta.ego is None:
-        return depth
-    try:
-        ego = _takes_ego(meta, frames)
-    except EgoXInputError:  # a path that nobody asked for
-        return depth
+    ego = None
+    if depth.raw_lens is not None and meta is not None and meta.ego is not None:
+        with suppress(EgoXInputError):  # a path that nobody asked for
+            ego = _takes_ego(meta, frames)
     return with_raw_scale(depth, ego, progress=progress)
 
 

@@ -32,7 +32,7 @@ class DepthVideo(Kept):
     # of Ego-Exo4D's K, which is taken as a pinhole: the lens that filmed the maps' pictures
     raw_lens: CameraModel | None = None
     # with that lens, the factor by the wearer's body that makes the maps metric, how it was found
-    # and the standard deviation of its logarithm; None: nobody measured it (takes.with_raw_scale)
+    # and the standard deviation of its logarithm; None: nobody asked for it (takes.with_raw_scale)
     raw_scale: tuple[float, str, float] | None = None
 
     def __post_init__(self) -> None:

@@ -161,8 +161,13 @@ class _Comparison:
 
     def scaled(self, depth: DepthVideo) -> DepthVideo:
         """Let the wearer tell the size of a depth, unless it is known."""
-        ego = self.path.ego if self.depth_sd is None else None
-        return with_raw_scale(depth, ego, progress=self.progress)
+        if self.depth_sd is not None:
+            return self.as_stated(depth)
+        return with_raw_scale(depth, self.path.ego, progress=self.progress)
+
+    def as_stated(self, depth: DepthVideo) -> DepthVideo:
+        """Leave a depth at the size that it has."""
+        return replace(depth, raw_scale=(1.0, "scale as stated", self.sd))
 
     def scene(self, depth: DepthVideo) -> PointCloud:
         """Build the scene with the exact lens and scale where they are known, else as stated."""
@@ -179,7 +184,7 @@ class _Comparison:
     def search(self) -> FoundExo:
         """Search a turn and a shift of the exo camera, with sizes of the depth as it is stated,
         since the wearer tells none where the stated camera doesn't see the wearer."""
-        points = self.scene(replace(self.depth, raw_scale=None))
+        points = self.scene(self.as_stated(self.depth))
         steps = round(MOST_SCALE_SDS * self.sd / SCALE_STEP)
         found_exos = [
             search_exo(

@@ -8,8 +8,9 @@ import torch
 from egox_core.cameras import CameraModel, CameraPath
 from egox_core.metrics.exact_scene import exact_scene
 from egox_core.stages import align
-from egox_core.takes import with_exo_lens
+from egox_core.takes import with_exo_lens, with_takes_raw_scale
 from egox_core.types import CameraTrajectory, DepthVideo, TakeMeta
+from tests.refusals import refuses
 
 INTRINSICS = torch.tensor([[1256.0, 0, 1920], [0, 1256, 1080], [0, 0, 1]], dtype=torch.float64)
 EXO_POSE = torch.eye(3, 4, dtype=torch.float64)
@@ -39,6 +40,9 @@ def test_exact_scene_has_the_raw_lens_and_a_note():
     )
     path = CameraTrajectory(ego=ego_path, exo=depth.exo)
     exo_video = torch.rand(5, 64, 112, 3, generator=torch.Generator().manual_seed(0))
+    with refuses("measure it by takes.with_takes_raw_scale"):
+        exact_scene(exo_video, depth, path)
+    depth = with_takes_raw_scale(depth, None, depth.frames)
     scene_and_note = exact_scene(exo_video, depth, path)
     assert scene_and_note is not None
     points, note = scene_and_note
