@@ -16,6 +16,14 @@ MIN_CEILING_SHARE = 0.005
 """Share of a map from which on a number says that nothing was measured, not a speck of depth."""
 MIN_CEILING_BITS = 10
 """Least bits of such a number, below which 5 % of it are few steps."""
+MAX_CEILING_BITS = 16
+"""Most bits of such a number where maps became metres: more of them are finer than float32."""
+MIN_LEVELS, MAX_LEVELS = 32, 4096
+"""Different numbers of a map that became metres, least and most, by which its step is found."""
+MAX_UNWHOLE = 0.02
+"""Distance of a number in steps from a whole one: float32 has 0.004 of 65535 steps."""
+BELOW_CEILING = 1 - 2**-17
+"""Where a map ends that has a largest number: half a step of 16 bits below it."""
 ROUNDING = 1e-9
 """Of a logarithm: of float32, too, 2^31 is an integer's largest number."""
 
@@ -54,18 +62,29 @@ class DepthFacts:
 
 
 def ceiling_of(depth: np.ndarray) -> float | None:  # [H, W] as stored
-    """Find the number by which a map of whole numbers says that there is nothing, or None.
+    """Find the number by which a map says that there is nothing, or None.
 
     It is the largest one of a type or a sensor, 2^k - 1, on at least 0.5 % of the map, with no
-    number within 5 % below.
+    number within 5 % below. All numbers are whole, or were so before they became metres.
     """
     top = float(np.nanmax(depth, initial=0))
-    bits = math.log2(top + 1) if top < math.inf else 0
-    if bits < MIN_CEILING_BITS or abs(bits - round(bits)) > ROUNDING:
+    if not 0 < top < math.inf or (depth == top).mean() < MIN_CEILING_SHARE:
         return None
-    is_alone = not ((depth >= 0.95 * top) & (depth < top)).any()
-    is_common = (depth == top).mean() >= MIN_CEILING_SHARE
-    return top if is_alone and is_common and not (np.nan_to_num(depth) % 1).any() else None
+    if ((depth >= 0.95 * top) & (depth < top)).any():
+        return None
+    bits = math.log2(top + 1)
+    if bits >= MIN_CEILING_BITS and abs(bits - round(bits)) <= ROUNDING:
+        return None if (np.nan_to_num(depth) % 1).any() else top
+    numbers = depth[np.isfinite(depth) & (depth != 0)].astype(np.float64)
+    sample = np.unique(numbers[:: max(1, numbers.size // MAX_LEVELS)])
+    for largest in 2.0 ** np.arange(MIN_CEILING_BITS, MAX_CEILING_BITS + 1) - 1:
+        if all(_are_whole(values * (largest / top)) for values in (sample, numbers)):
+            return top if sample.size >= MIN_LEVELS else None
+    return None
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return bool((np.abs(values - values.round()) <= MAX_UNWHOLE).all())
 
 
 def settle_depth(
@@ -86,8 +105,8 @@ def settle_depth(
     unit_advice = "declare depth.unit where it is another"
     unit_m, unit_row = settle("depth.unit", stated, declared, 1.0, advice=unit_advice)
     if ceiling is not None and kind != "inverse":
-        by = f"{ceiling:.0f}, the largest number of its bits, with nothing just below"
-        stated = [*stated, Statement("depth.far_m", (ceiling - 0.5) * unit_m, by)]
+        by = f"{ceiling:.10g}, the largest number of its bits, with nothing just below"
+        stated = [*stated, Statement("depth.far_m", ceiling * BELOW_CEILING * unit_m, by)]
     far_m, far_row = settle("depth.far_m", stated, declared, None)
     if far_m is not None and declared.value("depth.far_m") is None:
         far_row = replace(far_row, advice="declare a larger depth.far_m where that is depth")

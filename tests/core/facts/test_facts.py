@@ -139,6 +139,29 @@ def test_the_largest_number_of_a_type_is_no_depth(top, share, below, is_ceiling)
     assert ceiling_of(depth) is None  # a map of other than whole numbers
 
 
+@pytest.mark.parametrize(
+    ("top", "step", "is_ceiling"),
+    [
+        (65535, 1 / 1000, True),
+        (65535, 1 / 5000, True),
+        (4095, 1 / 1000, True),
+        (60000, 1 / 1000, False),
+        (65535, 1.0001 / 1000, True),  # as scaled to metres
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_number_of_a_type_is_found_in_metres(top, step, is_ceiling, dtype):
+    depth = np.random.default_rng(0).integers(1, int(0.9 * top), (60, 80)).astype(dtype)
+    depth[:2], depth[3, :9] = top, np.nan
+    maps = depth * dtype(step)
+    found = ceiling_of(maps)
+    assert found == (float(np.nanmax(maps)) if is_ceiling else None)
+    maps[5, 5] = 1.00037 * step * 7.5  # between two steps
+    assert ceiling_of(maps) is None
+    few_levels = np.where(depth < top / 2, np.float32(2), np.float32(10))
+    assert ceiling_of(few_levels) is None
+
+
 def test_a_number_for_nothing_is_none_in_maps_before_either(tmp_path):
     maps = np.full((COUNT, LENS.height, LENS.width), 2000, np.uint16)
     maps[0, 0, 0] = maps[3, :5] = maps[4, 7, 7] = 65535
