@@ -380,7 +380,10 @@ def frame_equations(
     differences = (video - scene)[inner_mask]
     error = _mean_of_channels(np.square(differences))
     weight = 1 / np.square(1 + error / level.half_weight_error)
-    gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
+    both = video + scene
+    gradient_x, gradient_y = np.zeros_like(both), np.zeros_like(both)  # 0 at borders: none is inner
+    gradient_x[:, 1:-1] = (both[:, 2:] - both[:, :-2]) / 2
+    gradient_y[1:-1] = (both[2:] - both[:-2]) / 2
     gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
     slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
     weighted_slope = slope * weight[:, None, None]
@@ -457,14 +460,19 @@ def _even_contrasts(
         return values
 
     inverse_share = 1 / np.maximum(box_blur(mask), 1e-3)
-    inside = mask[..., None]
+    inside, inverse_shares = _in_channels(mask), _in_channels(inverse_share)
     even_pictures = []
     for picture in pictures:
-        mean_picture = box_blur(picture * inside) * inverse_share[..., None]
+        mean_picture = box_blur(picture * inside) * inverse_shares
         deviations = (picture - mean_picture) * inside
         spread = box_blur(_mean_of_channels(np.square(deviations))) * inverse_share
-        even_pictures.append(deviations / np.sqrt(spread + MIN_CONTRAST**2)[..., None])
+        even_pictures.append(deviations / _in_channels(np.sqrt(spread + MIN_CONTRAST**2)))
     return even_pictures
+
+
+def _in_channels(values: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w, 3]
+    """Repeat a map in three channels, since numpy multiplies by ``values[..., None]`` slowly."""
+    return cv2.merge((values,) * 3)
 
 
 def _mean_of_channels(values: np.ndarray) -> np.ndarray:  # [..., 3] -> [...]
