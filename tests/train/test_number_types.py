@@ -19,7 +19,6 @@ def faster_type(request, monkeypatch) -> str:
 
     def multiply(rows, weight):
         seconds[0] += 0.01 * (1 + (rows.dtype != types.DTYPES[request.param]))
-        return torch.nn.functional.linear(rows, weight)
 
     monkeypatch.setattr(types, "linear", multiply)
     monkeypatch.setattr(types.time, "thread_time", lambda: seconds[0])
