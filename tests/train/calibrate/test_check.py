@@ -163,7 +163,7 @@ def test_wrong_cameras_and_clocks_are_named(drawn_takes, tmp_path, fault, expect
         write_json(
             meta_file, {"test_datasets": [{"exo_path": "one/exo.mp4"} | read_json(meta_file)]}
         )
-    (row,) = check_set(tmp_path / "set")
+    (row,) = check_set(tmp_path / "set", depth_sd=0.05)
     assert row.is_wrong and row.is_view_tested and re.match(expected_text, row.finding)
     assert row.lag_s == pytest.approx(0.1 if fault == "late" else 0, abs=0.03)
 
