@@ -3,6 +3,7 @@ head."""
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -75,8 +76,12 @@ def camera_from_point(
     if len(rays) < FEWEST:
         return None
 
+    @lru_cache(maxsize=1)  # of ten steps of a derivative, one changes the lag
+    def carrier_poses(lag: float) -> tuple[np.ndarray, np.ndarray]:
+        return head_pose_function(times_s + lag)
+
     def point_path(lag: float, offset: np.ndarray) -> np.ndarray:
-        carrier_positions, carrier_rotations = head_pose_function(times_s + lag)
+        carrier_positions, carrier_rotations = carrier_poses(lag)
         return carrier_positions + carrier_rotations @ (point_m + offset)
 
     start_poses = []
