@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,9 @@ def is_oom(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
-def in_words(advice: str) -> str:
-    """Replace terms of this package in an error's advice by those of the program that uses it."""
-    for core_term, program_term in WORDS.items():
+def in_words(advice: str, words: Mapping[str, str] = WORDS) -> str:
+    """Replace terms of this package in advice by those of the program that uses it."""
+    for core_term, program_term in words.items():
         advice = advice.replace(core_term, program_term)
     return advice
 

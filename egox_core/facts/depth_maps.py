@@ -64,13 +64,16 @@ class DepthFacts:
 def ceiling_of(depth: np.ndarray) -> float | None:  # [H, W] as stored
     """Find the number by which a map says that there is nothing, or None.
 
-    It is the largest one of a type or a sensor, 2^k - 1, on at least 0.5 % of the map, with no
-    number within 5 % below. All numbers are whole, or were so before they became metres.
+    It is the largest one of a type or a sensor, 2^k - 1, on at least 0.5 % of the map, where no
+    number within 5 % below is a tenth as common. All are whole, or were so before they became
+    metres.
     """
     top = float(np.nanmax(depth, initial=0))
-    if not 0 < top < math.inf or (depth == top).mean() < MIN_CEILING_SHARE:
+    top_count = np.count_nonzero(depth == top)
+    if not 0 < top < math.inf or top_count < MIN_CEILING_SHARE * depth.size:
         return None
-    if ((depth >= 0.95 * top) & (depth < top)).any():
+    _, counts_below = np.unique(depth[(depth >= 0.95 * top) & (depth < top)], return_counts=True)
+    if counts_below.max(initial=0) > 0.1 * top_count:
         return None
     bits = math.log2(top + 1)
     if bits >= MIN_CEILING_BITS and abs(bits - round(bits)) <= ROUNDING:
@@ -105,7 +108,7 @@ def settle_depth(
     unit_advice = "declare depth.unit where it is another"
     unit_m, unit_row = settle("depth.unit", stated, declared, 1.0, advice=unit_advice)
     if ceiling is not None and kind != "inverse":
-        by = f"{ceiling:.10g}, the largest number of its bits, with nothing just below"
+        by = f"{ceiling:.10g}, the largest number of its bits, with little just below"
         stated = [*stated, Statement("depth.far_m", ceiling * BELOW_CEILING * unit_m, by)]
     far_m, far_row = settle("depth.far_m", stated, declared, None)
     if far_m is not None and declared.value("depth.far_m") is None:

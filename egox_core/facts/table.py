@@ -45,6 +45,8 @@ SCALES = ("as is", "wearer", "wearer where seen")
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
 
+MOST_MOUNT_M = 3
+"""Farthest place of a tracker from its wearer's camera: on a stretched arm it is 1 m away."""
 JOINTS = 21
 """Joints of a hand."""
 FORMS_OF_POSE = (
@@ -131,12 +133,21 @@ def _pose(value: object) -> tuple[float, ...]:
     if len(numbers) == 16:
         numbers = by_rows(numbers.reshape(1, 4, 4), "camera_from_tracker").flatten()
     if len(numbers) == 12:
-        return tuple(validate_w2c(numbers.reshape(3, 4), "camera_from_tracker").flatten().tolist())
-    if len(numbers) not in (3, 6) or not bool(torch.isfinite(numbers).all()):
+        pose = validate_w2c(numbers.reshape(3, 4), "camera_from_tracker")
+    elif len(numbers) in (3, 6) and bool(torch.isfinite(numbers).all()):
+        angles_deg = numbers[3:].tolist() or [0.0, 0.0, 0.0]
+        pose = torch.cat((rotation_of_angles(*angles_deg), numbers[:3, None]), 1)
+    else:
         raise ValueError(value)
-    angles_deg = numbers[3:].tolist() or [0.0, 0.0, 0.0]
-    rotation = rotation_of_angles(*angles_deg)
-    return tuple(torch.cat((rotation, numbers[:3, None]), 1).flatten().tolist())
+    distance_m = float(pose[:, 3].norm())
+    if distance_m > MOST_MOUNT_M:
+        raise EgoXInputError(
+            "camera_from_tracker",
+            got=f"a place {distance_m:.3g} m off the camera",
+            expected=f"one on the same person, within {MOST_MOUNT_M} m",
+            fix="give its place in metres, a thousandth of millimetres",
+        )
+    return tuple(pose.flatten().tolist())
 
 
 def _pose_text(value: object) -> str:

@@ -263,16 +263,18 @@ class HandTrack:
             return int(((ratios / factor - 1).abs() < OTHER_SCALE).sum())
 
         counts = {words: count_near(ratios_at(places)) for words, (places, _) in senses.items()}
-        words = max(counts, key=counts.__getitem__)
+        most = max(counts.values())
         own_ratios = ratios_at((own_px + 0.5) / stored_size)
         # As metres they may be at another scale of the depth.
         scale = float(own_ratios.median().clamp(*SCALES)) if len(own_ratios) else 1.0
-        if counts[words] > max(0.5 * int(self.valid.sum()), 1.5 * count_near(own_ratios, scale)):
+        if most > max(0.5 * int(self.valid.sum()), 1.5 * count_near(own_ratios, scale)):
+            likely = [words for words, count in counts.items() if count > 0.8 * most]
+            formulas = (f"x = {senses[words][1]} if they are {words}" for words in likely)
             raise EgoXInputError(
                 f"hands of {self.source}",
-                got=f"x and y that by the depth are {words}",
+                got=f"x and y that by the depth are {', or '.join(likely)}",
                 expected="all three numbers in one unit, in the camera's axes",
-                fix=f"write x = {senses[words][1]}, and y likewise of v, H, cy, fy, by exo's lens",
+                fix=f"write {', or '.join(formulas)}; y likewise of v, H, cy, fy; by exo's lens",
             )
 
     def _transformed(

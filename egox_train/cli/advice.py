@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from egox_core.errors import in_words
+
 FLAGS: Mapping[str, str] = {
     "frame_count": "--frames",
     "leave every_nth at 0": "leave ego.every_nth out",
@@ -13,6 +15,7 @@ FLAGS: Mapping[str, str] = {
     "draw_anyway": "--draw-anyway",
     "scene_scale": "--scene-scale",
     "fov_deg of stages.align": "--exo-fov",
+    "give camera, meta or fov_deg": "declare exo.fov_deg, or state the lens in meta.json",
     "estimate its motion (estimate_exo_motion)": "give --exo-motion auto",
     ", or give the path of another program (given)": "",
     ", or give stages.path a camera": ", or state ego_camera in meta.json (preview: --camera)",
@@ -24,7 +27,4 @@ FLAGS: Mapping[str, str] = {
 
 def in_flags(message: object) -> str:
     """Write a message of the core with a command's flags."""
-    text = str(message)
-    for argument, flag in FLAGS.items():
-        text = text.replace(argument, flag)
-    return text
+    return in_words(str(message), FLAGS)

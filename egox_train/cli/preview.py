@@ -197,9 +197,9 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         ego_size=args.size,
         entry=args.entry,
         file_frames=args.file_frames,
-        declared=declared.part(("ego.", "exo.")).without("exo.part"),
+        declared=declared.part(("ego.", "exo.")).without("exo.part").without("exo.fov_deg"),
     )
-    path_exo = trajectory.exo
+    path_exo, lens_and_maps = trajectory.exo, ("depth.", "exo.fov_deg")
     depth, report = align(
         args.depth,
         frames=clip.selection,
@@ -207,7 +207,7 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         fov_deg=args.exo_fov,
         scale=parse_scale(args.scale) if args.scale else "as is",
         file_frames=args.file_frames,
-        declared=declared.part("depth.").over(file_facts.part(("depth.", "exo.fov_deg"))),
+        declared=declared.part(lens_and_maps).over(file_facts.part(lens_and_maps)),
         progress=progress,
     )
     return Take(

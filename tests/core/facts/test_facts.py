@@ -124,7 +124,8 @@ def test_the_page_lists_every_fact_with_its_choices():
         (4095, 0.01, 0.94, True),
         (2**31 - 1, 0.01, 0.9, True),
         (65535, 0.004, 0.94, False),  # specks
-        (65535, 0.01, 0.96, False),  # a wall that goes on
+        (65535, 0.01, 0.96, True),  # a speck below it
+        (4095, 0.01, 4090 / 4095, True),
         (65534, 0.01, 0.94, False),
         (511, 0.01, 0.94, False),  # too few steps
         (65535.5, 0.01, 0.94, False),
@@ -135,6 +136,9 @@ def test_the_largest_number_of_a_type_is_no_depth(top, share, below, is_ceiling)
     depth[0, 0] = np.floor(below * top)
     depth.flat[1 : 1 + round(share * depth.size)] = top
     assert ceiling_of(depth) == (np.float32(top) if is_ceiling else None)
+    wall = depth.copy()
+    wall[10, :11] = np.floor(0.96 * top)  # that goes on, and is a tenth as common
+    assert ceiling_of(wall) is None
     depth[50, 50], depth[50, 51] = 0.5, np.nan
     assert ceiling_of(depth) is None  # a map of other than whole numbers
 

@@ -112,6 +112,7 @@ tum | ego.camera_from_tracker | MOUNT | | MOUNT BY ROWS | 8.19 cm and 62.* (decl
 tum | ego.camera_from_tracker | MOUNT | | MOUNT BY COLUMNS | 8.19 cm and 62.* (declared)
 tum | ego.camera_from_tracker | MOUNT | | MOUNT AND MORE | refused: give 12 numbers
 tum | ego.camera_from_tracker | TURN | | TURN OF 16 | refused: give 12 numbers
+tum | ego.camera_from_tracker | 0 -.12 -.08 18 12 5 | | 0 -120 -80 18 12 5 | refused: in metres
 tum | ego.camera_from_tracker | TURN | | = | 0 cm and 62.* (declared)
 tum | ego.camera_from_tracker | 0 0 0 0 0 180 | | HALF TURN OF 16 | 0 cm and 180.* (declared)
 meta | ego.camera_from_tracker | MOUNT | MOUNT BY COLUMNS | | 8.19 cm.* (declared in meta.json)

@@ -178,7 +178,7 @@ SENSES = {
 MENDED = {
     "(u W - cx) z / fx": lambda u, W, cx, fx, z: (u * W - cx) * z / fx,
     "((u + 1) W / 2 - cx) z / fx": lambda u, W, cx, fx, z: ((u + 1) * W / 2 - cx) * z / fx,
-    "u z,": lambda u, W, cx, fx, z: u * z,
+    "u z": lambda u, W, cx, fx, z: u * z,
     "(u - cx) z / fx": lambda u, W, cx, fx, z: (u - cx) * z / fx,
 }
 
@@ -199,9 +199,11 @@ def test_other_senses_of_x_and_y_are_named_by_the_depth_and_the_remedy_works(sen
     joints = joints - joints[:, :, :1] + wrists[:, :, None]
     uv, z = camera.project(joints)[0], joints[..., 2:]
     mixed = SENSES[sense](uv, size, camera, z)
-    with refuses(re.escape(f"by the depth are {sense}")) as refusal:
+    with refuses(re.escape(sense)) as refusal:
         HandTrack.of_joints(torch.cat((mixed, z), -1)).with_depth_check(depth_m, camera, video_size)
-    formula = next(formula for formula in MENDED if f"x = {formula}" in str(refusal.value))
+    formula = next(
+        formula for formula in MENDED if f"x = {formula} if they are {sense}" in str(refusal.value)
+    )
     units = 1000 if "mm" in sense else 100 if "cm" in sense else 1
     lens = camera.rescale(*video_size)
     x, y = (

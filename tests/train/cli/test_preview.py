@@ -77,3 +77,24 @@ def test_a_half_of_a_stereo_video_is_declared(take_folder, tmp_path):
     words += ["--out", str(tmp_path / "out")]
     assert main(words) == 1  # the depth is of one half
     assert main([*words, "--declare", "exo.part=left"]) == 0
+
+
+def test_rays_without_a_lens_name_the_angle_which_both_ways_give(take_folder, tmp_path, capsys):
+    shutil.copy(take_folder / "exo.mp4", tmp_path)
+    with np.load(take_folder / "depth.npz") as arrays:
+        np.savez(tmp_path / "rays.npz", depth=arrays["depth_m"])
+    poses = np.array(read_json(take_folder / "meta.json")["ego_extrinsics"])
+    c2w = np.linalg.inv(np.concatenate([poses, np.tile(np.eye(4)[3:], (len(poses), 1, 1))], 1))
+    np.save(tmp_path / "head.npy", c2w)
+    files = {"--video": "exo.mp4", "--depth": "rays.npz", "--ego-path": "head.npy"}
+    words = [word for flag, name in files.items() for word in (flag, str(tmp_path / name))]
+    words += ["--frames", "1", "--fill", "haze", "--draw-anyway", "--out", str(tmp_path / "out")]
+    words += ["--declare", "depth.kind=ray, ego.direction=c2w, ego.axes=opencv"]
+    assert main(words) == 1
+    assert "declare exo.fov_deg" in capsys.readouterr().err
+    lenses = set()
+    for angle in (["--declare", "exo.fov_deg=70"], ["--exo-fov", "70"]):
+        assert main([*words, *angle]) == 0
+        facts = read_json(tmp_path / "out" / "report.json")["facts"]
+        lenses |= {row.partition(" (by")[0] for row in facts if row.startswith("exo.lens")}
+    assert lenses == {"exo.lens: pinhole, focal length 91 px at 128 px width"}
