@@ -267,7 +267,7 @@ class RobotSet:
         if any(self._digests[episode_name] not in made_from for episode_name in matches):
             raise EgoXInputError(
                 f"episode {name!r}",
-                got="other files than those it was written from",
+                got="other files, task or options than it was written with",
                 expected="the same: an episode of a set isn't changed",
                 fix="write another set",
             )

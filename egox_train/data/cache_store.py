@@ -205,11 +205,12 @@ class CacheReader:
         """
         names = [e.clip for e in self.index.entries if e.split == split]
         if not names:
+            filled_splits = ", ".join(sorted({e.split for e in self.index.entries}))
             raise EgoXInputError(
                 f"cache split {split}",
-                got="no clip",
+                got=f"no clip, all are of {filled_splits}",
                 expected="at least one",
-                fix="prepare more takes, or larger split fractions",
+                fix="choose a split that has some, or prepare more takes or larger split fractions",
             )
         return names
 
