@@ -220,7 +220,8 @@ def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ..
         return ()
     warning = (
         f"warning: the preset leaves out {removed_share:.0%} of the points, since depth changes by "
-        "too much around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
+        "too much around them, so it is noisy. Smoother depth keeps them; other presets have other "
+        "limits"
     )
     return (Remark(warning, RemarkKind.WARNING),)
 
