@@ -7,14 +7,19 @@ Compares with the goldens of tests/golden (random tensors through the authors' c
 development data is beside the repository, with those of two real takes. In float32, on the CPU.
 Ends with 1 if a bound is exceeded."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from benchmarks.support.fidelity_core import Check
 from benchmarks.support.record import bench_parser, finish
 from tools.rigs.pack_in_process import pack_on_host
 from tools.setup.layout import REPO_ROOT
+
+if TYPE_CHECKING:
+    from benchmarks.support.fidelity_core import Check
 
 GOLDEN_FOLDER = REPO_ROOT.parent / "shared" / "golden"
 

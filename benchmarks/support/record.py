@@ -1,5 +1,7 @@
 """Record a benchmark's result together with the machine, package versions and date."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -8,16 +10,18 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
     """Describe this machine's CPU, cores, memory and GPU, without its name."""
+    import torch
+
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),
@@ -35,6 +39,8 @@ def machine() -> dict[str, Any]:
 
 def matrix_rate(device: torch.device) -> float:
     """Measure the operations per second of one large matrix product on a device."""
+    import torch
+
     is_gpu = device.type == "cuda"
     matrix_size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
     a, b = (torch.randn(matrix_size, matrix_size, device=device, dtype=dtype) for _ in range(2))
@@ -43,6 +49,8 @@ def matrix_rate(device: torch.device) -> float:
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
     """Measure the duration of one function call in seconds, including the device's work."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start_time_s = time.perf_counter()
@@ -53,6 +61,9 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
 
 
 def versions() -> dict[str, str]:
+    import numpy as np
+    import torch
+
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

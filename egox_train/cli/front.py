@@ -4,7 +4,9 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from egox_core.errors import EgoXInputError, this_python
 from egox_core.safe_files import require_there, require_writable
@@ -40,6 +42,22 @@ class DefaultsInHelp(argparse.HelpFormatter):
         return f"{help_text} (default: {default_value})"
 
 
+LENS_SUFFIXES = ".json", ".jsonl"
+
+
+def given_paths(name: str, value: Any) -> Iterator[Path]:
+    """Find the paths in an argument's value, which may also be words (zeros:8x8, free)."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from given_paths(name, part)
+    elif isinstance(value, str):
+        is_text_encoder = name == "text" and not value.startswith("zeros:")
+        if is_text_encoder or (name.endswith("_lens") and value.endswith(LENS_SUFFIXES)):
+            yield Path(value)
+
+
 def check_paths(args: argparse.Namespace) -> None:
     """Refuse files and folders that a command reads and that aren't there.
 
@@ -48,8 +66,7 @@ def check_paths(args: argparse.Namespace) -> None:
     """
     for name, value in vars(args).items():
         if name not in COMMANDS[args.command].not_there:
-            paths = value if isinstance(value, (list, tuple)) else [value]
-            for path in (path for path in paths if isinstance(path, Path)):
+            for path in given_paths(name, value):
                 require_there(path, name)
 
 

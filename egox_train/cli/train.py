@@ -92,6 +92,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace, progress: Progress) -> int:
+    from ..data.cache_store import require_index
     from ..train.config import dump_config, load_config, parse_config
 
     if args.print_defaults:
@@ -109,8 +110,9 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     from egox_core.errors import EgoXInputError
 
     config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
-    for name in ("base", "cache"):
-        require_there(Path(getattr(config, name)), f"{name} of the configuration")
+    for name in ("base", "cache", "init_lora"):
+        require_there(getattr(config, name), f"{name} of the configuration")
+    require_index(config.cache)
     from ..train.checkpoints import checkpoint_folders
     from ..train.loop import describe_training, train
 
@@ -202,7 +204,10 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
+    from ..data.cache_store import require_index
     from ..parallel import RunEstimate
+
+    require_index(args.cache)
     from ..train.generate import generate
 
     generate_outcome = generate(

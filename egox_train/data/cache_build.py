@@ -117,7 +117,10 @@ def build_cache(
     worker_plan = WorkerPlan.of(
         run, settings.device, weights_bytes(settings.vae, text_encoder_path, vision_model)
     )
-    encoder_type = compute_type(settings.encoder_dtype, worker_plan.devices[0])
+    if text_encoder_path or vision_model:
+        encoder_type = compute_type(settings.encoder_dtype, worker_plan.devices[0])
+    else:
+        encoder_type = "float32"  # of nothing: the VAE computes in it anyway
     shards = _plan_shards(
         records,
         manifest.parent,

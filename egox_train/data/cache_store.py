@@ -10,17 +10,16 @@ settings. A shard made from anything else is made again, and a training run refu
 its shards don't match.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from egox_core.errors import EgoXInputError, intact
 from egox_core.frozen import frozen
@@ -30,6 +29,10 @@ from egox_core.safe_files import (
     require_safe_name,
     write_json,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FORMAT = "egox-cache/1"
 INDEX_FILE = "index.json"
@@ -93,6 +96,8 @@ def write_shard(
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
     """
+    from safetensors.torch import save_file
+
     metadata = {FINGERPRINT_KEY: content_hash} | (
         {OMITTED_KEY: json.dumps(omitted_reasons)} if omitted_reasons else {}
     )
@@ -124,6 +129,23 @@ def write_index(folder: Path, index: CacheIndex) -> None:
     )
 
 
+def require_index(folder: Path) -> Path:
+    """Return the path of a cache's index, or refuse a folder that has none.
+
+    Raises:
+        EgoXInputError: missing (unfinished).
+    """
+    index_file = folder / INDEX_FILE
+    if not index_file.is_file():
+        raise EgoXInputError(
+            "cache",
+            got=f"{str(folder)!r} without {INDEX_FILE}",
+            expected="a finished cache",
+            fix="run `train_egox.py cache` (again: it continues from the last finished file)",
+        )
+    return index_file
+
+
 def parse_index(folder: Path) -> CacheIndex:
     """Read the index of a cache, without checking the shards.
 
@@ -132,14 +154,7 @@ def parse_index(folder: Path) -> CacheIndex:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    index_file = folder / INDEX_FILE
-    if not index_file.is_file():
-        raise EgoXInputError(
-            "cache",
-            got=f"{folder.name!r} without {INDEX_FILE}",
-            expected="a finished cache",
-            fix="run `train_egox.py cache` (again: it continues from the last finished file)",
-        )
+    index_file = require_index(folder)
     index_content = read_json_object(index_file, "cache index", MAX_INDEX_BYTES)
     if index_content.get("format", FORMAT) != FORMAT:
         raise EgoXInputError(

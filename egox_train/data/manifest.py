@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from egox_core.choices import HiddenLines
 from egox_core.errors import EgoXInputError, check_choice, intact
 from egox_core.safe_files import NO_NAMES, atomic_write
-from egox_core.types import HiddenLines
 
 from ..options import Split
 

@@ -5,7 +5,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from egox_core.choices import HIDDEN_LINES, ExoLens, FileFrames, HiddenLines, Motion, ScaleSource
+from egox_core.choices import (
+    HIDDEN_LINES,
+    ExoLens,
+    FileFrames,
+    HiddenLines,
+    Motion,
+    PriorPreset,
+    ScaleSource,
+)
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
@@ -171,10 +179,10 @@ class PrepareOptions:
     eye_height_m: float = argument(
         1.6, "of the wearer, metres, for --depth plane", flag="eye-height"
     )
-    prior: str = argument(
+    prior: PriorPreset = argument(
         "released",
-        "preset of the prior renderer: released, released_wild (with what moves), clean or exact "
-        "(with the raw lens and the wearer's scale)",
+        "preset of the prior renderer; released_wild also draws what moves, exact takes the raw "
+        "lens and the wearer's scale",
     )
     hidden_lines: HiddenLines = argument(
         "draw",

@@ -1,15 +1,25 @@
 """Test that mistakes on a command line are told before torch and its friends are imported."""
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.choices import EgoCameraPreset, PriorPreset
 from egox_core.prior import PRIOR_PRESETS
 from egox_train.cli.train import COMMANDS
+from egox_train.options import (
+    CalibrateOptions,
+    HeadOptions,
+    RobotOptions,
+    TrainingSetOptions,
+    add_dataclass_arguments,
+)
 from tests.paths import ROOT
 
 HEAVY = "torch", "scipy", "diffusers", "transformers"
@@ -25,6 +35,7 @@ for name, *words in rows:
     print(json.dumps([code, output.getvalue(), [name for name in heavy if name in sys.modules]]))
 """
 TAKE_COMMANDS = {name: f"egox_train.cli.{name}" for name in ("prior", "preview", "facts")}
+OTHER_COMMANDS = "benchmarks.fidelity", "lab.small_model"  # of run.py
 TRAINER = "train_egox.py"
 MISSING = "no/such/folder"
 IS_MISSING = f"got '{Path(MISSING)}', which isn't there"
@@ -49,11 +60,31 @@ WRONG_PATHS = {
 # program and arguments: exit code, words of the output
 ROWS = {
     (TRAINER, "--help"): (0, "usage: "),
-    (TRAINER, "prepare", "--help"): (0, "usage: "),
-    **{(module, "--help"): (0, "usage: ") for module in TAKE_COMMANDS.values()},
-    (TRAINER, "lerobot", "--no-such-flag"): (2, "error: "),
-    (TAKE_COMMANDS["preview"], "--no-such-flag"): (2, "error: "),
+    **{
+        (*command, word): row
+        for command in (
+            *((TRAINER, name) for name in COMMANDS),
+            *((module,) for module in (*TAKE_COMMANDS.values(), *OTHER_COMMANDS)),
+        )
+        for word, row in (("--help", (0, "usage: ")), ("--no-such-flag", (2, "error: ")))
+    },
     **{(TRAINER, name, *words): (2, IS_MISSING) for name, words in WRONG_PATHS.items()},
+    **{
+        (TRAINER, *words): (2, IS_MISSING)
+        for words in (
+            ("cache", "sample", "out", "--vae", "sample", "--text", MISSING),
+            ("evaluate", "sample", "sample", "out", "--also", f"another={MISSING}"),
+        )
+    },
+    (TRAINER, "generate", "sample", "out", "--base", "sample", "--vae", "sample"): (
+        2,
+        "'sample' without index.json",
+    ),
+    (TRAINER, "calibrate", "sample", "out", "--ego-lens", "lens.json"): (
+        2,
+        "got 'lens.json', which isn't there",
+    ),
+    (TRAINER, "prepare", "sample", "out", "--prior", "exakt"): (2, "invalid choice: 'exakt'"),
     **{
         (TRAINER, "launch", *words): (2, message)
         for words, message in (
@@ -88,6 +119,17 @@ def test_help_and_mistakes_import_nothing_heavy():
         ROWS.items(), answers, strict=True
     ):
         assert (got_code, imported) == (code, []) and words in output, (row, got_code, output)
+
+
+@pytest.mark.parametrize(
+    "options", [TrainingSetOptions, CalibrateOptions, HeadOptions, RobotOptions]
+)
+def test_each_declared_fact_is_one_word(options):
+    parser = argparse.ArgumentParser()
+    add_dataclass_arguments(parser, options, field_names=("declare",))
+    facts = ("depth.unit=cm", "ego.axes=opengl")
+    args = parser.parse_args([word for fact in facts for word in ("--declare", fact)])
+    assert tuple(args.declare) == facts
 
 
 def test_the_table_has_every_command():

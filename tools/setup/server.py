@@ -7,8 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import torch
-
 from .api_client import ApiClient
 from .base_dir import BaseDir
 from .environment import Environment
@@ -67,6 +65,8 @@ class Server:
         """Build the command that starts ComfyUI.
 
         Its database is in memory, because it may not write beside the user's ComfyUI."""
+        import torch
+
         device_arguments = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),
