@@ -4,6 +4,7 @@ That process can be ended at once, and its crashes do no harm."""
 
 import json
 import multiprocessing
+import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +18,7 @@ from egox_core.progress import Progress
 from egox_core.safe_files import write_json
 
 from ..fingerprint import fingerprint
+from ..parallel import interrupts
 from .lenses import FreeParameters
 from .scale import robust_similarity
 
@@ -112,7 +114,8 @@ def _run_in_process(folder: Path, progress: Progress) -> None:
     process = multiprocessing.get_context("spawn").Process(
         target=_run_reconstruction, args=(str(folder),)
     )
-    process.start()
+    with interrupts(signal.SIG_IGN):
+        process.start()
     try:
         start_time_s = time.monotonic()
         while process.is_alive():
@@ -133,6 +136,7 @@ def _run_in_process(folder: Path, progress: Progress) -> None:
 
 def _run_reconstruction(folder_path: str) -> None:
     """Run a reconstruction: extract features, match them, and solve the cameras."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import pycolmap
 
     folder = Path(folder_path)

@@ -6,12 +6,18 @@ twice, the last time with no other beside it, and then it is reported as failed.
 
 import logging
 import multiprocessing
+import os
+import signal
+import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
+ITEM_SIGNALS = signal.SIGINT, signal.SIGTERM
 MAX_RETRIES = 2  # of an item whose worker process died
 logger = logging.getLogger(__name__)
 
@@ -28,7 +34,31 @@ _WORKER_DEVICES: list[str] = []
 """Of a pool's process: the device that it keeps to, where there are devices."""
 
 
+@contextmanager
+def interrupts(handler: Any, signals: Collection[int] = (signal.SIGINT,)) -> Generator[None]:
+    """Handle signals by ``handler`` within a ``with`` block, as a process started there does.
+
+    A terminal sends Ctrl-C to each process. One that has nothing to clear away ignores it, since
+    its traceback would stand beside our line, and its parent ends it.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    old_handlers = {n: signal.signal(n, handler) for n in signals} if is_main_thread else {}
+    try:
+        yield
+    finally:
+        for signal_number, old_handler in old_handlers.items():
+            signal.signal(signal_number, old_handler)
+
+
+def _interrupt_once(signal_number: int, frame: FrameType | None) -> None:
+    """Break an item off, so that what is half made is removed, which nothing breaks off."""
+    for each_signal in ITEM_SIGNALS:
+        signal.signal(each_signal, lambda *_: None)  # SIG_IGN would complain of what came already
+    raise KeyboardInterrupt
+
+
 def _start_worker(threads: int, device: str | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # not yet so on Windows
     import torch
 
     torch.set_num_threads(threads)
@@ -37,7 +67,8 @@ def _start_worker(threads: int, device: str | None) -> None:
 
 
 def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
-    return call_safely(function, item, *_WORKER_DEVICES)
+    with interrupts(_interrupt_once, ITEM_SIGNALS):
+        return call_safely(function, item, *_WORKER_DEVICES)
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
@@ -58,11 +89,12 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
         )
 
     def submit_item(worker: int, index: int) -> Future:
-        try:
-            return worker_pools[worker].submit(_call_in_worker, function, items[index])
-        except BrokenProcessPool:  # its process died while it had nothing to do
-            worker_pools[worker] = start_pool(worker)
-            return worker_pools[worker].submit(_call_in_worker, function, items[index])
+        with interrupts(signal.SIG_IGN):  # the first item of a pool starts its process
+            try:
+                return worker_pools[worker].submit(_call_in_worker, function, items[index])
+            except BrokenProcessPool:  # its process died while it had nothing to do
+                worker_pools[worker] = start_pool(worker)
+                return worker_pools[worker].submit(_call_in_worker, function, items[index])
 
     worker_pools = {worker: start_pool(worker) for worker in range(workers)}
     pending_indices = deque(range(len(items)))
@@ -105,6 +137,12 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                         continue
                     result, error = None, "its worker process died (out of memory?)"
                 yield index, result, error
+    except BaseException:  # such as Ctrl-C: nobody waits for processes that only begin
+        if os.name != "nt":  # which would leave what is half made
+            for worker_pool in worker_pools.values():
+                for process in [*(worker_pool._processes or {}).values()]:
+                    process.terminate()
+        raise
     finally:
         for worker_pool in worker_pools.values():
             worker_pool.shutdown()

@@ -3,6 +3,7 @@
 ``models``: on a cluster, says which process had an item, and which one its model and how many
 GPUs.
 ``devices``: says which process had which item on which device, with how many threads.
+``hold``: items make a file and wait; what breaks them off has the time to remove it.
 ``meet``: one process dies once, and of later items each two wait for each other; says which met.
 """
 
@@ -63,6 +64,17 @@ def wait_for_partner(job: tuple[int, str]) -> bool:
     return number < 4 or partner_mark.exists()
 
 
+def hold_file(job: tuple[int, str]) -> None:
+    number, folder = job
+    half_made = Path(folder) / f"half{number}"
+    try:
+        half_made.touch()
+        time.sleep(PATIENCE_S)
+    finally:
+        time.sleep(0.5)
+        half_made.unlink()
+
+
 def ask_model(number: int, device: str) -> tuple[int, int]:
     import ray
 
@@ -91,7 +103,11 @@ if __name__ == "__main__":
         torch.set_num_threads(4)
         run = run_items(worker_place, range(12), WorkerPlan(devices=("cpu", "cpu:0")))
     else:
-        function, count = {"meet": (wait_for_partner, 8), "work": (work, 7)}[name]
+        function, count = {
+            "hold": (hold_file, 3),
+            "meet": (wait_for_partner, 8),
+            "work": (work, 7),
+        }[name]
         run = run_items(function, [(n, *folder) for n in range(count)], WorkerPlan(workers=2))
     found = {index: [result, error] for index, result, error in run}
     print("FOUND " + json.dumps(found, sort_keys=True))

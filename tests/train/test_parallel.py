@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ from tests.paths import ROOT
 from tests.refusals import refuses
 
 SCRIPT = Path(__file__).with_name("engine_run.py")
+
+
+HOLD = """
+import runpy, signal, sys
+from pathlib import Path
+_, script, folder = sys.argv
+signal.signal(signal.SIGINT, signal.default_int_handler)
+(Path(folder) / "begun").touch()
+sys.argv = [script, "hold", folder]
+try: runpy.run_path(script, run_name="__main__")
+except KeyboardInterrupt: sys.exit(130)
+"""
 
 
 def environment() -> dict[str, str]:
@@ -114,6 +128,26 @@ def test_workers_stay_parallel_after_a_death(tmp_path):
         tmp_path / "died"
     ).exists()
     assert "item 3 of 8 died" in completed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize("begun_count", [0, 1, 2])
+def test_ctrl_c_ends_workers_without_a_word_and_what_they_had_begun(tmp_path, begun_count):
+    """Interrupt all processes, as a terminal does, while workers begin or are at an item."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(SCRIPT), str(tmp_path)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        while len(list(tmp_path.glob("*"))) <= begun_count and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, written = process.communicate(timeout=60)
+    assert (process.returncode, written) == (130, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
 @pytest.mark.slow
