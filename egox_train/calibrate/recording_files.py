@@ -40,7 +40,7 @@ def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
         or len({p.stem.lower() for p in exo_videos}) != len(exo_videos)
     ):
         raise EgoXInputError(
-            f"recording {folder.name}",
+            f"recording {folder}",
             got=", ".join(p.name for p in videos) or "no video",
             expected="ego.mp4 of the head camera, and exo.mp4 (or exo1.mp4, exo2.mp4, ...)",
             fix="rename the videos",

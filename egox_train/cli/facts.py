@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         require_there(args.take, "TAKE")
         print(facts_of_take(args.take, args.declare, args.file_frames))
     except (EgoXInputError, OSError) as error:
-        print(f"run.py facts: {in_flags(error)}", file=sys.stderr)
+        print(f"run.py facts: {in_flags(error, args)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # run.py says so
         return 130

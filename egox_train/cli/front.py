@@ -4,15 +4,13 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from egox_core.errors import EgoXInputError, this_python
 from egox_core.safe_files import require_there, require_writable
 
 from ..parallel import LostClusterError
-from .advice import in_flags
+from .advice import given_paths, in_flags
 from .data import ray_connection
 from .info_log import print_info_log
 from .launch import PROGRAM, check_launcher, launched_words
@@ -40,22 +38,6 @@ class DefaultsInHelp(argparse.HelpFormatter):
         if isinstance(default_value, bool) or not isinstance(default_value, str | float | int):
             return help_text
         return f"{help_text} (default: {default_value})"
-
-
-LENS_SUFFIXES = ".json", ".jsonl"
-
-
-def given_paths(name: str, value: Any) -> Iterator[Path]:
-    """Find the paths in an argument's value, which may also be words (zeros:8x8, free)."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from given_paths(name, part)
-    elif isinstance(value, str):
-        is_text_encoder = name == "text" and not value.startswith("zeros:")
-        if is_text_encoder or (name.endswith("_lens") and value.endswith(LENS_SUFFIXES)):
-            yield Path(value)
 
 
 def check_paths(args: argparse.Namespace) -> None:
@@ -115,11 +97,11 @@ def main(arguments: list[str] | None = None) -> int:
         with ray_connection(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:
-        print(f"error: {in_flags(error)}", file=sys.stderr, flush=True)
+        print(f"error: {in_flags(error, args)}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)  # Ray's own end of the process is a crash then
     except EgoXInputError as error:
-        print(f"error: {in_flags(error)}", file=sys.stderr)
+        print(f"error: {in_flags(error, args)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
         print(

@@ -98,7 +98,7 @@ def run_and_report(
         require_there(args.take, "--take")
         report = make_report(args)
     except (EgoXInputError, OSError) as error:  # of the disk
-        print(f"run.py {name}: {in_flags(error)}", file=sys.stderr)
+        print(f"run.py {name}: {in_flags(error, args)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # run.py says so
         return 130

@@ -110,6 +110,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     from egox_core.errors import EgoXInputError
 
     config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
+    args.config_paths = [config.base, config.cache, config.init_lora, config.validation.vae]
     for name in ("base", "cache", "init_lora"):
         require_there(getattr(config, name), f"{name} of the configuration")
     require_index(config.cache)

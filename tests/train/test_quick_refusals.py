@@ -12,6 +12,7 @@ import pytest
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.choices import EgoCameraPreset, PriorPreset
 from egox_core.prior import PRIOR_PRESETS
+from egox_train.cli.advice import in_flags
 from egox_train.cli.train import COMMANDS
 from egox_train.options import (
     CalibrateOptions,
@@ -130,6 +131,26 @@ def test_each_declared_fact_is_one_word(options):
     facts = ("depth.unit=cm", "ego.axes=opengl")
     args = parser.parse_args([word for fact in facts for word in ("--declare", fact)])
     assert tuple(args.declare) == facts
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("VAE vae.safetensors: got 'vae.safetensors', none", "VAE {vae}: got '{vae}', none"),
+        ("source: got 'takes', of takes", "source: got '{source}', of takes"),
+        ("b/vae.safetensors, vae.safetensors.part, my-vae.safetensors", None),
+        ("meta.json, lora.pt", None),  # of which take, of which argument
+    ],
+)
+def test_paths_are_shown_as_they_were_typed(message, shown):
+    args = argparse.Namespace(
+        source=Path("a/takes"),
+        vae=Path("b/vae.safetensors"),
+        meta=ROOT / "sample" / "meta.json",
+        models=[ROOT / "sample", Path("a/lora.pt"), Path("b/lora.pt")],
+    )
+    paths = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
+    assert in_flags(message, args) == (message if shown is None else shown.format(**paths))
 
 
 def test_the_table_has_every_command():
