@@ -35,11 +35,10 @@ def check_no_labels(
     counts = np.bincount(levels[is_filled & (levels > SAME_GREY)], minlength=256)
     main_level, all_levels = int(counts.argmax()), np.arange(256)
     is_divided = (all_levels >= HALF_WHITE) != (main_level >= HALF_WHITE)
-    is_other = is_divided & (np.abs(all_levels - main_level) > SAME_GREY)
-    other_counts = np.where(is_other, counts, 0)
+    other_counts = np.where(is_divided, counts, 0)
     other_level = int(other_counts.argmax())
     is_near = np.abs(levels.astype(np.int16) - other_level) <= SAME_GREY
-    # Soft edges and lossy videos have all levels about any of theirs.
+    # Soft edges and lossy videos have all levels about any of theirs, as two of one grey have.
     is_exact = np.count_nonzero(levels == other_level) > MIN_EXACT_SHARE * np.count_nonzero(is_near)
     if other_counts.max() <= MIN_AREA_SHARE * counts.sum() or not is_exact:
         return

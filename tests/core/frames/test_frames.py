@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from egox_core.frames import Frames, Numbering, entries_of, settle_frames
+from egox_core.frames import Frames, Numbering, covered_part, entries_of, settle_frames
 from egox_core.frames.frames import MAX_CLIP_FRAMES
+from egox_core.frames.numbers import place_values
 from egox_core.hands import HandTrack
 from egox_core.types import FrameSelection
 from tests.frames_in_use import frames_in_use
@@ -181,3 +182,36 @@ def test_sparse_detections_have_no_entry_for_missing_frames():
     assert exact_entries.at == slice(3)
     with refuses("file_frames: got 'all'"):
         entries_of(CLIP_FRAMES, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore
+
+
+@pytest.mark.parametrize(
+    ("in_use", "stated", "part"),
+    [
+        (range(10), {"count": 10}, (0, 10)),
+        (range(10), {"count": 9}, (0, 9)),  # as programs lose one
+        (range(10), {"count": 8}, (0, 10)),  # refused by entries_of
+        (range(2, 10), {"count": 9}, (0, 7)),
+        (range(2, 10), {"count": 7, "file_frames": "in use"}, (0, 7)),
+        (range(10), {"count": 5, "numbers": torch.arange(3, 8)}, (3, 8)),
+        (range(10), {"count": 1, "standing": True}, (0, 10)),
+    ],
+)
+def test_a_whole_clip_is_cut_to_the_frames_that_have_entries(in_use, stated, part):
+    frames = Frames.stated(in_use, torch.tensor(in_use) / 10, 10)
+    covered = covered_part(frames, Numbering(what="a", **stated))
+    assert (covered.start, covered.stop) == part
+
+
+@pytest.mark.parametrize(
+    ("numbers", "are_times", "moments", "advice"),
+    [
+        ((0, 2, 4, 6, 8), False, (0, 2, 4, 6, 8), "set every_nth 1 and 9 frames (poses"),
+        ((1, 3, 5, 7, 9), False, (0, 2, 4, 6, 8), "set every_nth 1 and 9 frames (poses"),
+        ((1, 4, 7, 10, 13), True, (1, 4, 7, 10, 13), ""),
+    ],
+)
+def test_names_of_every_nth_picture_are_read_as_they_stand(numbers, are_times, moments, advice):
+    frames = Frames.stated(range(17), torch.arange(17) / 10, 17)
+    placed = place_values(torch.tensor(numbers), frames, "a", are_times=are_times)
+    assert placed.clock == "index" and placed.moments.tolist() == list(moments)
+    assert advice in placed.name_advice and bool(advice) == bool(placed.name_advice)

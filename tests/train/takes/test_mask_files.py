@@ -222,6 +222,8 @@ def test_blocks_of_a_lossy_ramp_are_no_labels():
     picture = np.full((60, len(ramp)), 255, np.uint8)
     picture[:40] = ramp
     check_no_labels(picture, "x")
+    picture[:], picture[10:30, 10:30], picture[40:, 10:30] = 0, 134, 120  # one grey, in two areas
+    check_no_labels(picture, "x")
 
 
 def test_files_of_one_number_that_are_no_persons_are_two_takes(tmp_path):
