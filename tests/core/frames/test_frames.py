@@ -184,6 +184,9 @@ def test_sparse_detections_have_no_entry_for_missing_frames():
         entries_of(CLIP_FRAMES, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore
 
 
+OF_VIDEO = {"times_of_video": True}
+
+
 @pytest.mark.parametrize(
     ("in_use", "stated", "part"),
     [
@@ -194,6 +197,8 @@ def test_sparse_detections_have_no_entry_for_missing_frames():
         (range(2, 10), {"count": 7, "file_frames": "in use"}, (0, 7)),
         (range(10), {"count": 5, "numbers": torch.arange(3, 8)}, (3, 8)),
         (range(10), {"count": 1, "standing": True}, (0, 10)),
+        (range(10), {"count": 2, "times_s": torch.tensor([0.34, 0.74]), **OF_VIDEO}, (3, 8)),
+        (range(10), {"count": 2, "times_s": torch.tensor([0.36, 0.76]), **OF_VIDEO}, (4, 9)),
     ],
 )
 def test_a_whole_clip_is_cut_to_the_frames_that_have_entries(in_use, stated, part):
@@ -215,3 +220,21 @@ def test_names_of_every_nth_picture_are_read_as_they_stand(numbers, are_times, m
     placed = place_values(torch.tensor(numbers), frames, "a", are_times=are_times)
     assert placed.clock == "index" and placed.moments.tolist() == list(moments)
     assert advice in placed.name_advice and bool(advice) == bool(placed.name_advice)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "every_nth", "moments"),
+    [
+        ((0, 1, 2, 3, 4), 4, (0, 4, 8, 12, 16)),
+        ((0, 2, 4, 6, 8), 2, (0, 2, 4, 6, 8)),  # the step is theirs already
+        ((0, 4, 8), 2, (0, 8, 16)),  # as pictures they fill the video
+        ((0, 4, 8, 12), 2, (0, 4, 8, 12)),
+        ((0, 3, 5), 2, (0, 6, 10)),
+        ((1, 2, 3, 4, 5), 4, (0, 4, 8, 12, 16)),
+        ((1, 2, 3, 4), -4, (4, 8, 12, 16)),
+    ],
+)
+def test_a_stated_step_counts_unless_the_numbers_have_it(numbers, every_nth, moments):
+    frames = Frames.stated(range(17), torch.arange(17) / 10, 17)
+    placed = place_values(torch.tensor(numbers), frames, "a", every_nth)
+    assert placed.moments.tolist() == list(moments)
