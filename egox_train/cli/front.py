@@ -78,7 +78,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_paths(args)
     is_read_only = getattr(args, "dry_run", False) or getattr(args, "check", False)
     if isinstance(getattr(args, "out", None), Path) and not is_read_only:
-        require_writable(args.out, "output folder")
+        is_file = getattr(args, "point", None) is not None  # calibrate writes one camera's JSON
+        require_writable(args.out.parent if is_file else args.out, "output folder")
     if args.command == "launch":
         check_launcher(args.launcher)
         words = launched_words(args.launcher)

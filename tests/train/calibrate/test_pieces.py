@@ -348,6 +348,7 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
     write_json(tmp_path / "lens.json", PINHOLE_LENS.to_json())
     rows, pose = draw_gripper_log(is_straight=False, lag_s=0.12)
     write_log(log_file, rows)
+    camera_file.write_text("{}", "utf-8")  # of an earlier run
     command_words = ["calibrate", str(video), str(camera_file), "--point", str(log_file)]
     lens = ["--exo-lens", str(tmp_path / "lens.json")]
     assert train_egox.main(command_words + lens) == 0
