@@ -2,4 +2,4 @@
 
 
 def test_the_text_modules_tests_pass(run_node_tests):
-    assert run_node_tests("texts.test.mjs") == 2
+    assert run_node_tests("texts.test.mjs") == 3

@@ -2,7 +2,7 @@
 // every pack's.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { sayer } from "./sayer.mjs";
+import { inWordsOf, sayer } from "./sayer.mjs";
 
 const all = await api
   .fetchApi("/i18n")
@@ -10,6 +10,8 @@ const all = await api
   .catch(() => ({}));
 const language = () =>
   String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").split("-")[0];
+// A message of the server, with this page's words for our buttons and nodes.
+export const inPageWords = (message) => inWordsOf(all[language()], all.en)(message);
 // A label of the shipped graphs in any language -> its key: a graph may have been saved by a page
 // in another one.
 const keys = new Map(

@@ -6,7 +6,7 @@ import { api } from "../../scripts/api.js";
 import { filesOf, hideElsewhere, lacksFile, noteFile, showMissing } from "./missing_files.mjs";
 import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
-import { sayerOf } from "./page_texts.mjs";
+import { inPageWords, sayerOf } from "./page_texts.mjs";
 import { behind } from "./prompts.mjs";
 import { toast } from "./toasts.mjs";
 
@@ -102,7 +102,7 @@ function tellFault({
   const isRefusal = type?.endsWith(REFUSAL);
   if (!isRefusal && !kind?.startsWith("EgoX")) return;
   const said = isRefusal ? message.trim() : `${type}: ${message.trim()}`;
-  return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`);
+  return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${inPageWords(said)}`);
 }
 
 // What a press of Run lacks: a message of what is to mend, and a panel of the files that aren't
@@ -152,7 +152,9 @@ function ownFaults(faults) {
         reasons.set(reason, { title, place: [title, label].filter(Boolean).join(": ") });
     }
   }
-  return [...reasons].map(([reason, { title, place }]) => `${place}: ${inShort(reason, title)}`);
+  return [...reasons].map(([reason, { title, place }]) => {
+    return `${place}: ${inPageWords(inShort(reason, title))}`;
+  });
 }
 
 // Of what isn't there: that, and the first way to it; the page's own list of errors has all, the

@@ -18,7 +18,7 @@ import { addRow } from "../node_element.mjs";
 import { findNode, PRIOR, runAlone } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
 import { followVideo, graphOf, WRITTEN_IN } from "./own_video.mjs";
-import { sayerOf } from "../page_texts.mjs";
+import { inPageWords, sayerOf } from "../page_texts.mjs";
 
 export const KEY = "egox_pose"; // of the node's result, as nodes/show/editor.py makes it
 
@@ -164,7 +164,7 @@ function run(app, api, node, told) {
     const end = (reason) => {
       for (const [kind, listener] of Object.entries(watched))
         api.removeEventListener(kind, listener);
-      resolve(reason);
+      resolve(reason && inPageWords(reason));
     };
     for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
     const queue = (asked) => app.queuePrompt(0, 1, asked ? [asked.node] : undefined);
