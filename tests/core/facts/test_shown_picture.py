@@ -90,6 +90,9 @@ def test_lens_and_pose_turn_with_the_picture(given, turns, tmp_path):
             assert torch.allclose(exo.at(0), torch.from_numpy(W2C), atol=1e-12)
         else:
             assert_turned(exo, turns, 1.0 if given == "K" else 1e-9)
+    if given == "quarter_turns":
+        (row,) = rows
+        assert row.value == f"turned by {90 * turns} degrees" and "quarter_turns" in row.by
     if given in ("exo_camera", "K"):
         (row,) = rows
         assert row.value == "stored" and "size of the lens" in row.by
