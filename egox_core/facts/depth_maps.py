@@ -108,7 +108,7 @@ def settle_depth(
     unit_advice = "declare depth.unit where it is another"
     unit_m, unit_row = settle("depth.unit", stated, declared, 1.0, advice=unit_advice)
     if ceiling is not None and kind != "inverse":
-        by = f"{ceiling:.10g}, the largest number of its bits, with little just below"
+        by = f"{ceiling:.7g}, the largest number of its bits, with little just below"
         stated = [*stated, Statement("depth.far_m", ceiling * BELOW_CEILING * unit_m, by)]
     far_m, far_row = settle("depth.far_m", stated, declared, None)
     if far_m is not None and declared.value("depth.far_m") is None:
