@@ -94,6 +94,12 @@ def test_training_page_begins_with_a_chain_on_what_ships(tmp_path, monkeypatch):
     assert read_json(tmp_path / "out" / "sample_report" / "report.json")["clips"] == 2
 
 
+def test_evaluation_page_begins_with_the_end_of_that_chain():
+    page_text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    first_command = re.findall("(?m)^python train_egox.py (.*)", page_text)[0]
+    assert shlex.split(first_command, comments=True) == documented_commands("training.md")[-1]
+
+
 @pytest.fixture
 def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
     """Provide a folder with small models under the file names that the documentation uses."""
