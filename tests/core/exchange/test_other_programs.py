@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.camera_files import CameraFile
@@ -143,6 +144,14 @@ def test_intrinsics_of_another_resolution_need_one_scale(case):
     assert kept_and_noted == (result_text != "fits", result_text == "kept")
 
 
+def test_a_wider_picture_has_the_video_as_its_middle():
+    wide = replace(CameraModel.pinhole(796, 448, 500.0), cx=398.0, cy=224.0)
+    take_meta = TakeMeta(name="take", exo=CameraPath.of_exo(wide))
+    lens = meta_lens(take_meta, (784, 448), Frames.of_count(1)).lens
+    assert (lens.width, lens.height, lens.cx, lens.cy) == (784, 448, 392.0, 224.0)
+    assert lens.fx == lens.fy == 500
+
+
 @pytest.mark.parametrize(
     "centre_offset", [(0, 0), (0.01, 0.01), (0.01, -0.01), (0.024, 0.024), (-0.024, 0.01)]
 )
@@ -214,6 +223,8 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
         "0 3 6 9 12; 25 0 12 -> 0 3 6 9 12",
         "0 4 8 12; 25 0 24 2 -> 0 8 16 24",  # pictures that fill the video
         "0 4 8 12; 13 0 12 2 -> 0 4 8 12",
+        "0 2 4 6 8; 17 0 8 -> 0 2 4 6 8",
+        "0 2 4 6 8; 17 0 8 2 -> 0 2 4 6 8",
         "3 7 11 15; 49 4 8 -> refused every_nth -1 where number 0 .*, or set every_nth 1 where",
         "0-8; 46 10 18 -> 10-18",
         "0-8; 45 10 18 -> refused number the images 10 to 18 where number 0 .*, or set every_nth 5",
@@ -271,6 +282,15 @@ def test_poses_are_assigned_to_frames_by_number_or_time(case, tmp_path):
     assert (
         f"; {interpolated_count} of {len(camera_path)} frames have no pose" in placement.words
     ) == (interpolated_count > 0)
+
+
+def test_numbers_of_a_table_that_end_early_bring_no_advice_on_names():
+    numbers, frames = torch.tensor([1, 4, 7, 10, 13]), make_frames(17, range(17))
+    table, names = (
+        place_values(numbers, frames, "x", are_times=are_times) for are_times in (True, False)
+    )
+    assert table.moments.tolist() == [1, 4, 7, 10, 13] and not table.name_advice
+    assert names.moments.tolist() == [0, 3, 6, 9, 12] and "every_nth" in names.name_advice
 
 
 def make_frames(total: int, used_frames: range):

@@ -155,12 +155,12 @@ def test_the_largest_number_of_a_type_is_no_depth(top, share, below, is_ceiling)
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_largest_number_of_a_type_is_found_in_metres(top, step, is_ceiling, dtype):
-    depth = np.random.default_rng(0).integers(1, int(0.9 * top), (60, 80)).astype(dtype)
+    depth = np.random.default_rng(0).integers(1, int(0.9 * top), (120, 160)).astype(dtype)
     depth[:2], depth[3, :9] = top, np.nan
     maps = depth * dtype(step)
     found = ceiling_of(maps)
     assert found == (float(np.nanmax(maps)) if is_ceiling else None)
-    maps[5, 5] = 1.00037 * step * 7.5  # between two steps
+    maps[5, 6] = 1.00037 * step * 7.5  # between two steps, and not in the sample
     assert ceiling_of(maps) is None
     few_levels = np.where(depth < top / 2, np.float32(2), np.float32(10))
     assert ceiling_of(few_levels) is None

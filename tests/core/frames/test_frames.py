@@ -9,7 +9,6 @@ import torch
 
 from egox_core.frames import Frames, Numbering, covered_part, entries_of, settle_frames
 from egox_core.frames.frames import MAX_CLIP_FRAMES
-from egox_core.frames.numbers import place_values
 from egox_core.hands import HandTrack
 from egox_core.types import FrameSelection
 from tests.frames_in_use import frames_in_use
@@ -205,36 +204,3 @@ def test_a_whole_clip_is_cut_to_the_frames_that_have_entries(in_use, stated, par
     frames = Frames.stated(in_use, torch.tensor(in_use) / 10, 10)
     covered = covered_part(frames, Numbering(what="a", **stated))
     assert (covered.start, covered.stop) == part
-
-
-@pytest.mark.parametrize(
-    ("numbers", "are_times", "moments", "advice"),
-    [
-        ((0, 2, 4, 6, 8), False, (0, 2, 4, 6, 8), "set every_nth 1 and 9 frames (poses"),
-        ((1, 3, 5, 7, 9), False, (0, 2, 4, 6, 8), "set every_nth 1 and 9 frames (poses"),
-        ((1, 4, 7, 10, 13), True, (1, 4, 7, 10, 13), ""),
-    ],
-)
-def test_names_of_every_nth_picture_are_read_as_they_stand(numbers, are_times, moments, advice):
-    frames = Frames.stated(range(17), torch.arange(17) / 10, 17)
-    placed = place_values(torch.tensor(numbers), frames, "a", are_times=are_times)
-    assert placed.clock == "index" and placed.moments.tolist() == list(moments)
-    assert advice in placed.name_advice and bool(advice) == bool(placed.name_advice)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "every_nth", "moments"),
-    [
-        ((0, 1, 2, 3, 4), 4, (0, 4, 8, 12, 16)),
-        ((0, 2, 4, 6, 8), 2, (0, 2, 4, 6, 8)),  # the step is theirs already
-        ((0, 4, 8), 2, (0, 8, 16)),  # as pictures they fill the video
-        ((0, 4, 8, 12), 2, (0, 4, 8, 12)),
-        ((0, 3, 5), 2, (0, 6, 10)),
-        ((1, 2, 3, 4, 5), 4, (0, 4, 8, 12, 16)),
-        ((1, 2, 3, 4), -4, (4, 8, 12, 16)),
-    ],
-)
-def test_a_stated_step_counts_unless_the_numbers_have_it(numbers, every_nth, moments):
-    frames = Frames.stated(range(17), torch.arange(17) / 10, 17)
-    placed = place_values(torch.tensor(numbers), frames, "a", every_nth)
-    assert placed.moments.tolist() == list(moments)

@@ -67,6 +67,10 @@ def test_times_of_poses_rise_and_cover_the_frames():
     pose_track = PoseTrack(w2c=poses, moments=times, clock="seconds", name="editor")
     with refuses("times 0 to 3.9 s"):
         pose_track.of_frames(select_frames([80]))
+    with refuses("poses end at 3.9 s: use 1 frames"):
+        pose_track.of_frames(select_frames([0, 80]))
+    with refuses("poses begin at frame 2: start there or later"):
+        replace(pose_track, moments=times + 2, clock="index").of_frames(select_frames([0, 3]))
     for wrong_times, message in ((times[[1, 1]], "do not rise"), (times[:1], "one finite time")):
         with refuses(message):
             replace(pose_track, moments=wrong_times)
