@@ -128,7 +128,7 @@ WAYS = (
     Way(
         "preview with a gain that is no number is refused before anything is drawn",
         SAMPLE,
-        ("python3 run.py preview --take sample/calm_room --gain nan --out out",),
+        ("python3 run.py preview --take sample/calm_room --frames 9 --gain nan --out out",),
         (ends_with(1), says("gain"), says_nothing_of("render"), files("out", 0)),
     ),
     # -- commands on a take as the authors' are: ten frames, nine poses
