@@ -18,7 +18,7 @@ from egox_core.progress import Progress
 from egox_core.safe_files import write_json
 
 from ..fingerprint import fingerprint
-from ..parallel import interrupts
+from ..parallel import interrupts_held
 from .lenses import FreeParameters
 from .scale import robust_similarity
 
@@ -114,7 +114,7 @@ def _run_in_process(folder: Path, progress: Progress) -> None:
     process = multiprocessing.get_context("spawn").Process(
         target=_run_reconstruction, args=(str(folder),)
     )
-    with interrupts(signal.SIG_IGN):
+    with interrupts_held():
         process.start()
     try:
         start_time_s = time.monotonic()

@@ -24,5 +24,5 @@ from .items import (
     stage_with_failures,
 )
 from .measured import RunEstimate, estimate_run
-from .pool import interrupts
+from .pool import interrupts_held
 from .threads import single_threaded

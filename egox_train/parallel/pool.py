@@ -8,9 +8,8 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -35,19 +34,23 @@ _WORKER_DEVICES: list[str] = []
 
 
 @contextmanager
-def interrupts(handler: Any, signals: Collection[int] = (signal.SIGINT,)) -> Generator[None]:
-    """Handle signals by ``handler`` within a ``with`` block, as a process started there does.
+def interrupts_held() -> Generator[None]:
+    """Hold Ctrl-C back within a ``with`` block, and from the processes that are started there.
 
-    A terminal sends Ctrl-C to each process. One that has nothing to clear away ignores it, since
-    its traceback would stand beside our line, and its parent ends it.
+    A terminal sends it to each process. The traceback of one that has nothing to clear away would
+    stand beside our line, and its parent ends it.
     """
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    old_handlers = {n: signal.signal(n, handler) for n in signals} if is_main_thread else {}
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        for signal_number, old_handler in old_handlers.items():
-            signal.signal(signal_number, old_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
 def _interrupt_once(signal_number: int, frame: FrameType | None) -> None:
@@ -58,7 +61,9 @@ def _interrupt_once(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _start_worker(threads: int, device: str | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # not yet so on Windows
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     import torch
 
     torch.set_num_threads(threads)
@@ -67,8 +72,12 @@ def _start_worker(threads: int, device: str | None) -> None:
 
 
 def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
-    with interrupts(_interrupt_once, ITEM_SIGNALS):
+    idle_handlers = {number: signal.signal(number, _interrupt_once) for number in ITEM_SIGNALS}
+    try:
         return call_safely(function, item, *_WORKER_DEVICES)
+    finally:
+        for number, idle_handler in idle_handlers.items():
+            signal.signal(number, idle_handler)
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
@@ -89,7 +98,7 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
         )
 
     def submit_item(worker: int, index: int) -> Future:
-        with interrupts(signal.SIG_IGN):  # the first item of a pool starts its process
+        with interrupts_held():  # the first item of a pool starts its process
             try:
                 return worker_pools[worker].submit(_call_in_worker, function, items[index])
             except BrokenProcessPool:  # its process died while it had nothing to do
