@@ -17,7 +17,7 @@ from ..types import CameraTrajectory
 SHIFTED_DEG = 8.0
 """Angle between the turns of near and far points, from which on the view is shifted as well."""
 NOT_ONE_DEG = 8.0
-"""Angle between the turns of two parts of a clip, from which on it isn't one turn."""
+"""Angle between the turns of two chunks of a video, from which on it isn't one turn."""
 SMALLEST_PART = 0.5
 """A direction is named if its part of the turn is at least so large, of the largest part."""
 _DIRECTIONS = (
@@ -42,7 +42,6 @@ class ClipTurn:
     score: float  # correlation with the scene at the best turn, judged or not
     near_deg: Tensor  # [3] float64, of the nearer half of the points alone; NaN: not judged
     far_deg: Tensor  # [3] float64, of the farther half
-    thirds_deg: Tensor  # [3, 3] float64, of the clip's first, middle and last third
     reason: str = ""  # why it isn't judged; "": it is
     estimated: bool = False  # the ordered path itself was estimated, so that it may be what is off
 
@@ -56,7 +55,6 @@ class ClipTurn:
             score=score,
             near_deg=unknown,
             far_deg=unknown,
-            thirds_deg=unknown.expand(3, 3),
             reason=reason,
         )
 

@@ -6,21 +6,20 @@ aligned over all frames together, the best of them then frame by frame, with a s
 The farther half of the points is aligned by a turn alone, which a shift hardly moves: the clip's
 turn is halfway between that and the frames' median, since turn and shift of a near scene are hard
 to tell apart. A pair of another clip and scene reaches high gray correlations, but not those of
-gradients as well: their sum decides whether it is judged. Where it isn't high, parts of the time
-must agree, each searched anew: a video of another scene fits them by different turns.
+gradients as well: their sum is the first evidence. The second is that parts of the time agree, each
+searched anew: a video of another scene fits them by different turns.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..cameras import sensor_from_upright
-from .clip_turn import NOT_ONE_DEG, ClipTurn, angle_between
+from .clip_turn import ClipTurn
 from .frame_alignment import (
     COARSE,
     FINE,
@@ -55,12 +54,11 @@ MOST_DEG = 24.0
 STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
 FINALISTS, FINAL_ROUNDS = 2, 30
 """Starts that are aligned further: turn and shift of a near scene take long to part."""
-MIN_EVIDENCE, EVIDENCE_PER_DEG, SURE_TO_DEG = 0.62, 0.01, 10.0
+MIN_EVIDENCE, MIN_FRAME_EVIDENCE = 0.5, 0.62
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
-and how much more is asked per degree beyond SURE_TO_DEG (``benchmarks/results/constants.md``)."""
-MIN_AGREEING_EVIDENCE, ALTERNATE_DEG, HALVES_DEG = 0.5, 4.0, 8.0
-"""The same for a clip whose parts agree, and how far the turns of every other frame and of both
-halves may then be apart (``benchmarks/results/real_outputs.md``)."""
+and a single frame, which has no parts (``benchmarks/results/real_outputs.md``)."""
+ALTERNATE_DEG, HALVES_DEG = 4.0, 8.0
+"""How far the turns of every other frame and of both halves may be apart."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
 SCATTER_SHARE, GAP_SHARE = 0.6, 0.7
@@ -78,8 +76,14 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     upright_axes = sensor_from_upright(views.camera.quarter_turns).numpy()
     search = _ClipSearch.of(match, numbers)
     clip_pose, evidence = search.best_pose(slice(None))
-    if evidence < MIN_AGREEING_EVIDENCE:
+    least_evidence = MIN_EVIDENCE if len(numbers) > 1 else MIN_FRAME_EVIDENCE
+    if evidence < least_evidence:
         return ClipTurn.unjudged("the video looks too little like the scene", clip_pose.score)
+    alternate_deg, halves_deg = search.angles_between_parts()
+    apart_deg = max(alternate_deg, halves_deg)
+    if alternate_deg > ALTERNATE_DEG or halves_deg > HALVES_DEG:
+        reason = f"not one turn: parts of the clip differ by {apart_deg:.0f}°"
+        return ClipTurn.unjudged(reason, clip_pose.score)
     coarse_views = search.coarse_views
     frame_poses = []
     for t, view in zip(numbers, coarse_views, strict=True):
@@ -93,49 +97,26 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
         for pose in _align_halves(coarse_views, clip_pose)
     )
     turn_deg = (shifted_turn_deg + far_deg) / 2
-    angle_deg = float(np.linalg.norm(turn_deg))
-    alternate_deg, halves_deg = search.angles_between_parts()
-    agrees = alternate_deg <= ALTERNATE_DEG and halves_deg <= HALVES_DEG
-    least_evidence = MIN_AGREEING_EVIDENCE if agrees else MIN_EVIDENCE
-    least_evidence += EVIDENCE_PER_DEG * max(angle_deg - SURE_TO_DEG, 0)
-    if evidence < least_evidence or angle_deg > MOST_DEG:
+    if np.linalg.norm(turn_deg) > MOST_DEG:
         return ClipTurn.unjudged("the video looks too little like the scene", score)
     scatter_deg = math.hypot(
         np.median(np.linalg.norm(vectors_deg - shifted_turn_deg, axis=1)),
         SPREAD_FACTOR * math.degrees(np.median([pose.spread for pose in frame_poses])),
     )
     gap_deg = float(np.linalg.norm(near_deg - far_deg))
-    whole_clip_deg = math.hypot(SCATTER_SHARE * scatter_deg, GAP_SHARE * gap_deg)
-    interval_deg = math.hypot(whole_clip_deg, np.nan_to_num(max(alternate_deg, halves_deg)))
+    interval_deg = math.hypot(
+        SCATTER_SHARE * scatter_deg, GAP_SHARE * gap_deg, np.nan_to_num(apart_deg)
+    )
     if not math.isfinite(interval_deg):
         return ClipTurn.unjudged("too little of the picture can be compared", score)
-    thirds_deg = np.stack([np.median(part, 0) for part in _thirds(vectors_deg)])
-    result = ClipTurn(
+    return ClipTurn(
         turn_deg=torch.from_numpy(turn_deg),
         interval_deg=interval_deg,
         score=score,
         near_deg=torch.from_numpy(near_deg),
         far_deg=torch.from_numpy(far_deg),
-        thirds_deg=torch.from_numpy(thirds_deg),
         estimated=views.estimated,
     )
-    first, middle, last = result.thirds_deg
-    most_apart_deg = max(
-        angle_between(first, middle), angle_between(middle, last), angle_between(first, last)
-    )
-    if most_apart_deg > max(NOT_ONE_DEG, 2 * whole_clip_deg):
-        nothing = torch.full_like(result.turn_deg, math.nan)
-        reason = f"not one turn: the thirds of the clip differ by {most_apart_deg:.0f}°"
-        return replace(result, turn_deg=nothing, interval_deg=math.nan, reason=reason)
-    return result
-
-
-def _thirds(values: np.ndarray) -> list[np.ndarray]:
-    """Split frames into thirds, which share frames where there are fewer than three."""
-    count = len(values)
-    return [
-        values[k * count // 3 : max((k + 1) * count // 3, k * count // 3 + 1)] for k in range(3)
-    ]
 
 
 def _vectors_deg(rotations: list[np.ndarray]) -> np.ndarray:  # [N, 3]
