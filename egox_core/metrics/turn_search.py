@@ -54,7 +54,7 @@ MOST_DEG = 24.0
 STARTS, START_APART_DEG, START_ROUNDS = 5, 9.0, 5
 FINALISTS, FINAL_ROUNDS = 2, 30
 """Starts that are aligned further: turn and shift of a near scene take long to part."""
-MIN_EVIDENCE, MIN_FRAME_EVIDENCE = 0.5, 0.62
+MIN_EVIDENCE, MIN_FRAME_EVIDENCE = 0.5, 0.7
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
 and a single frame, which has no parts (``benchmarks/results/real_outputs.md``)."""
 ALTERNATE_DEG, HALVES_DEG = 4.0, 8.0
