@@ -2,7 +2,6 @@
 """Run the commands that prepare data, train, generate and evaluate without ComfyUI."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from pathlib import Path
 # it lacks; where one is used (base_dtype, optimizer), we say so ourselves.
 for _name in ("bitsandbytes.backends.cpu.ops", "diffusers.quantizers.torchao.torchao_quantizer"):
     logging.getLogger(_name).setLevel(logging.ERROR)
-# Read when torch is imported: threads that spin while they wait take a busy machine's time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parent
 if not (ROOT / "egox_train").is_dir():
     sys.exit(

@@ -17,6 +17,8 @@ from .launch import PROGRAM, check_launcher, launched_words
 from .progress_line import ProgressLine
 from .train import COMMANDS
 
+# Read when torch is imported: threads that spin while they wait take a busy machine's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM_DESCRIPTION = (
     "Train an EgoX LoRA without ComfyUI: see docs/training.md. "

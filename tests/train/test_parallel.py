@@ -132,22 +132,24 @@ def test_workers_stay_parallel_after_a_death(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-@pytest.mark.parametrize("begun_count", [0, 1, 2])
-def test_ctrl_c_ends_workers_without_a_word_and_what_they_had_begun(tmp_path, begun_count):
+def test_ctrl_c_ends_workers_without_a_word_and_what_they_had_begun(tmp_path):
     """Interrupt all processes, as a terminal does, while workers begin or are at an item."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(SCRIPT), str(tmp_path)],
-        env=environment(),
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    ) as process:
-        while len(list(tmp_path.glob("*"))) <= begun_count and process.poll() is None:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, written = process.communicate(timeout=60)
-    assert (process.returncode, written) == (130, "")
-    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    for begun_count in range(3):
+        folder = tmp_path / str(begun_count)
+        folder.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(SCRIPT), str(folder)],
+            env=environment(),
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        ) as process:
+            while len(list(folder.glob("*"))) <= begun_count and process.poll() is None:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            _, written = process.communicate(timeout=60)
+        assert (process.returncode, written) == (130, "")
+        assert [path.name for path in folder.iterdir()] == ["begun"]
 
 
 @pytest.mark.slow

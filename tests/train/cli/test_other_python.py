@@ -53,7 +53,8 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, training_set, synt
     that hides each package in turn."""
     robots, out = tmp_path / "robots", tmp_path / "out"
     (robots / "meta").mkdir(parents=True)
-    (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")
+    for file in ("meta/info.json", "index.json"):  # of a LeRobot set, and of a cache
+        (robots / file).write_text("{}", encoding="utf-8")
     config = tmp_path / "config.yaml"
     settings = {"base": str(robots), "cache": str(robots), "output": str(out), "steps": 1}
     config.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
