@@ -20,7 +20,9 @@ export function inWordsOf(own, english) {
   );
   // the longest first, since one name may begin another
   const names = [...nodes.keys()].sort((a, b) => b.length - a.length);
-  const anyNode = new RegExp(`\\b(?:${names.join("|")})\\b`, "g");
+  // other packs' names, too, which may have any sign
+  const literals = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const anyNode = new RegExp(`\\b(?:${literals.join("|")})\\b`, "g");
   return (message) =>
     message
       .replace(/'([^'\n]+)'/g, (quoted, text) => `'${buttons.get(text) ?? text}'`)
