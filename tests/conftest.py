@@ -4,6 +4,7 @@ import asyncio
 import gc
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from tests.shipped_files import list_shipped_files
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.setup.environment import Environment
 from tools.setup.host import PINNED, find_host, read_version
@@ -101,6 +103,16 @@ def environment(host_root) -> Environment:
         return Environment(find_host(), Path(sys.executable), Layout())
     except SetupError as error:
         pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory) -> Path:
+    """Unpack the files of the Registry's archive, as the Manager does."""
+    folder = tmp_path_factory.mktemp("archive") / "egox"
+    for name in list_shipped_files(REPO_ROOT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPO_ROOT / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

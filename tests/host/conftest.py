@@ -10,16 +10,20 @@ import torch
 from tools.rigs import model_rig
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
+from tools.setup.environment import Environment
+from tools.setup.layout import Layout
 from tools.setup.server import Server
 
 
 @pytest.fixture(scope="session")
-def server(environment, standin_models, tmp_path_factory) -> Iterator[Server]:
-    """Start ComfyUI's server with folders of this test session."""
+def server(archive, environment, standin_models, tmp_path_factory) -> Iterator[Server]:
+    """Start ComfyUI's server with the archive as a pack, and with folders of this test session."""
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
-    base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
+    layout = Layout(archive)
+    base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), layout, packs)
     shutil.copytree(standin_models, base_dir.models, dirs_exist_ok=True)
-    with Server(environment, base_dir, base_dir.root / "server.log") as running_server:
+    archive_environment = Environment(environment.host, environment.python, layout)
+    with Server(archive_environment, base_dir, base_dir.root / "server.log") as running_server:
         yield running_server
 
 

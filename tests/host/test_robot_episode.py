@@ -1,5 +1,6 @@
 """Test the demo saved as a robot episode with the wearer's hands."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     ordered_file = server_base.root / "input" / "turned.json"
     write_trajectory(ordered_file, turned_back.correct_path(take.trajectory), take.notes)
     inputs_of_type(prompt, "EgoXLoadExoVideo").update(
-        frame_count=LONG_FRAMES, width=336, height=192
+        frame_count=LONG_FRAMES, width=224, height=128
     )
     pose_inputs = inputs_of_type(prompt, "EgoXEgoPoseInput") | {"file": ordered_file.name}
     conditioning = inputs_of_type(prompt, "EgoXConditioning")
@@ -89,4 +90,5 @@ def test_a_long_videos_episode_follows_the_path_that_it_shows(
     cosines = (np.einsum("tij,tij->t", shown[:, :3, :3], true_w2c) - 1) / 2
     assert np.degrees(np.arccos(cosines.clip(-1, 1))).max() < 2, "6.7 degrees were put in"
     (notes_file,) = (set_folder / "meta" / "episodes").rglob("*.parquet")
-    assert "Camera path corrected by 7°" in pq.read_table(notes_file)["egox/notes"][0].as_py()
+    notes = pq.read_table(notes_file)["egox/notes"][0].as_py()
+    assert 4.7 < float(re.search(r"Camera path corrected by (\d+)°", notes)[1]) < 8.7

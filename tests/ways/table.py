@@ -8,7 +8,11 @@ commands draw at most 10 frames. Whatever a page, a graph's note or a message te
 belongs here.
 """
 
+import re
 from dataclasses import dataclass
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from .ends import (
     End,
@@ -27,6 +31,8 @@ from .ends import (
     stops,
     video,
 )
+from .starts import STARTS
+from .walk import Walk
 
 SAMPLE, AUTHORS, TRACKED = "sample", "authors' take", "tracked take"
 OWN, NOTHING = "own files", "nothing"
@@ -66,6 +72,17 @@ class Way:
     @property
     def needs_server(self) -> bool:
         return any(step.split()[0] == "open" for step in self.steps)
+
+    def walk_to_end(self, walk: Walk) -> None:
+        """Lay out its files, take its steps and check its ends."""
+        STARTS[self.start](walk.folder)
+        for step in self.steps:
+            assert not walk.code, f"before {step!r}: {walk.said[-2000:]}"
+            walk.take(step)
+        if all(end.kind != "stops" for end in self.ends):
+            assert not walk.stopped_type, walk.said
+        for end in self.ends:
+            end.check(walk)
 
     @property
     def archive_alone(self) -> bool:
@@ -466,3 +483,14 @@ WAYS = (
         is_slow=True,
     ),
 )
+
+
+def way_parameters(*, needs_server: bool) -> list[ParameterSet]:
+    """List the ways that need ComfyUI's server, or the others, as parameters of a test."""
+    return [
+        pytest.param(
+            way, id=re.sub(r"\W+", "_", way.name), marks=[pytest.mark.slow] if way.is_slow else []
+        )
+        for way in WAYS
+        if way.needs_server == needs_server
+    ]

@@ -218,10 +218,10 @@ def test_other_senses_of_x_and_y_are_named_by_the_depth_and_the_remedy_works(sen
 
 
 def test_depth_of_another_scale_is_no_reason_to_doubt_metres(clips):
-    for clip in clips[:6]:
+    for clip in clips[:2]:
         depth_m, camera = clip.whole_depth()
         video_size = (392, 224)
-        for scale in (0.5, 0.8, 0.9, 1.1, 1.25, 2.0):
+        for scale in (0.5, 0.9, 1.1, 2.0):
             HandTrack.of_joints(clip.joints).with_depth_check(scale * depth_m, camera, video_size)
 
 

@@ -106,7 +106,7 @@ def test_node_evaluate_and_robots_give_one_turn_and_check_nearly(
     (episode_file,) = (tmp_path / "robots" / "meta" / "episodes").rglob("*.parquet")
     assert error.text() in pq.read_table(episode_file)["egox/notes"][0].as_py()
 
-    (checked,) = check_set(turned_set)
+    (checked,) = check_set(turned_set, depth_sd=0.1)
     assert checked.lag_s == 0 and checked.is_displaced
     # It fits shift and size of the scene as well, which take up a part of the turn.
     difference_deg = checked.view.turn_deg - clip.turn_deg.numpy()
