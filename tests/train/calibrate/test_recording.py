@@ -22,7 +22,7 @@ from tests.train.cli.test_first_commands import (
 )
 from tests.train.drawn_recordings import RecordingSpec, write_film, write_recording
 
-RECORDING = RecordingSpec(seed=307806134, seconds=11, late_frames=-9, size=(320, 192, 192))
+RECORDING = RecordingSpec(seed=307806134, seconds=9.5, late_frames=-9, size=(320, 192, 192))
 
 
 @pytest.fixture(scope="module")
