@@ -14,6 +14,8 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import CameraTrajectory
 
+LEAST_DEG = 5.0
+"""Of real outputs, turning back less gains nothing."""
 SHIFTED_DEG = 8.0
 """Angle between the turns of near and far points, from which on the view is shifted as well."""
 NOT_ONE_DEG = 8.0

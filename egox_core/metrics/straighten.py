@@ -18,10 +18,8 @@ from ..prior import aria_shading, push_pull
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..video import reproject
-from .clip_turn import ClipTurn
+from .clip_turn import LEAST_DEG, ClipTurn
 
-LEAST_DEG = 5.0
-"""Of real outputs, turning back less gains nothing."""
 DARKEST_RIM = 0.3
 """Least brightness that is divided out: what is darker holds no more than noise."""
 FEATHER_PX = 14.0

@@ -7,7 +7,8 @@ The farther half of the points is aligned by a turn alone, which a shift hardly 
 turn is halfway between that and the frames' median, since turn and shift of a near scene are hard
 to tell apart. A pair of another clip and scene reaches high gray correlations, but not those of
 gradients as well: their sum is the first evidence. The second is that parts of the time agree, each
-searched anew: a video of another scene fits them by different turns.
+searched anew: a video of another scene fits them by different turns. A turn that is less than its
+half-width, of more than 5 degrees, tells nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from ..cameras import sensor_from_upright
-from .clip_turn import ClipTurn
+from .clip_turn import LEAST_DEG, ClipTurn
 from .frame_alignment import (
     COARSE,
     FINE,
@@ -109,6 +110,10 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     )
     if not math.isfinite(interval_deg):
         return ClipTurn.unjudged("too little of the picture can be compared", score)
+    if interval_deg > max(LEAST_DEG, np.linalg.norm(turn_deg)):
+        # Neither surely right nor surely turned, as are chance fits of videos of other scenes.
+        reason = f"the turn is known no better than to {interval_deg:.0f}°"
+        return ClipTurn.unjudged(reason, score)
     return ClipTurn(
         turn_deg=torch.from_numpy(turn_deg),
         interval_deg=interval_deg,
