@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import cache
 
 import pytest
 
@@ -11,12 +12,16 @@ from egox_core.errors import intact
 from tests.paths import ROOT
 from tests.refusals import refuses
 
-CORE_TEXTS = [
-    (f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", node.value)
-    for path in sorted((ROOT / "egox_core").rglob("*.py"))
-    for node in ast.walk(ast.parse(path.read_text("utf-8")))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str)
-]
+
+@cache
+def core_texts() -> list[tuple[str, str]]:
+    """List the texts in the core's files, each with its place."""
+    return [
+        (f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", node.value)
+        for path in sorted((ROOT / "egox_core").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
 
 
 def test_core_messages_name_nothing_outside_the_wheel():
@@ -31,11 +36,13 @@ def test_core_messages_name_nothing_outside_the_wheel():
     )
     assert not [
         (location, match[0])
-        for location, text in CORE_TEXTS
+        for location, text in core_texts()
         if (match := re.search(absent_pattern, text))
     ]
     named_stages = {
-        stage_name for _, text in CORE_TEXTS for stage_name in re.findall(r"\bstages\.(\w+)", text)
+        stage_name
+        for _, text in core_texts()
+        for stage_name in re.findall(r"\bstages\.(\w+)", text)
     }
     assert named_stages < set(dir(stages))
 
@@ -55,5 +62,5 @@ def test_folders_are_removed_from_library_messages(original_text, expected_text)
 
 def test_every_replaced_text_occurs_in_the_core(pack):
     replacements = pack.nodes.advice.WORDS
-    unused_keys = [key for key in replacements if not any(key in text for _, text in CORE_TEXTS)]
+    unused_keys = [key for key in replacements if not any(key in text for _, text in core_texts())]
     assert not unused_keys

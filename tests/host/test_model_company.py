@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch._dynamo
-from torch._dynamo.utils import counters
 
 from tests.host.asking import Page
 from tests.host.exo_cache_rig import (
@@ -81,13 +79,14 @@ def test_compiled_blocks_are_never_recompiled(rig, monkeypatch, repo_root, caplo
     Forwards with the exo half and with cached exo are two forms, each with one or two prompts.
     """
     import comfy.ldm.wan.model
+    from torch import _dynamo
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
 
     cfg_override = extra_nodes("nodes_custom_sampler").CFGOverride
     use_gpu_attention(monkeypatch)
     # Newer hosts load so; on the oldest a LoRA's weights differ from the file's in this.
     rig.model.model.requires_grad_(False)
-    torch._dynamo.reset()
+    _dynamo.reset()
     clear_compilation_metrics()
 
     def compare_with_compiled(**changes):
@@ -127,7 +126,7 @@ def test_compiled_blocks_are_never_recompiled(rig, monkeypatch, repo_root, caplo
     # The first block's tokens lie otherwise in memory than those of the others.
     assert 2 <= block_lines.count(block_code.co_firstlineno) <= 2 * form_count
     assert "recompile_limit" not in caplog.text
-    torch._dynamo.reset()
+    _dynamo.reset()
 
 
 @pytest.mark.slow
@@ -146,8 +145,11 @@ def test_torch_compile_never_takes_the_code_of_another_run(
 
     The run ``kept`` has full forwards and those with cached exo, of other shapes. The guards are
     the same for all backends."""
+    from torch import _dynamo
+    from torch._dynamo.utils import counters
+
     use_gpu_attention(monkeypatch)
-    torch._dynamo.reset()
+    _dynamo.reset()
     counters.clear()
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
     one_layer_form = replace(standins.WAN22_I2V, layers=1)  # tracing takes seconds per layer
@@ -176,7 +178,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     assert counters["stats"]["calls_captured"] > 25 * len(run_names), (
         "the transformer itself was compiled"
     )
-    torch._dynamo.reset()
+    _dynamo.reset()
 
 
 @pytest.mark.parametrize(

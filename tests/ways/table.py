@@ -193,6 +193,7 @@ WAYS = (
         AUTHORS,
         ("python train_egox.py lerobot --clips takes --out out --check",),
         (ends_with(0), files("out", 0), says("The cameras fit the pictures")),
+        is_slow=True,
     ),
     Way(
         "evaluate of the released prior of the authors' take",
@@ -291,7 +292,6 @@ WAYS = (
             "run",
         ),
         (saves("exo_prior_preview", 1), runs("EgoXMoGeVideo", "EgoXDepthAlign")),
-        is_slow=True,
     ),
     Way(
         "egox_preview with a file of MoGe that isn't there",
@@ -319,18 +319,7 @@ WAYS = (
             says("save it as models/geometry_estimation/moge_2_vits_normal.pt", "https://"),
         ),
     ),
-    Way(
-        "egox_preview with a video without depth, and the file that it names",
-        OWN,
-        (
-            f"download {MOGE_FILE}",
-            "open egox_preview",
-            *OWN_VIDEO,
-            "set EgoXLoadExoVideo frame_count 1",
-            "run",
-        ),
-        (saves("exo_prior_preview", 1), runs("EgoXMoGeVideo")),
-    ),
+    # to its end, with the file that it names: tests/browser/test_without_weights.py
     Way(
         "egox_preview with a video and its depth",
         OWN,

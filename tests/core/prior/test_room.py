@@ -90,8 +90,7 @@ def test_a_drawn_room_is_nearer_to_the_truth_than_haze_and_stands_still(drawn):
     assert "walls guessed from" in note and " of the view in " in note
 
 
-@pytest.mark.parametrize("deg", (-20, 20))
-@pytest.mark.parametrize("axis", (0, 1))
+@pytest.mark.parametrize("deg, axis", ((-20, 0), (20, 1)))
 def test_a_wrong_upward_direction_costs_little(drawn, monkeypatch, deg, axis):
     take, scene, ego, prior = drawn
     monkeypatch.setattr(UP_OF_SCENE, turned_up(deg, axis))
