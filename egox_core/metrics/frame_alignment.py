@@ -325,10 +325,12 @@ class FrameView:
         valid &= (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = self.lens[row, column] > 0.5
-        video_positions = np.full((*self.covered_mask.shape, 2), -9.0, np.float32)
-        video_positions[self.covered_mask] = np.where(valid[:, None], uv, -9.0)
-        mask = np.zeros(self.covered_mask.shape, np.float32)
-        mask[self.covered_mask] = valid
+        shape = self.covered_mask.shape
+        video_positions = np.full((*shape, 2), -9.0, np.float32)
+        mask = np.zeros(shape, np.float32)
+        shown = np.flatnonzero(self.covered_mask)[valid]
+        video_positions.reshape(-1, 2)[shown] = uv[valid]
+        mask.reshape(-1)[shown] = 1
         # OpenCV takes None for the second map, which its stubs don't know.
         video = cv2.remap(  # ty: ignore[no-matching-overload]
             self.video, video_positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
@@ -375,16 +377,20 @@ def frame_equations(
     overlap_mask = mask > 0
     if part is not None:
         inner_mask, overlap_mask = inner_mask & part, overlap_mask & part
-    if valid.mean() < MIN_OVERLAP or inner_mask.sum() < 20:
+    # Numbers of pixels, since numpy indexes by a mask four times as slowly.
+    inner, overlap = np.flatnonzero(inner_mask), np.flatnonzero(overlap_mask)
+    if valid.mean() < MIN_OVERLAP or len(inner) < 20:
         return None
-    differences = (video - scene)[inner_mask]
+    differences = (video - scene).reshape(-1, 3)[inner]
     error = _mean_of_channels(np.square(differences))
     weight = 1 / np.square(1 + error / level.half_weight_error)
-    both = video + scene
-    gradient_x, gradient_y = np.zeros_like(both), np.zeros_like(both)  # 0 at borders: none is inner
-    gradient_x[:, 1:-1] = (both[:, 2:] - both[:, :-2]) / 2
-    gradient_y[1:-1] = (both[2:] - both[:-2]) / 2
-    gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
+    both = (video + scene).reshape(-1, 3)
+    width = mask.shape[1]
+    # Inner pixels have neighbours: none is at a border.
+    differences_x, differences_y = (
+        (both[inner + step] - both[inner - step]) / 2 for step in (1, width)
+    )
+    gradient = np.stack((differences_x, differences_y), -1) / 2  # [n, 3, 2]
     slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
     weighted_slope = slope * weight[:, None, None]
     gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
@@ -393,7 +399,7 @@ def frame_equations(
     normal_matrix = weighted_slope.reshape(-1, count).T @ slope.reshape(-1, count)
     normal_matrix += shift_prior * noise
     normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(count)
-    video_values, scene_values = video[overlap_mask], scene[overlap_mask]
+    video_values, scene_values = (values.reshape(-1, 3)[overlap] for values in (video, scene))
     return FrameEquations(
         matrix=normal_matrix,
         slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
