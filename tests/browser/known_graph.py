@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from tests.flat_graph import all_nodes
-from tests.host.prompts import DETECTORS, STANDIN_LOADERS
+from tests.prompts import DETECTORS, STANDIN_LOADERS
 
 LANGUAGE_MODEL = "qwen3vl"
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.prompts import inputs_of_type, shrink_graph, use_standin_loaders
 from tools.setup.api_client import ApiClient, PromptRefused
-
-from .prompts import inputs_of_type, shrink_graph, use_standin_loaders
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.prompts import SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 from tools.setup.api_client import ApiClient, Outcome
-
-from .prompts import SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
 STAGE_NODES = (
     "EgoXLoadExoVideo",

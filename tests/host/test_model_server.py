@@ -1,6 +1,6 @@
 """Test sampling on a real server in graphs other than the shipped ones."""
 
-from .prompts import (
+from tests.prompts import (
     end_at,
     inputs_of_type,
     node_id_of_type,

@@ -11,8 +11,14 @@ from egox_core.exchange import write_trajectory
 from egox_core.metrics import ClipTurn
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
-
-from .prompts import FRAMES, SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
+from tests.prompts import (
+    FRAMES,
+    SIZE,
+    inputs_of_type,
+    node_id_of_type,
+    run_successfully,
+    shrink_graph,
+)
 
 pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tools.merge_lora import merge
-from tools.rigs import model_rig, standins
-from tools.setup.demo import DECODE, read_node_text
-
-from .extras import extra_nodes
-from .prompts import (
+from tests.prompts import (
     inputs_of_type,
     node_id_of_type,
     run_successfully,
     shrink_graph,
 )
+from tools.merge_lora import merge
+from tools.rigs import model_rig, standins
+from tools.setup.demo import DECODE, read_node_text
+
+from .extras import extra_nodes
 from .test_model_weights import GGUF_FORM
 
 WARNING = "without EgoX's LoRA this model makes noise"

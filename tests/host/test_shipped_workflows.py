@@ -18,13 +18,7 @@ from PIL import Image
 from egox_core.safe_files import read_json
 from tests.flat_graph import all_nodes
 from tests.paths import ROOT
-from tools.rigs import standins
-from tools.rigs.comfy_page import read_workflow, shipped_workflows
-from tools.setup.api_client import ApiClient, Outcome, read_prompt
-from tools.setup.base_dir import BaseDir
-
-from .drawn_links import nodes_over
-from .prompts import (
+from tests.prompts import (
     DETECTORS,
     SIZE,
     inputs_of_type,
@@ -34,6 +28,12 @@ from .prompts import (
     shrink_graph,
     use_standin_loaders,
 )
+from tools.rigs import standins
+from tools.rigs.comfy_page import read_workflow, shipped_workflows
+from tools.setup.api_client import ApiClient, Outcome, read_prompt
+from tools.setup.base_dir import BaseDir
+
+from .drawn_links import nodes_over
 
 WORKFLOW_NAMES = list(shipped_workflows(ROOT))
 TEMPLATE_NAMES = {path.stem for path in (ROOT / "workflows").glob("*.json")}

@@ -6,9 +6,8 @@ import pytest
 
 from egox_core.safe_files import read_json
 from lab.small_model.files import WorkFiles
+from tests.prompts import run_successfully
 from tools.setup.demo import DECODE, read_node_text
-
-from .prompts import run_successfully
 
 SLACK_DB = 0.5
 

@@ -16,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
-from tests.host.prompts import (
+from tests.prompts import (
     inputs_of_type,
     node_id_of_type,
     record_texts,
