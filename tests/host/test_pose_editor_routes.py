@@ -6,10 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.host.prompts import inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
 from tests.host.asking import Answer, request
 from tests.paths import ROOT
+from tests.prompts import inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
