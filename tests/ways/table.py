@@ -465,13 +465,6 @@ WAYS = (
         (saves("exo_prior_preview", 49), shows("EgoXPreviewEgoView")),
         is_slow=True,
     ),
-    Way(
-        "preview of a shipped take whole",
-        SAMPLE,
-        ("python3 run.py preview --take sample/synthetic_room --out out",),
-        (ends_with(0), video("out/preview.mp4", 49, 448, 448)),
-        is_slow=True,
-    ),
 )
 
 
