@@ -292,6 +292,7 @@ WAYS = (
             "run",
         ),
         (saves("exo_prior_preview", 1), runs("EgoXMoGeVideo", "EgoXDepthAlign")),
+        is_slow=True,
     ),
     Way(
         "egox_preview with a file of MoGe that isn't there",

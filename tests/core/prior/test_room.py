@@ -137,7 +137,7 @@ def test_a_black_prior_shows_the_room_alone(drawn):
 @pytest.mark.parametrize(
     "changes",
     (
-        {"exo_motion": 0.6, "exo_path": "dolly", "frames": 5, "fps": 5.0},
+        {"exo_motion": 0.6, "exo_path": "dolly", "frames": 3, "fps": 3.0},
         {"exo_views": 2},
         {"exo_place": "ceiling"},
         {"posture": "lying"},

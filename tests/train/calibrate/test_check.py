@@ -32,25 +32,21 @@ ERROR_ROTATION = Rotation.from_rotvec([5.0, -6.7, 5.5], degrees=True).as_matrix(
 
 
 @pytest.fixture(autouse=True)
-def four_compared_frames(monkeypatch) -> None:
-    """Compare four frames of a take with its scene, instead of nine."""
-    monkeypatch.setattr("egox_train.calibrate.view_fit.COMPARED_FRAMES", 4)
+def two_compared_frames(monkeypatch) -> None:
+    """Compare two frames of a take with its scene, instead of nine."""
+    monkeypatch.setattr("egox_train.calibrate.view_fit.COMPARED_FRAMES", 2)
 
 
 @pytest.fixture(scope="module")
 def drawn_takes(tmp_path_factory) -> Path:
-    """Write two drawn takes to a folder."""
+    """Write two drawn takes to a folder, of which one gives its poses alone."""
     folder = tmp_path_factory.mktemp("takes")
-    for seed, name in ((71, "one"), (72, "another")):
-        spec = SyntheticSpec(
-            seed=seed,
-            frames=FRAMES,
-            exo_width=128,
-            exo_height=80,
-            ego_size=96,
-            edge_samples=1,
-        )
-        write_take(make_take(spec), folder / name)
+    spec = SyntheticSpec(
+        seed=71, frames=FRAMES, exo_width=128, exo_height=80, ego_size=96, edge_samples=1
+    )
+    poses_spec = replace(spec, seed=72, exo_width=32, exo_height=16, ego_size=32)
+    for take_spec, name in ((spec, "one"), (poses_spec, "another")):
+        write_take(make_take(take_spec), folder / name)
     return folder
 
 
