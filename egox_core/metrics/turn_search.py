@@ -59,7 +59,7 @@ MIN_EVIDENCE, MIN_FRAME_EVIDENCE = 0.5, 0.7
 """Sum of the correlations of contrast and of gradients' lengths, from which on a clip is judged,
 and a single frame, which has no parts (``benchmarks/results/real_outputs.md``)."""
 ALTERNATE_DEG, HALVES_DEG = 4.0, 8.0
-"""How far the turns of every other frame and of both halves may be apart."""
+"""Most degrees between the turns of every other frame, and between those of both halves."""
 HALF_SHIFT_M, HALF_ROUNDS = 0.005, 5
 """Near and far are aligned by turns alone: how far the camera may be shifted for that."""
 SCATTER_SHARE, GAP_SHARE = 0.6, 0.7
@@ -98,7 +98,8 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
         for pose in _align_halves(coarse_views, clip_pose)
     )
     turn_deg = (shifted_turn_deg + far_deg) / 2
-    if np.linalg.norm(turn_deg) > MOST_DEG:
+    angle_deg = float(np.linalg.norm(turn_deg))
+    if angle_deg > MOST_DEG:
         return ClipTurn.unjudged("the video looks too little like the scene", score)
     scatter_deg = math.hypot(
         np.median(np.linalg.norm(vectors_deg - shifted_turn_deg, axis=1)),
@@ -110,7 +111,7 @@ def find_clip_turn(match: PictureMatch) -> ClipTurn:
     )
     if not math.isfinite(interval_deg):
         return ClipTurn.unjudged("too little of the picture can be compared", score)
-    if interval_deg > max(LEAST_DEG, np.linalg.norm(turn_deg)):
+    if interval_deg > max(LEAST_DEG, angle_deg):
         # Neither surely right nor surely turned, as are chance fits of videos of other scenes.
         reason = f"the turn is known no better than to {interval_deg:.0f}°"
         return ClipTurn.unjudged(reason, score)

@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from .ends import (
     End,
@@ -320,7 +319,7 @@ WAYS = (
             says("save it as models/geometry_estimation/moge_2_vits_normal.pt", "https://"),
         ),
     ),
-    # to its end, with the file that it names: tests/browser/test_without_weights.py
+    # The page walks that way on, with the file: tests/browser/test_without_weights.py.
     Way(
         "egox_preview with a video and its depth",
         OWN,
@@ -469,7 +468,7 @@ WAYS = (
 )
 
 
-def way_parameters(*, needs_server: bool) -> list[ParameterSet]:
+def way_parameters(*, needs_server: bool) -> list:
     """List the ways that need ComfyUI's server, or the others, as parameters of a test."""
     return [
         pytest.param(
