@@ -310,19 +310,20 @@ class FrameView:
         )
 
     def over(
-        self, rotation: np.ndarray, shift: np.ndarray, level: Level
+        self,
+        uv: np.ndarray,  # [n, 2] where its points lie in the video
+        valid: np.ndarray,  # [n] bool, of the projection
+        level: Level,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Warp the video frame to the render's view by a rotation and a shift of the camera.
+        """Warp the video frame to the render's view.
 
         Returns:
             Which points the video has [n], the same in the picture [s, s], and both pictures [s, s,
             3], of even contrast.
         """
-        points = ((self.points + shift) @ rotation.T).astype(np.float32)
-        uv, valid = (values.numpy() for values in self.camera.project(torch.from_numpy(points)))
         height, width = self.lens.shape
         u, v = uv.T
-        valid &= (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
+        valid = valid & (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = self.lens[row, column] > 0.5
         shape = self.covered_mask.shape
@@ -344,11 +345,22 @@ class FrameEquations(NamedTuple):
 
     matrix: np.ndarray  # [6, 6], or as many as the view's slope has
     slope: np.ndarray  # [6]
-    gradients: np.ndarray  # [n, 6] of the inner pixels
-    last_slopes: np.ndarray  # [n, 6] by how much those grow with the last of the numbers
+    slopes: np.ndarray  # [n, 3, 6] of the inner pixels' differences
+    weighted_slopes: np.ndarray  # [n, 3, 6]
+    differences: np.ndarray  # [n, 3]
     errors: np.ndarray  # [n] mean squares of what the pictures differ by
     inner_mask: np.ndarray  # [s, s] bool
     sums: tuple[float, float, float]  # video x scene, video squared, scene squared
+
+    @property
+    def gradients(self) -> np.ndarray:  # [n, 6]
+        """Parts of the inner pixels in the slope."""
+        return np.einsum("nci,nc->ni", self.weighted_slopes, self.differences)
+
+    @property
+    def last_slopes(self) -> np.ndarray:  # [n, 6]
+        """Growth of those parts with the last of the numbers."""
+        return np.einsum("nci,nc->ni", self.weighted_slopes, self.slopes[..., -1])
 
     @property
     def score(self) -> float:
@@ -358,18 +370,45 @@ class FrameEquations(NamedTuple):
 
 
 def frame_equations(
-    view: FrameView,
+    views: Sequence[FrameView],  # of one video
     rotation: np.ndarray,
     shift: np.ndarray,
     level: Level,
     *,
-    part: np.ndarray | None = None,  # [s, s] bool, what alone counts
+    parts: Sequence[np.ndarray] | None = None,  # [s, s] bool per frame, what alone counts
     shift_prior_m: float = SHIFT_PRIOR_M,
+) -> list[FrameEquations | None]:
+    """Set up a Gauss-Newton step over rotation and shift per frame, None for too little overlap."""
+    points = (np.concatenate([view.points for view in views]) + shift) @ rotation.T
+    # All at once, since the operations cost more than the points of a frame.
+    uv, valid = (
+        np.split(values.numpy(), np.cumsum([len(view.points) for view in views])[:-1])
+        for values in views[0].camera.project(torch.from_numpy(points.astype(np.float32)))
+    )
+    return [
+        _equations(
+            view,
+            view.over(uv[number], valid[number], level),
+            shift,
+            level,
+            None if parts is None else parts[number],
+            shift_prior_m,
+        )
+        for number, view in enumerate(views)
+    ]
+
+
+def _equations(
+    view: FrameView,
+    warped: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],  # of FrameView.over
+    shift: np.ndarray,
+    level: Level,
+    part: np.ndarray | None,
+    shift_prior_m: float,
 ) -> FrameEquations | None:
-    """Set up a Gauss-Newton step over rotation and shift, or return None for too little overlap."""
+    valid, mask, video, scene = warped
     shift_prior = np.zeros((view.slope.shape[-1],) * 2)
     shift_prior[SHIFT, SHIFT] = np.eye(3) / shift_prior_m**2
-    valid, mask, video, scene = view.over(rotation, shift, level)
     inner_mask = (
         cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
         > 0
@@ -381,30 +420,32 @@ def frame_equations(
     inner, overlap = np.flatnonzero(inner_mask), np.flatnonzero(overlap_mask)
     if valid.mean() < MIN_OVERLAP or len(inner) < 20:
         return None
-    differences = (video - scene).reshape(-1, 3)[inner]
+    differences = (video - scene).reshape(-1, 3).take(inner, 0)
     error = _mean_of_channels(np.square(differences))
     weight = 1 / np.square(1 + error / level.half_weight_error)
     both = (video + scene).reshape(-1, 3)
-    width = mask.shape[1]
     # Inner pixels have neighbours: none is at a border.
-    differences_x, differences_y = (
-        (both[inner + step] - both[inner - step]) / 2 for step in (1, width)
+    along_x, along_y = (
+        ((both.take(inner + step, 0) - both.take(inner - step, 0)) / 4)[..., None]
+        for step in (1, mask.shape[1])
     )
-    gradient = np.stack((differences_x, differences_y), -1) / 2  # [n, 3, 2]
-    slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
-    weighted_slope = slope * weight[:, None, None]
-    gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
+    by_u, by_v = view.slope[inner_mask[view.covered_mask]].transpose(1, 0, 2)[:, :, None]
+    # Written out, since numpy multiplies small matrices slowly.
+    slopes = along_x * by_u + along_y * by_v
+    weighted_slopes = slopes * weight[:, None, None]
     noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
     count = len(shift_prior)
-    normal_matrix = weighted_slope.reshape(-1, count).T @ slope.reshape(-1, count)
+    weighted_columns = weighted_slopes.reshape(-1, count).T
+    normal_matrix = weighted_columns @ slopes.reshape(-1, count)
     normal_matrix += shift_prior * noise
     normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(count)
-    video_values, scene_values = (values.reshape(-1, 3)[overlap] for values in (video, scene))
+    video_values, scene_values = (x.reshape(-1, 3).take(overlap, 0) for x in (video, scene))
     return FrameEquations(
         matrix=normal_matrix,
-        slope=gradients.sum(0) + noise * shift_prior[:, SHIFT] @ shift,
-        gradients=gradients,
-        last_slopes=np.einsum("nci,nc->ni", weighted_slope, slope[..., -1]),
+        slope=weighted_columns @ differences.ravel() + noise * shift_prior[:, SHIFT] @ shift,
+        slopes=slopes,
+        weighted_slopes=weighted_slopes,
+        differences=differences,
         errors=error,
         inner_mask=inner_mask,
         sums=(
@@ -419,7 +460,7 @@ def align_frame(view: FrameView, pose: Pose, level: Level) -> Pose:
     """Align a frame with its render by Gauss-Newton steps over rotation and shift."""
     rotation, shift = pose.rotation, pose.shift
     for is_last in [False] * level.rounds + [True]:
-        equations = frame_equations(view, rotation, shift, level)
+        (equations,) = frame_equations([view], rotation, shift, level)
         if equations is None:
             return Pose(rotation, shift)
         if is_last:

@@ -152,8 +152,8 @@ class _ExoFrame(NamedTuple):
     exo_points: np.ndarray  # [n, 3]
     tiles: np.ndarray  # [n] number of the tile of exo's picture
 
-    def equations(self, values: _Values) -> FrameEquations | None:
-        """Set up a step over turn, shift, focal length and size, or return None for too little."""
+    def shaped_view(self, values: _Values) -> FrameView:
+        """Give the view points of the fitted focal length and size, which then are fitted, too."""
         rotation, place = self.ego_from_exo[:, :3], self.ego_from_exo[:, 3]
         narrowing = np.array([math.exp(-values.log_focal)] * 2 + [1.0])
         sizes = np.exp(values.log_size + values.tile_logs[self.tiles])
@@ -161,13 +161,10 @@ class _ExoFrame(NamedTuple):
         by_focal, by_size = points * (-1, -1, 0) @ rotation.T, points @ rotation.T
         by_shift = self.view.slope[..., SHIFT]  # [n, 2, 3]
         by_shape = by_shift @ np.stack((by_focal, by_size), -1)
-        view = replace(
+        return replace(
             self.view,
             points=by_size + place,
             slope=np.concatenate((self.view.slope, by_shape), -1),
-        )
-        return frame_equations(
-            view, values.rotation, values.shift, COARSE, shift_prior_m=SHIFT_PRIOR_M
         )
 
 
@@ -183,6 +180,8 @@ def fit_scene(
 
     None: the video doesn't show enough of the scene, or the best fit doesn't settle."""
     frames = _exo_frames(match, ego_from_exo)
+    if not frames:
+        return None
     free = [*range(FOCAL)] + [FOCAL] * (not is_focal_known) + [SIZE] * (size.sd > 0)
     reach = math.ceil(MOST_START_SDS * size.sd / START_STEP)
     rough_fits = [
@@ -246,12 +245,16 @@ def _fit_from(
     freedom = TILES**2 - len(free)
     spread_factor = TILE_FACTOR**2 * TILES**2 / freedom
     for round_number in range(rounds):
+        views = [frame.shaped_view(values) for frame in frames]
+        all_equations = frame_equations(
+            views, values.rotation, values.shift, COARSE, shift_prior_m=SHIFT_PRIOR_M
+        )
         fitted = [
             (frame, equations)
-            for frame in frames
-            if (equations := frame.equations(values)) is not None
+            for frame, equations in zip(frames, all_equations, strict=True)
+            if equations is not None
         ]
-        if 2 * len(fitted) < len(frames) or not fitted:
+        if 2 * len(fitted) < len(frames):
             return None, False
         matrix = np.sum([x.matrix for _, x in fitted], 0)
         slope = np.sum([x.slope for _, x in fitted], 0)

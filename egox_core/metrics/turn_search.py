@@ -204,17 +204,9 @@ def _align_clip(
     """Align all frames with their renders by one turn and one shift."""
     rotation, shift, score = pose.rotation, pose.shift, 0.0
     for is_last in [False] * rounds + [True]:
-        frames = [
-            frame_equations(
-                view,
-                rotation,
-                shift,
-                COARSE,
-                part=None if parts is None else parts[number],
-                shift_prior_m=shift_prior_m,
-            )
-            for number, view in enumerate(views)
-        ]
+        frames = frame_equations(
+            views, rotation, shift, COARSE, parts=parts, shift_prior_m=shift_prior_m
+        )
         equations = [frame for frame in frames if frame is not None]
         if 3 * len(equations) < len(views):
             return Pose(rotation, shift)
