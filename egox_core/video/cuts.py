@@ -230,14 +230,20 @@ def _kept_share(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> fl
     padded = cv2.copyMakeBorder(second, shift, shift, shift, shift, cv2.BORDER_REFLECT)
     (width, height) = CELL
     kept_flags = []
-    for y in range(0, SIZE[1], height):
-        for x in range(0, SIZE[0], width):
-            own_cell, other_cell = (
-                pattern[y : y + height, x : x + width] for pattern in (first, second)
-            )
-            if max(own_cell.std(), other_cell.std()) < PLAIN:
-                continue
-            window = padded[y : y + height + 2 * shift, x : x + width + 2 * shift]
-            correlation = cv2.matchTemplate(window, own_cell, cv2.TM_CCOEFF_NORMED)
-            kept_flags.append(own_cell.std() > 0 and correlation.max() > SAME_PATTERN)
+    contrasts = zip(_cell_contrasts(first), _cell_contrasts(second), strict=True)
+    for number, (contrast, other_contrast) in enumerate(contrasts):
+        if max(contrast, other_contrast) < PLAIN:
+            continue
+        y, x = height * (number // (SIZE[0] // width)), width * (number % (SIZE[0] // width))
+        window = padded[y : y + height + 2 * shift, x : x + width + 2 * shift]
+        own_cell = first[y : y + height, x : x + width]
+        correlation = cv2.matchTemplate(window, own_cell, cv2.TM_CCOEFF_NORMED)
+        kept_flags.append(contrast > 0 and correlation.max() > SAME_PATTERN)
     return float(np.mean(kept_flags)) if kept_flags else 1.0
+
+
+def _cell_contrasts(pattern: np.ndarray) -> list[float]:  # [72, 128], row by row
+    """Compute the standard deviation of each cell."""
+    width, height = CELL
+    cells = pattern.reshape(SIZE[1] // height, height, SIZE[0] // width, width)
+    return cells.std((1, 3)).ravel().tolist()
