@@ -24,9 +24,7 @@ from .tracks import chosen_track, deinterlaced_frames, pixel_aspect
 
 if TYPE_CHECKING:
     import av
-
-if TYPE_CHECKING:
-    import av
+    from av.video.reformatter import VideoReformatter
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 
@@ -82,11 +80,14 @@ def decode_frames(
     """
     count = 0
     with open_video(source) as container:
+        from av.video.reformatter import VideoReformatter
+
+        converter = VideoReformatter()  # of its own, each frame would set up another one
         stream = chosen_track(container.streams.video)
         stream.thread_type = "AUTO"
         aspect = pixel_aspect(stream)
         for index, frame in _wanted_frames(container, stream, info, indices):
-            picture = _shown_picture(frame, aspect, info, index)
+            picture = _shown_picture(frame, aspect, info, index, converter)
             if picture.shape[:2] != (info.height, info.width):
                 raise EgoXInputError(
                     f"video {info.name}",
@@ -155,7 +156,9 @@ def _frame_at(frames, index: int) -> av.VideoFrame | None:
     return None
 
 
-def _rgb_picture(frame: av.VideoFrame, matrix: int) -> np.ndarray:  # [H, W, 3] uint8, sRGB
+def _rgb_picture(
+    frame: av.VideoFrame, matrix: int, converter: VideoReformatter
+) -> np.ndarray:  # [H, W, 3] uint8, sRGB
     """Convert a frame to sRGB, by ``matrix`` if the frame names no colour matrix."""
     transfer = TRANSFERS.get(int(frame.color_trc))
     if transfer is None and gamut_name(frame):
@@ -164,13 +167,15 @@ def _rgb_picture(frame: av.VideoFrame, matrix: int) -> np.ndarray:  # [H, W, 3] 
         frame.colorspace = 1 if int(frame.color_primaries) in (1, 11, 12) else 9
     elif frame.colorspace == 2:
         frame.colorspace = matrix
-    return sdr_picture(frame, transfer) if transfer else frame.to_ndarray(format="rgb24")
+    if transfer:
+        return sdr_picture(frame, transfer)
+    return converter.reformat(frame, format="rgb24").to_ndarray()
 
 
 def _shown_picture(
-    frame: av.VideoFrame, aspect: float, info: VideoInfo, index: int
+    frame: av.VideoFrame, aspect: float, info: VideoInfo, index: int, converter: VideoReformatter
 ) -> np.ndarray:  # [H, W, 3] uint8
-    picture = _rgb_picture(frame, info.matrix)
+    picture = _rgb_picture(frame, info.matrix, converter)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
     if "fields" in dict(info.remarks):
