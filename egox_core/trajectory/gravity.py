@@ -273,7 +273,7 @@ def _disc_directions(
     return points / lengths, step**2 / lengths[:, 0] ** 3, step
 
 
-def _angle_density(angle: Tensor, sigma: float) -> Tensor:
+def _angle_density(angle: Tensor, sigma: float | Tensor) -> Tensor:
     """Compute the probability density of an angle, relative to that of a random direction."""
     return (-0.5 * (angle / sigma).square()).exp() * (2 / (sigma * math.sqrt(2 * math.pi)))
 
@@ -337,22 +337,24 @@ def _rate_by_surfaces(
     step: float,
 ) -> Tensor:  # [N]
     """Rate candidate up directions by how well a camera's planes are level or vertical."""
+    if not planes:
+        return directions.new_zeros(len(directions))
+    normals = torch.stack([plane.normal for plane in planes]).to(directions)  # [P, 3]
+    sigmas, shares = (
+        normals.new_tensor([getattr(plane, name) for plane in planes])
+        for name in ("sigma", "share")
+    )
+    certainty = LARGE_PLANE_CERTAINTY * shares / (shares + SMALL_PLANE_SHARE)
     ratings = []
     for share, slant, slant_step in _possible_slants():
-        plane_ratings = directions.new_full((len(directions),), math.log(share))
-        for plane in planes:
-            straight_normal = plane.normal - slant * camera_forward
-            cosine = (directions @ (straight_normal / straight_normal.norm())).clamp(-1, 1)
-            sigma = math.hypot(plane.sigma, step / 2, slant_step / 2)
-            level_density = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
-            standing_density = _angle_density(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
-            certainty = LARGE_PLANE_CERTAINTY * plane.share / (plane.share + SMALL_PLANE_SHARE)
-            facing = torch.where(cosine > 0, FLOOR, CEILING)
-            plane_ratings = (
-                plane_ratings
-                + (certainty * (facing * level_density + standing_density) + 1 - certainty).log()
-            )
-        ratings.append(plane_ratings)
+        straight_normals = torch.nn.functional.normalize(normals - slant * camera_forward, dim=1)
+        cosine = (directions @ straight_normals.T).clamp(-1, 1)  # [N, P]
+        sigma = (sigmas.square() + (step / 2) ** 2 + (slant_step / 2) ** 2).sqrt()
+        level_density = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
+        standing_density = _angle_density(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
+        facing = torch.where(cosine > 0, FLOOR, CEILING)
+        densities = certainty * (facing * level_density + standing_density) + 1 - certainty
+        ratings.append(math.log(share) + densities.log().sum(1))
     return torch.stack(ratings).logsumexp(0)
 
 
