@@ -372,21 +372,26 @@ def own_body(
     for frame_body, frame_depth, frame_points, is_at_head in zip(
         body, depth_m, points, at_head, strict=True
     ):
+        eye_distance = frame_points.norm(dim=-1).where(frame_body & is_at_head, math.inf)
+        nearest = int(eye_distance.argmin())
+        if not eye_distance[nearest] < math.inf:
+            own_masks.append(frame_body)
+            continue
         body_pairs = pairs[:, frame_body[pairs].all(0)]
         is_linked = frame_depth[body_pairs].diff(dim=0)[0].abs() < BODY_STEP_M
         linked = body_pairs[:, is_linked]
         lengths = frame_points[linked].diff(dim=0)[0].norm(dim=-1)
         graph = coo_array((lengths.numpy(), tuple(linked.numpy())), shape=(body.shape[1],) * 2)
-        eye_distance = frame_points.norm(dim=-1).where(frame_body & is_at_head, math.inf)
-        nearest = int(eye_distance.argmin())
         path_m = dijkstra(graph, directed=False, indices=nearest, limit=BODY_M)
         own_mask = frame_body & torch.from_numpy(path_m < math.inf)
-        is_found = eye_distance[nearest] < math.inf and own_mask.sum() >= LEAST_BODY
+        if own_mask.sum() < LEAST_BODY:
+            own_masks.append(frame_body)
+            continue
         parts = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
         border = body_pairs[:, own_mask[body_pairs].any(0) & ~is_linked]
         is_own_part = torch.bincount(parts) < own_mask.sum()
         is_own_part &= torch.zeros_like(is_own_part).index_fill(0, parts[border].flatten(), True)
-        own_masks.append(own_mask | is_own_part[parts] if is_found else frame_body)
+        own_masks.append(own_mask | is_own_part[parts])
     return torch.stack(own_masks)
 
 
