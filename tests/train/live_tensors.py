@@ -28,17 +28,24 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.most_bytes = 0
         self._sizes: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._bytes = 0  # of these, of which some may be freed
 
     def __torch_dispatch__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         results = func(*args, **(kwargs or {}))
-        self._sizes = {key: size for key, size in self._sizes.items() if not size[0].expired()}
-        for key, tensor in storage_ids(results).items():
-            if key not in self._sizes and key not in storage_ids((args, kwargs)):
+        made_ids = storage_ids(results)
+        if made_ids:
+            given_ids = storage_ids((args, kwargs))
+        for key, tensor in made_ids.items():
+            if key not in self._sizes and key not in given_ids:
                 storage = tensor.untyped_storage()
                 self._sizes[key] = StorageWeakRef(storage), storage.nbytes()
-        self.most_bytes = max(self.most_bytes, sum(size for _, size in self._sizes.values()))
+                self._bytes += storage.nbytes()
+        if self._bytes > self.most_bytes:
+            self._sizes = {key: size for key, size in self._sizes.items() if not size[0].expired()}
+            self._bytes = sum(size for _, size in self._sizes.values())
+            self.most_bytes = max(self.most_bytes, self._bytes)
         return results
 
     def parked(self) -> saved_tensors_hooks:
@@ -49,7 +56,7 @@ class LiveBytes(TorchDispatchMode):
 
         def park(tensor: Tensor) -> Tensor:
             copied_tensor = tensor.detach().clone()
-            self._sizes.pop(copied_tensor.untyped_storage()._cdata, None)
+            self._bytes -= self._sizes.pop(copied_tensor.untyped_storage()._cdata, (None, 0))[1]
             return copied_tensor
 
         return saved_tensors_hooks(park, lambda tensor: tensor.detach().clone())
