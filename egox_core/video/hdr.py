@@ -14,6 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 TRANSFERS: Mapping[int, str] = {16: "PQ", 18: "HLG"}
 """Values of a stream's ``color_trc`` (ITU-T H.273)."""
@@ -49,9 +50,12 @@ def gamut_name(frame: av.VideoFrame) -> str:
     return GAMUTS.get(int(frame.color_primaries), ("",))[0]
 
 
-def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
+def sdr_picture(
+    frame: av.VideoFrame, transfer: str, converter: VideoReformatter
+) -> np.ndarray:  # [H, W, 3] uint8, sRGB
     """Convert a frame with transfer ``HLG``, ``PQ`` or a display gamma to sRGB."""
-    pixel_codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
+    # [H, W, 3] uint16
+    pixel_codes: Any = converter.reformat(frame, format="rgb48le").to_ndarray()
     linear_light = _linear_light_table(transfer)[pixel_codes]
     _, to_709 = GAMUTS.get(int(frame.color_primaries), GAMUTS[9])
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness

@@ -168,7 +168,7 @@ def _rgb_picture(
     elif frame.colorspace == 2:
         frame.colorspace = matrix
     if transfer:
-        return sdr_picture(frame, transfer)
+        return sdr_picture(frame, transfer, converter)
     return converter.reformat(frame, format="rgb24").to_ndarray()
 
 
