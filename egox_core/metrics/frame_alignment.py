@@ -386,15 +386,10 @@ def frame_equations(
         for values in views[0].camera.project(torch.from_numpy(points.astype(np.float32)))
     )
     return [
-        _equations(
-            view,
-            view.over(uv[number], valid[number], level),
-            shift,
-            level,
-            None if parts is None else parts[number],
-            shift_prior_m,
+        _equations(view, view.over(view_uv, view_valid, level), shift, level, part, shift_prior_m)
+        for view, view_uv, view_valid, part in zip(
+            views, uv, valid, parts or [None] * len(views), strict=True
         )
-        for number, view in enumerate(views)
     ]
 
 

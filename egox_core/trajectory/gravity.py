@@ -340,16 +340,14 @@ def _rate_by_surfaces(
     if not planes:
         return directions.new_zeros(len(directions))
     normals = torch.stack([plane.normal for plane in planes]).to(directions)  # [P, 3]
-    sigmas, shares = (
-        normals.new_tensor([getattr(plane, name) for plane in planes])
-        for name in ("sigma", "share")
-    )
-    certainty = LARGE_PLANE_CERTAINTY * shares / (shares + SMALL_PLANE_SHARE)
+    plane_sigmas = normals.new_tensor([plane.sigma for plane in planes])
+    plane_shares = normals.new_tensor([plane.share for plane in planes])
+    certainty = LARGE_PLANE_CERTAINTY * plane_shares / (plane_shares + SMALL_PLANE_SHARE)
     ratings = []
     for share, slant, slant_step in _possible_slants():
         straight_normals = torch.nn.functional.normalize(normals - slant * camera_forward, dim=1)
         cosine = (directions @ straight_normals.T).clamp(-1, 1)  # [N, P]
-        sigma = (sigmas.square() + (step / 2) ** 2 + (slant_step / 2) ** 2).sqrt()
+        sigma = (plane_sigmas.square() + (step / 2) ** 2 + (slant_step / 2) ** 2).sqrt()
         level_density = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
         standing_density = _angle_density(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
         facing = torch.where(cosine > 0, FLOOR, CEILING)

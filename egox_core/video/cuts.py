@@ -9,6 +9,7 @@ a part of the same picture is told from a turn by its form: one zoom, to which n
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import cv2
 import numpy as np
@@ -230,11 +231,12 @@ def _kept_share(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> fl
     padded = cv2.copyMakeBorder(second, shift, shift, shift, shift, cv2.BORDER_REFLECT)
     (width, height) = CELL
     kept_flags = []
-    contrasts = zip(_cell_contrasts(first), _cell_contrasts(second), strict=True)
-    for number, (contrast, other_contrast) in enumerate(contrasts):
+    corners = product(range(0, SIZE[1], height), range(0, SIZE[0], width))
+    for (y, x), contrast, other_contrast in zip(
+        corners, _cell_contrasts(first), _cell_contrasts(second), strict=True
+    ):
         if max(contrast, other_contrast) < PLAIN:
             continue
-        y, x = height * (number // (SIZE[0] // width)), width * (number % (SIZE[0] // width))
         window = padded[y : y + height + 2 * shift, x : x + width + 2 * shift]
         own_cell = first[y : y + height, x : x + width]
         correlation = cv2.matchTemplate(window, own_cell, cv2.TM_CCOEFF_NORMED)
